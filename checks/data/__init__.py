@@ -1,0 +1,1 @@
+"""What the model is fed, against what was planned."""

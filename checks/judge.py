@@ -1,0 +1,175 @@
+"""Run the checks over a run, and turn what they say into a verdict per area and one alarm per incident.
+
+    report = run_checks(open_run("runs/x"))
+    report.verdicts["loss"].level, report.incidents[0].summary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from checks.finding import Finding, Incident, Level, Moved
+from checks.masking import run_length
+from checks.reading import Snapshot
+from checks.registry import AREAS, Check, all_checks
+from trainvitals.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+CAUSES: Mapping[str, str] = {
+    "loss": "learning", "optimisation": "learning", "routing": "learning", "data": "learning",
+    "throughput": "machine", "telemetry": "telemetry",
+}
+"""Areas whose faults can cause one another share a cause: a data shift moves routers, gradients and the loss."""
+
+_RANK: Mapping[str, int] = {"pass": 0, "warn": 1, "fail": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One area's worst level. `unknown` counts answers that a missing precondition kept back."""
+
+    level: Level
+    """Worst of pass, warn and fail; unknown only where no check of the area could answer."""
+    findings: int
+    unknown: int
+    ongoing: int
+    """Warnings and failures that still stand at the last row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything the checks say about one version of a run."""
+
+    findings: tuple[Finding, ...]
+    """Worst first, then by onset."""
+    incidents: tuple[Incident, ...]
+    """Worst first, then by onset."""
+    verdicts: Mapping[str, Verdict]
+    version: str
+    """Store version the findings belong to."""
+    step: int | None
+    """Last step seen."""
+
+    @property
+    def level(self) -> Level:
+        """Worst verdict of all areas."""
+        return _worst(v.level for v in self.verdicts.values())
+
+    @property
+    def unknown(self) -> int:
+        """Answers that are missing."""
+        return sum(v.unknown for v in self.verdicts.values())
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The findings as strict JSON; `incident` is the position of the incident that a finding belongs to."""
+        home = {i: number for number, incident in enumerate(self.incidents) for i in incident.findings}
+        return [finding.to_json() | {"incident": home.get(i)} for i, finding in enumerate(self.findings)]
+
+    def summary_json(self) -> dict[str, Any]:
+        """Version, step, verdicts and incidents as strict JSON."""
+        return {"version": self.version, "step": self.step, "level": self.level,
+                "verdicts": {area: asdict(v) for area, v in self.verdicts.items()},
+                "incidents": [incident.to_json() for incident in self.incidents]}
+
+
+def run_checks(run: Run, only: Iterable[str] | None = None,
+               settings: Mapping[str, Mapping[str, Any]] | None = None) -> Report:
+    """Judge a run as it is at its last refresh.
+
+    Args:
+        run: any run; finished, live or imported.
+        only: names of checks or of areas; all where None.
+        settings: check -> threshold -> value, in place of the defaults.
+
+    Raises:
+        UsageError: `only` or `settings` names something that does not exist.
+    """
+    chosen = _choose(only)
+    wrong = set(settings or ()) - {c.name for c in all_checks()}
+    if wrong:
+        raise UsageError(f"No check is called {', '.join(sorted(wrong))}. See `trainvitals check --help`.")
+    snapshot = Snapshot(run)
+    found = [f for c in chosen for f in c.run(snapshot, (settings or {}).get(c.name))]  # type: ignore[arg-type]
+    findings = tuple(sorted(found, key=_order))
+    return Report(findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step)
+
+
+def lag_steps(run: Run) -> int:
+    """Findings whose onsets lie this close may be one incident: 5 % of the run, between 20 and 1,000 steps.
+
+    BLOOM-176B's gradient norm moved 4 steps before its loss, OPT's activations thousands: convention in between.
+    """
+    return min(max(run_length(run) // 20, 20), 1000)
+
+
+def incidents(findings: Sequence[Finding], lag: int) -> tuple[Incident, ...]:
+    """Merge alarms that share a cause and begin within `lag` steps of the one before; order what moved first."""
+    groups: dict[str, list[list[int]]] = {}
+    alarms = [i for i, f in enumerate(findings) if f.level in ("warn", "fail")]
+    for i in sorted(alarms, key=lambda i: (_onset(findings[i]), findings[i].check)):
+        of_cause = groups.setdefault(CAUSES[findings[i].area], [])
+        if of_cause and _onset(findings[i]) - _onset(findings[of_cause[-1][-1]]) <= lag:
+            of_cause[-1].append(i)
+        else:
+            of_cause.append([i])
+    merged = [_incident(findings, group) for of_cause in groups.values() for group in of_cause]
+    return tuple(sorted(merged, key=lambda c: (-_RANK[c.level], c.steps[0])))
+
+
+def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
+    group = [findings[i] for i in members]
+    first = _onset(group[0])
+    last = max(f.steps[1] if f.steps else first for f in group)
+    order = tuple(Moved(check=f.check, label=_label(f), step=_onset(f), lag_steps=_onset(f) - first) for f in group)
+    then = ", ".join(f"{m.check} {m.lag_steps} steps later" for m in _once(order)[1:])
+    summary = group[0].summary if not then else f"{group[0].summary} Then {then}."
+    return Incident(level=_worst(f.level for f in group), summary=summary, steps=(first, last),
+                    ongoing=any(f.ongoing for f in group), areas=tuple(dict.fromkeys(f.area for f in group)),
+                    order=order, findings=tuple(members))
+
+
+def _once(order: tuple[Moved, ...]) -> list[Moved]:
+    return list({m.check: m for m in reversed(order)}.values())[::-1]
+
+
+def _label(finding: Finding) -> str | None:
+    return next((e.label for e in finding.evidence if e.label is not None), None)
+
+
+def _onset(finding: Finding) -> int:
+    return finding.steps[0] if finding.steps else 0
+
+
+def _order(finding: Finding) -> tuple[int, int, int, str]:
+    level = {"fail": 0, "warn": 1, "unknown": 2, "pass": 3}[finding.level]
+    return level, _onset(finding), AREAS.index(finding.area), finding.check
+
+
+def _worst(levels: Iterable[Level]) -> Level:
+    known = [level for level in levels if level != "unknown"]
+    return max(known, key=_RANK.__getitem__) if known else "unknown"
+
+
+def _verdicts(findings: Sequence[Finding], chosen: Sequence[Check]) -> dict[str, Verdict]:
+    verdicts = {}
+    for area in dict.fromkeys(c.area for c in chosen):
+        own = [f for f in findings if f.area == area]
+        verdicts[area] = Verdict(_worst(f.level for f in own), len(own), sum(f.level == "unknown" for f in own),
+                                 sum(f.ongoing and f.level in ("warn", "fail") for f in own))
+    return verdicts
+
+
+def _choose(only: Iterable[str] | None) -> tuple[Check, ...]:
+    checks = all_checks()
+    if only is None:
+        return checks
+    wanted = {only} if isinstance(only, str) else set(only)
+    wrong = wanted - {c.name for c in checks} - set(AREAS)
+    if wrong:
+        raise UsageError(f"No check or area is called {', '.join(sorted(wrong))}. Checks: "
+                         f"{', '.join(c.name for c in checks)}.")
+    return tuple(c for c in checks if c.name in wanted or c.area in wanted)

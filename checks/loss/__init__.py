@@ -1,0 +1,1 @@
+"""Loss: non-finite values, spikes, divergence."""

@@ -1,0 +1,112 @@
+"""Planned events: what a person would mark on the time axis, and which alarms it explains.
+
+After an event, an excursion that begins and ends inside the event's window raises no alarm; the finding names the event
+instead. An excursion that began before the event, or that outlasts the window, is reported as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checks.finding import Masked
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+LEVEL_EVENTS = {
+    "warmup_end": ("loss", "optimisation"),
+    "stage_switch": ("loss", "optimisation", "routing", "data"),
+    "batch_size": ("loss", "optimisation", "throughput"),
+    "lr_restart": ("loss", "optimisation"),
+    "decay_start": ("loss", "optimisation"),
+    "resume": ("optimisation", "routing", "throughput"),
+    "rollback": ("optimisation", "routing", "throughput"),
+}
+"""Event kind -> areas in which a new level is expected after it. A resume must not move the loss, so it masks none."""
+
+MOMENT_EVENTS = {"checkpoint": ("throughput",), "eval": ("throughput",), "evaluation": ("throughput",)}
+"""Event kind -> areas that it disturbs for a moment, without a new level."""
+
+MOMENT_STEPS = 2
+"""A checkpoint or evaluation may show in the row of its step and in the next two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Windows of planned events that concern one area."""
+
+    spans: tuple[Masked, ...]
+    level_steps: tuple[int, ...]
+    """Steps from which on another level is expected."""
+
+    def explains(self, first: int, last: int) -> tuple[Masked, ...]:
+        """Events whose window holds all steps from `first` to `last`."""
+        return tuple(s for s in self.spans if s.step <= first and last <= s.until)
+
+    def touching(self, first: int, last: int) -> tuple[Masked, ...]:
+        """Events whose window overlaps these steps."""
+        return tuple(s for s in self.spans if s.step <= last and first <= s.until)
+
+    def level_rows(self, steps: NDArray[np.int64]) -> list[int]:
+        """Rows at which another level is expected to begin. steps: [rows], rising."""
+        return [int(row) for row in np.searchsorted(steps, self.level_steps)]
+
+    def covers(self, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True for steps inside any window. steps: [rows]."""
+        inside = np.zeros(len(steps), bool)
+        for span in self.spans:
+            inside |= (steps >= span.step) & (steps <= span.until)
+        return inside
+
+
+def window_steps(run: Run) -> int:
+    """Steps that an event masks: 200, or 0.2 % of a long run; never more than 5 % of a short one.
+
+    The first two are the project's convention; the last keeps a run of a few hundred steps judgeable.
+    """
+    length = run_length(run)
+    return max(1, min(max(200, length // 500), length // 20))
+
+
+def run_length(run: Run) -> int:
+    """Planned steps of the run, or those seen so far where no plan is known."""
+    return max(int(run.card.total_steps or 0), int(run.last_step or 0), 1)
+
+
+def quiet(run: Run, area: str) -> Quiet:
+    """Windows in which this area's alarms are explained: warm-up of the plan, and events of the run."""
+    width = window_steps(run)
+    spans: list[Masked] = []
+    levels: list[int] = []
+    warmup = warmup_steps(run)
+    if warmup and area in LEVEL_EVENTS["warmup_end"]:
+        spans.append(Masked("warmup", 0, warmup + width))
+    for kind, step in _events(run):
+        if area in LEVEL_EVENTS.get(kind, ()):
+            spans.append(Masked(kind, step, step + width))
+            levels.append(step)
+        elif area in MOMENT_EVENTS.get(kind, ()):
+            spans.append(Masked(kind, step, step + MOMENT_STEPS))
+    return Quiet(tuple(spans), tuple(sorted(levels)))
+
+
+def warmup_steps(run: Run) -> int:
+    """Steps of learning-rate warm-up that the plan holds; 0 where no plan is known."""
+    plan = run.card.lr_plan
+    if plan.get("kind") == "table" and plan.get("rates"):
+        rates, steps = list(plan["rates"]), list(plan["steps"])
+        return int(steps[int(np.argmax(rates))]) if rates[0] < max(rates) else 0
+    return int(plan.get("warmup_steps", 0) or 0)
+
+
+def _events(run: Run) -> Iterable[tuple[str, int]]:
+    events = run.events()
+    for kind, step in zip(events["kind"], events["step"], strict=True):
+        if step is not None and np.isfinite(step):
+            # The store opens every attempt with "started"; past the first step that is a resume.
+            yield ("resume" if kind == "started" and step > 1 else str(kind)), int(step)

@@ -1,0 +1,154 @@
+"""The list of checks. A check is a plain function with a decorator; adding one means adding one file.
+
+    @check("loss.spike", area="loss", reads=("loss/train",), refs=("https://...",))
+    def loss_spike(run, *, z: float = 6.0) -> Iterator[Finding]:
+        \"\"\"Loss jumps more than `z` robust deviations above its running median.\"\"\"
+
+Every module `checks/<area>/<name>.py` is imported when the list is first asked for; names with a leading underscore
+hold what several checks of an area share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from checks.finding import Finding
+from trainvitals.errors import UnknownSignal, UsageError
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+AREAS = ("loss", "optimisation", "routing", "data", "throughput", "telemetry")
+CheckFunction = Callable[..., Iterable[Finding]]
+
+_CHECKS: dict[str, Check] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check is, and how to run it."""
+
+    name: str
+    area: str
+    reads: tuple[str, ...]
+    """Signals without which there is no answer."""
+    uses: tuple[str, ...]
+    """Signals that sharpen the answer where they exist."""
+    refs: tuple[str, ...]
+    function: CheckFunction
+
+    @property
+    def meaning(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Thresholds and windows that can be set, with their defaults."""
+        return {name: p.default for name, p in inspect.signature(self.function).parameters.items()
+                if p.kind is p.KEYWORD_ONLY}
+
+    def run(self, run: Run, settings: Mapping[str, Any] | None = None) -> list[Finding]:
+        """Findings on this run, at least one. Never raises on account of what the run holds.
+
+        Raises:
+            UsageError: `settings` names a threshold that the check does not have.
+        """
+        unknown = set(settings or ()) - set(self.defaults)
+        if unknown:
+            raise UsageError(f"Check {self.name} has no setting {', '.join(sorted(unknown))}. "
+                             f"It has {', '.join(self.defaults) or 'none'}.")
+        try:
+            missing = [name for name in self.reads if not _has(run, name)]
+            found = list(self.function(run, **(settings or {}))) if not missing else [_absent(missing)]
+        # A check that fails must cost its own answer only, not the other checks' nor the caller's.
+        except Exception as error:
+            found = [_broken(self.name, error)]
+        return [replace(f, check=self.name, area=self.area) for f in found or [_silent()]]
+
+
+def check(name: str, *, area: str, reads: tuple[str, ...] = (), uses: tuple[str, ...] = (),
+          refs: tuple[str, ...] = ()) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a function `(run, *, thresholds) -> findings` as a check.
+
+    Raises:
+        UsageError: the area is not one of `AREAS`, or another function has this name already.
+    """
+    if area not in AREAS:
+        raise UsageError(f"Check {name} has area {area!r}. Use one of {', '.join(AREAS)}.")
+
+    def register(function: CheckFunction) -> CheckFunction:
+        earlier = _CHECKS.get(name)
+        if earlier and earlier.function.__module__ != function.__module__:
+            raise UsageError(f"Two checks are called {name}: in {earlier.function.__module__} and "
+                             f"{function.__module__}. Rename one.")
+        _CHECKS[name] = Check(name, area, reads, uses, refs, function)
+        return function
+
+    return register
+
+
+def all_checks() -> tuple[Check, ...]:
+    """Every check, by area and name."""
+    _discover()
+    return tuple(sorted(_CHECKS.values(), key=lambda c: (AREAS.index(c.area), c.name)))
+
+
+@cache
+def _discover() -> None:
+    for area in AREAS:
+        package = importlib.import_module(f"checks.{area}")
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"checks.{area}.{module.name}")
+
+
+def _has(run: Run, name: str) -> bool:
+    try:
+        return bool(run.has(name))
+    except UnknownSignal:
+        return False
+
+
+REMEDIES: Mapping[str, str] = {
+    "loss/val": "Log validation losses: pass an evaluation set to the trainer, or call the tap's validation loss.",
+    "loss": "Attach the loss collector: tv.attach(model, ...) for Hugging Face models, tap.loss(...) otherwise.",
+    "grad": "Attach the gradient collector: tv.attach(model, optimizer, ...).",
+    "lr": "Attach the learning-rate collector: tv.attach(model, optimizer, scheduler=...).",
+    "router": "Attach the router collector to a mixture-of-experts model; a dense model has no routers.",
+    "data": "Let batches carry a `domain` column and attach with domains={name: planned share}.",
+    "tokens": "Attach the token collector: tv.attach(model, ..., tokenizer=tokenizer).",
+    "throughput": "Attach the throughput collector: tv.attach(model, optimizer, ...).",
+}
+
+
+def remedy(signal: str) -> str:
+    """How a run comes to have this signal: one sentence."""
+    return REMEDIES.get(signal) or REMEDIES.get(signal.partition("/")[0], f"Log {signal} in the training script.")
+
+
+def _absent(missing: list[str]) -> Finding:
+    return Finding(
+        level="unknown", summary=f"No data for {', '.join(missing)}.",
+        what_it_means="The signals that this check reads were never written, so it can say nothing.",
+        what_to_do=" ".join(dict.fromkeys(remedy(name) for name in missing)), details={"missing": missing})
+
+
+def _broken(name: str, error: Exception) -> Finding:
+    return Finding(
+        level="unknown", summary=f"The check failed with {type(error).__name__}: {error}.",
+        what_it_means="This is a fault of the check or of the stored data, not of the training.",
+        what_to_do=f"Report it with the run card, and leave {name} out until it is mended.",
+        details={"error": repr(error)})
+
+
+def _silent() -> Finding:
+    return Finding(level="unknown", summary="The check gave no answer.",
+                   what_it_means="A check must answer at least once; this one did not.",
+                   what_to_do="Report it with the run card.")

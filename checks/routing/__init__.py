@@ -1,0 +1,1 @@
+"""Load of the experts of a mixture-of-experts model."""

@@ -1,0 +1,1 @@
+"""Whether the telemetry itself can be trusted."""

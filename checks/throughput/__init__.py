@@ -1,0 +1,1 @@
+"""Step time, data wait, stragglers."""

@@ -1,0 +1,222 @@
+"""The one list of what a run can hold: the fields that writers store and the signals that readers derive.
+
+A *field* is stored: a sum, a count, a maximum, so that ranks, micro-batches and intervals merge by arithmetic.
+A *signal* is what people ask for: a mean loss, a norm, a share. It names the fields it reads and the formula.
+
+Fields and signals are called `family/name`. Fields that are logged together at one cadence form a *frame*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from trainvitals import formulas as f
+
+Merge = Literal["sum", "same", "max", "min"]
+"""How one step's values of several ranks become one: added; identical everywhere (the first is taken); extreme."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One stored column (or one column per label of all axes but the last)."""
+
+    name: str
+    frame: str
+    unit: str
+    merge: Merge
+    meaning: str
+    axes: tuple[str, ...] = ()
+    """Names of the axes of one row's value; () for a scalar. Labels of each axis travel with the data."""
+    dtype: str = "float64"
+    """Stored type of vector elements. Scalars are always float64, which holds counts exactly up to 2**53."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One readable series, computed from merged fields of one frame."""
+
+    name: str
+    unit: str
+    meaning: str
+    reads: tuple[str, ...]
+    formula: Callable[..., f.Masked]
+    """Takes one array [steps, *axes] per name in `reads`, then the run card if `needs_card`."""
+    axes: tuple[str, ...] = ()
+    needs_card: bool = False
+    running: bool = False
+    """The value of a step depends on earlier steps, so the formula needs them all."""
+    by_rank: bool = False
+    """Keep ranks apart as the last axis, labelled by rank, instead of merging them."""
+
+    @property
+    def frame(self) -> str:
+        return FIELDS[self.reads[0]].frame
+
+
+def _fields(frame: str, *rows: tuple) -> list[Field]:
+    return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
+
+
+FIELDS: Mapping[str, Field] = {
+    field.name: field
+    for field in [
+        *_fields(
+            "loss",
+            ("loss/sum", "nats", "sum", "cross-entropy summed over target tokens"),
+            ("loss/tokens", "tokens", "sum", "target tokens that entered the loss"),
+            ("loss/nonfinite_tokens", "tokens", "sum", "target tokens whose cross-entropy was NaN or infinite"),
+            ("loss/domain_sum", "nats", "sum", "cross-entropy summed per data domain", ("domain",)),
+            ("loss/domain_tokens", "tokens", "sum", "target tokens per data domain", ("domain",), "int64"),
+            ("loss/returned_sum", "nats", "sum", "losses returned by the model's forward, auxiliary terms included"),
+            ("loss/aux_sum", "nats", "sum", "router load-balancing losses returned by the model"),
+            ("loss/z_sum", "nats", "sum", "router z losses returned by the model"),
+            ("loss/forwards", "forwards", "sum", "training forwards (micro-batches) in this step"),
+        ),
+        *_fields(
+            "eval",
+            ("loss/val_sum", "nats", "sum", "validation cross-entropy summed over target tokens"),
+            ("loss/val_tokens", "tokens", "sum", "validation target tokens"),
+            ("loss/val_domain_sum", "nats", "sum", "validation cross-entropy summed per domain", ("domain",)),
+            ("loss/val_domain_tokens", "tokens", "sum", "validation target tokens per domain", ("domain",), "int64"),
+        ),
+        *_fields(
+            "grad",
+            ("grad/sumsq", "1", "sum", "sum of squared gradient elements before clipping, this rank's share"),
+            ("grad/sumsq_by_layer", "1", "sum", "the same per layer", ("layer",)),
+            ("grad/clip_coef", "1", "same", "factor that clipping applied to every gradient; 1 where not clipped"),
+            ("grad/nonfinite", "tensors", "sum", "parameter tensors whose gradient norm was NaN or infinite"),
+        ),
+        *_fields(
+            "lr",
+            ("lr/used", "1", "same", "learning rate the optimizer used for this step, per group", ("group",)),
+            ("lr/planned", "1", "same", "learning rate that the plan holds for this step, per group", ("group",)),
+        ),
+        *_fields(
+            "update",
+            ("weight/sumsq_by_layer", "1", "sum", "sum of squared weights before the step", ("layer",)),
+            ("update/sumsq_by_layer", "1", "sum", "sum of squared weight changes of the step", ("layer",)),
+        ),
+        *_fields(
+            "router",
+            ("router/tokens", "tokens", "sum", "tokens that the router sent to each expert since the last row",
+             ("router_layer", "expert"), "int64"),
+        ),
+        *_fields(
+            "router_domain",
+            ("router/domain_tokens", "tokens", "sum", "tokens per domain sent to each expert since the last row",
+             ("domain", "router_layer", "expert"), "int64"),
+        ),
+        *_fields(
+            "data",
+            ("data/domain_tokens", "tokens", "sum", "input tokens per data domain, padding excluded",
+             ("domain",), "int64"),
+            ("data/padding_tokens", "tokens", "sum", "padding positions in the batch"),
+            ("data/sequences", "sequences", "sum", "rows of the batch"),
+            ("data/documents", "documents", "sum", "documents in the batch: position restarts, else rows"),
+        ),
+        *_fields(
+            "tokens",
+            ("tokens/counts", "tokens", "sum", "how often each token id was seen since the last row",
+             ("domain", "token"), "int64"),
+            ("tokens/bytes", "bytes", "sum", "UTF-8 bytes of those tokens", ("domain",)),
+            ("tokens/script_bytes", "bytes", "sum", "UTF-8 bytes of those tokens per Unicode script",
+             ("domain", "script")),
+        ),
+        *_fields(
+            "throughput",
+            ("throughput/step_time", "s", "max", "wall time from the end of the last step to the end of this one"),
+            ("throughput/data_wait", "s", "max", "wall time from the end of the last step to the first forward"),
+            ("throughput/tokens", "tokens", "sum", "input tokens of the step, padding excluded"),
+        ),
+        *_fields(
+            "system",
+            ("system/rss_bytes", "bytes", "max", "resident memory of the training process"),
+            ("system/device_peak_bytes", "bytes", "max", "peak device memory allocated by torch"),
+            ("system/device_reserved_bytes", "bytes", "max", "device memory reserved by torch"),
+            ("system/device_utilization", "1", "max", "share of time in which the device ran a kernel"),
+        ),
+    ]
+}
+
+SIGNALS: Mapping[str, Signal] = {
+    signal.name: signal
+    for signal in [
+        Signal("loss/train", "nats/token", "mean cross-entropy per target token",
+               ("loss/sum", "loss/tokens"), f.ratio),
+        Signal("loss/domain", "nats/token", "mean cross-entropy per target token of each data domain",
+               ("loss/domain_sum", "loss/domain_tokens"), f.ratio, ("domain",)),
+        Signal("loss/returned", "nats", "loss returned by the model, auxiliary terms included, mean over forwards",
+               ("loss/returned_sum", "loss/forwards"), f.ratio),
+        Signal("loss/aux", "nats", "router load-balancing loss, mean over forwards",
+               ("loss/aux_sum", "loss/forwards"), f.ratio),
+        Signal("loss/z", "nats", "router z loss, mean over forwards", ("loss/z_sum", "loss/forwards"), f.ratio),
+        Signal("loss/val", "nats/token", "mean validation cross-entropy per target token",
+               ("loss/val_sum", "loss/val_tokens"), f.ratio),
+        Signal("loss/val_domain", "nats/token", "mean validation cross-entropy of each data domain",
+               ("loss/val_domain_sum", "loss/val_domain_tokens"), f.ratio, ("domain",)),
+        Signal("grad/norm", "1", "global L2 norm of the gradient before clipping", ("grad/sumsq",), f.root),
+        Signal("grad/norm_clipped", "1", "global L2 norm of the gradient after clipping",
+               ("grad/sumsq", "grad/clip_coef"), f.scaled_root),
+        Signal("grad/norm_by_layer", "1", "L2 norm of each layer's gradient before clipping",
+               ("grad/sumsq_by_layer",), f.root, ("layer",)),
+        Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0", ("grad/clip_coef",), f.below_one),
+        Signal("weight/norm_by_layer", "1", "L2 norm of each layer's weights",
+               ("weight/sumsq_by_layer",), f.root, ("layer",)),
+        Signal("update/ratio_by_layer", "1", "L2 norm of the step's weight change over that of the weights",
+               ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio, ("layer",)),
+        Signal("update/ratio", "1", "the same over all weights",
+               ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio_total),
+        Signal("router/load", "1", "share of the layer's tokens sent to each expert",
+               ("router/tokens",), f.share, ("router_layer", "expert")),
+        Signal("router/entropy", "1", "entropy of the layer's expert load over ln(experts): 1 is balanced",
+               ("router/tokens",), f.load_entropy, ("router_layer",)),
+        Signal("router/max_vio", "1", "(largest - mean) / mean expert load of the layer: 0 is balanced",
+               ("router/tokens",), f.max_violation, ("router_layer",)),
+        Signal("router/cv", "1", "standard deviation over mean of the layer's expert loads",
+               ("router/tokens",), f.load_cv, ("router_layer",)),
+        Signal("router/dead", "experts", "experts of the layer that got no token since the last row",
+               ("router/tokens",), f.dead_experts, ("router_layer",)),
+        Signal("router/domain_load", "1", "share of each domain's tokens that a layer sends to each expert",
+               ("router/domain_tokens",), f.share, ("domain", "router_layer", "expert")),
+        Signal("data/domain_share", "1", "share of input tokens per data domain",
+               ("data/domain_tokens",), f.share, ("domain",)),
+        Signal("data/padding_share", "1", "share of batch positions that are padding",
+               ("data/padding_tokens", "data/domain_tokens"), f.padding_share),
+        Signal("data/documents_per_sequence", "documents", "packed documents per batch row",
+               ("data/documents", "data/sequences"), f.ratio),
+        Signal("data/tokens_seen", "tokens", "input tokens since the start of the run, padding excluded",
+               ("data/domain_tokens",), f.cumulative_total, running=True),
+        Signal("data/epochs", "epochs", "passes over each domain's unique tokens, as given in the run card",
+               ("data/domain_tokens",), f.epochs, ("domain",), needs_card=True, running=True),
+        Signal("tokens/js", "1", "Jensen-Shannon distance (base 2) of the window's token ids to the first windows', "
+               "sampling noise subtracted", ("tokens/counts",), f.token_drift, ("domain",), running=True),
+        Signal("tokens/bytes_per_token", "bytes/token", "UTF-8 bytes per token of each domain",
+               ("tokens/bytes", "tokens/counts"), f.bytes_per_token, ("domain",)),
+        Signal("tokens/script_share", "1", "share of UTF-8 bytes per Unicode script",
+               ("tokens/script_bytes",), f.share, ("domain", "script")),
+        Signal("throughput/tokens_per_s", "tokens/s", "input tokens per second, all ranks, slowest rank's time",
+               ("throughput/tokens", "throughput/step_time"), f.ratio),
+        Signal("throughput/data_wait_share", "1", "share of the step spent waiting for the batch, worst rank",
+               ("throughput/data_wait", "throughput/step_time"), f.ratio),
+        Signal("throughput/mfu", "1", "model FLOP/s over the hardware's peak, in the run card's convention",
+               ("throughput/tokens", "throughput/step_time"), f.mfu, needs_card=True),
+        Signal("throughput/step_time_by_rank", "s", "step time of each rank",
+               ("throughput/step_time",), f.plain, ("rank",), by_rank=True),
+        Signal("throughput/data_wait_by_rank", "s", "data wait of each rank",
+               ("throughput/data_wait",), f.plain, ("rank",), by_rank=True),
+    ]
+}
+
+
+def signal_of(field: Field) -> Signal:
+    """The signal that shows a stored field as it is (a user's own metric, or a raw sum)."""
+    return Signal(field.name, field.unit, field.meaning, (field.name,), f.plain, field.axes)
+
+
+def custom_field(name: str) -> Field:
+    """The field of a number that a user logs under a name of their own."""
+    return Field(name, "custom", "1", "same", "logged by the training script")
+
+
