@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trainvitals import formulas as f
 
@@ -55,7 +55,7 @@ class Signal:
         return FIELDS[self.reads[0]].frame
 
 
-def _fields(frame: str, *rows: tuple) -> list[Field]:
+def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
 
 

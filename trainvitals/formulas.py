@@ -75,12 +75,12 @@ def load_entropy(tokens: Array) -> Masked:
 
     https://github.com/NVIDIA-NeMo/Automodel/issues/1232 asks for it; 1 is a perfectly balanced layer.
     """
-    shares, present = share(tokens)
+    shares = share(tokens).values
     positive = shares > 0
     logs = np.log(shares, out=np.zeros_like(shares), where=positive)
     experts = tokens.shape[-1]
     entropy = -(np.where(positive, shares, 0.0) * logs).sum(axis=-1) / (np.log(experts) if experts > 1 else 1.0)
-    return Masked(entropy, present.any(axis=-1) if present is not None else None)
+    return Masked(entropy, tokens.sum(axis=-1) > 0)
 
 
 def max_violation(tokens: Array) -> Masked:

@@ -47,6 +47,8 @@ class Block:
             if value is None:
                 array[row] = np.nan if array.dtype.kind == "f" else 0
             else:
+                if np.shape(value) != array.shape[1:]:
+                    raise ValueError(f"{name} has shape {np.shape(value)}, not {array.shape[1:]}")
                 array[row] = value
                 found += 1
         if found != len(values) and self.unknown(values):

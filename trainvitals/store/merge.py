@@ -76,7 +76,7 @@ def _stored(part: Part, item: Field, labels: Labels) -> Array:
         return values(part, own)
     table = np.full((part.rows, *shape), missing)
     where = [[labels[axis].index(name) for name in part.header.labels[axis]] for axis in item.axes]
-    table[(slice(None), *np.ix_(*where))] = values(part, own)
+    table[np.ix_(range(part.rows), *where)] = values(part, own)
     return table
 
 

@@ -22,10 +22,18 @@ CACHE_BYTES = 512 << 20
 class Part(Protocol):
     """Some rows of one writer, in order of time."""
 
-    name: SegmentName
-    header: Header
-    rows: int
-    steps: tuple[int, int]
+    @property
+    def name(self) -> SegmentName: ...
+
+    @property
+    def header(self) -> Header: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """First and last step."""
 
     def column(self, name: str) -> NDArray[Any]:
         """A column's values [rows], or [rows, n] for a vector."""
@@ -45,7 +53,8 @@ class LivePart:
     """A segment that may still grow."""
 
     def __init__(self, folder: Folder, path: str, name: SegmentName) -> None:
-        self.folder, self.path, self.name, self.tail = folder, path, name, Tail()
+        self.folder, self.path, self.tail = folder, path, Tail()
+        self.name: SegmentName = name
 
     def refresh(self, size: int) -> None:
         """Read what was appended since the last time. Raises FileNotFoundError."""
@@ -103,7 +112,9 @@ class HistoryPart:
 
     def __init__(self, folder: Folder, path: str, name: SegmentName, cache: ColumnCache) -> None:
         assert name.steps is not None
-        self.folder, self.path, self.name, self.steps = folder, path, name, name.steps
+        self.folder, self.path = folder, path
+        self.name: SegmentName = name
+        self.steps: tuple[int, int] = name.steps
         self._cache = cache
         with folder.open(path) as file:
             self._metadata = pq.read_metadata(file)

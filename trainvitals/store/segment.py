@@ -81,8 +81,8 @@ def encode(schema: pa.Schema, batch: pa.RecordBatch, *, with_schema: bool) -> by
 
 
 def crc_of(batch: pa.RecordBatch) -> int:
-    """CRC-32 of a batch's body: its column buffers as Arrow lays them out."""
-    return zlib.crc32(pa.ipc.read_message(pa.BufferReader(batch.serialize())).body)
+    """CRC-32 of a batch's schema, its rows, and the Arrow metadata that describes them."""
+    return zlib.crc32(batch.serialize(), zlib.crc32(batch.schema.serialize()))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,176 @@
+"""Writers die, disks fill up, files rot: the reader never raises, and loses no more than the flush interval."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainvitals.catalogue import custom_field
+from trainvitals.store import RunWriter, open_run
+from trainvitals.store.segment import Tail
+
+KILLS = 200
+FLUSH_SECONDS = 0.05
+SLACK_SECONDS = 0.25
+"""What a loaded machine may need between the end of the interval and the write."""
+
+
+def _train_until_killed(path: str, first: int, last: Synchronized) -> None:
+    """Log steps as fast as a small loop does; publish which step was last appended."""
+    writer = RunWriter(path, start_step=first - 1, flush_seconds=FLUSH_SECONDS)
+    frame = writer.frame("x", [custom_field("x/step")])
+    step = first
+    while True:
+        frame.append(step, {"x/step": float(step)})
+        last.value = step
+        step += 1
+        time.sleep(0.0005)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_hundred_kills_lose_no_more_than_the_flush_interval(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    rng = np.random.default_rng(7)
+    run, resumed_at = None, 1
+    for _ in range(KILLS):
+        last = fork.Value("q", 0, lock=False)
+        child = fork.Process(target=_train_until_killed, args=(str(tmp_path), resumed_at, last))
+        child.start()
+        while not last.value:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.2))
+        before, waits = last.value, rng.random() < 0.2
+        time.sleep(FLUSH_SECONDS + SLACK_SECONDS if waits else 0.0)
+        os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        child.join()
+        if run is None:
+            if not any(path.suffix == ".arrows" for path in tmp_path.rglob("*")):
+                continue
+            run = open_run(tmp_path)
+        run.refresh()
+        stored = run.array("x/step")
+        assert not waits or stored.steps[-1] >= before, "a row older than the flush interval is gone"
+        assert (stored.values == stored.steps).all()
+        resumed_at = max(1, int(stored.steps[-1]) - int(rng.integers(0, 20))) if len(stored) else 1
+        assert (np.diff(stored.steps) == 1).all(), "one gapless main line"
+    assert run is not None and len(run.attempts) > KILLS * 0.8
+    fresh = open_run(tmp_path)
+    np.testing.assert_array_equal(fresh.array("x/step").steps, run.array("x/step").steps)
+
+
+def _segment(tmp_path: Path) -> tuple[bytes, list[int]]:
+    writer = RunWriter(tmp_path, when_full="wait")
+    frame, ends = writer.frame("x", [custom_field("a"), custom_field("b")]), []
+    path = None
+    for batch in range(20):
+        for row in range(7):
+            frame.append(batch * 7 + row + 1, {"a": batch * 7 + row + 1.0, "b": np.nan})
+        writer.flush()
+        path = next(tmp_path.glob("frames/x/live/*/*.arrows"))
+        ends.append(path.stat().st_size)
+    assert path is not None
+    return path.read_bytes(), ends
+
+
+def test_every_truncation_gives_exactly_the_whole_batches(tmp_path: Path) -> None:
+    data, ends = _segment(tmp_path)
+    for cut in range(len(data)):
+        tail = Tail()
+        tail.feed(data[:cut])
+        assert tail.rows == 7 * sum(end <= cut for end in ends)
+        first = tail.offset
+        tail.feed(data[first:])  # the writer was only slow
+        assert tail.rows == 140 and tail.torn_bytes == 0
+
+
+def test_a_zero_filled_or_flipped_tail_never_gives_a_wrong_value(tmp_path: Path) -> None:
+    data, _ = _segment(tmp_path)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        cut = int(rng.integers(len(data)))
+        zeroed = data[:cut] + bytes(len(data) - cut)
+        flipped = bytearray(data)
+        flipped[cut] ^= 1 << int(rng.integers(8))
+        for damaged in (zeroed, bytes(flipped)):
+            tail = Tail()
+            tail.feed(damaged)
+            for batch in tail.batches:
+                if batch.schema.names[:3] == ["step", "time", "a"]:
+                    np.testing.assert_array_equal(batch["step"].to_numpy(), batch["a"].to_numpy())
+
+
+def test_a_full_disk_costs_rows_not_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             caplog: pytest.LogCaptureFixture) -> None:
+    writer = RunWriter(tmp_path, flush_seconds=0.02)
+    frame = writer.frame("x", [custom_field("a")])
+    frame.append(1, {"a": 1.0})
+    writer.flush()
+    real, full = os.write, True
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not full:
+            return real(descriptor, data)
+        real(descriptor, data[: len(data) // 2])  # a full disk may take a part
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    frame.append(2, {"a": 2.0})
+    time.sleep(0.2)
+    frame.append(3, {"a": 3.0})
+    time.sleep(0.1)
+    full = False
+    frame.append(4, {"a": 4.0})
+    writer.close()
+    assert sum("cannot write" in record.message for record in caplog.records) == 1, "said once, not at every flush"
+    run = open_run(tmp_path)
+    assert run.array("a").values.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert any("no whole record" in problem for problem in run.problems())
+
+
+def test_rows_that_no_disk_takes_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainvitals.store.writer.QUEUE_BYTES", 10_000)
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where the run folder should be")
+    writer = RunWriter(blocked / "run", flush_seconds=0.02)
+    frame = writer.frame("x", [custom_field("a")])
+    for step in range(5_000):
+        frame.append(step, {"a": 0.0})
+    assert writer.dropped_rows > 1_000
+    blocked.unlink()
+    writer.close()
+    run = open_run(blocked / "run")
+    assert any("rows dropped" in problem for problem in run.problems())
+    assert len(run.array("a")) + writer.dropped_rows == 5_000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_folder_stops_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    writer = RunWriter(tmp_path / "run", flush_seconds=0.02)
+    writer.frame("x", []).append(1, {"a": 1.0})
+    writer.close()
+    tmp_path.chmod(0o700)
+
+
+def test_damaged_files_are_reported_not_raised(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, when_full="wait")
+    frame = writer.frame("x", [custom_field("a")])
+    frame.append(1, {"a": 1.0})
+    writer.event("note", step=1)
+    writer.close()
+    (tmp_path / "run.json").write_text("{ not json")
+    history = next(tmp_path.glob("frames/x/history/*.parquet"))
+    (history.parent / history.name.replace("-0-0.parquet", "-1-1.parquet")).write_bytes(b"PAR1 rot PAR1")
+    (tmp_path / "events" / "other.jsonl").write_text('{"kind": "note"}\nnot json\n{"time": 1, "kin')
+    run = open_run(tmp_path)
+    assert run.array("a").values.tolist() == [1.0]
+    text = "\n".join(run.problems())
+    assert "run.json" in text and "1-1.parquet" in text and "other.jsonl" in text

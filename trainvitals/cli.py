@@ -1,0 +1,181 @@
+"""The command line. Every command prints a table for people, and JSON with `--json` where machines may ask.
+
+Exit codes: 0 nothing above pass, 1 a warning, 2 a failure, 3 nothing could be judged, 64 and up a wrong argument or
+input (one line on standard error says which, and what to do).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainvitals import __version__
+from trainvitals.errors import TrainVitalsError, UsageError
+
+if TYPE_CHECKING:
+    from checks.judge import Report
+    from trainvitals.store import Run
+
+BOARD_PORT = 8501
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """TrainVitals: the health board for training runs of large language models."""
+
+
+@cli.command()
+@click.option("--run", "run_path", type=click.Path(path_type=Path), help="Run folder to write. [runs/demo-TIME]")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps. [about two minutes of them]")
+@click.option("--fault", help="Fault to inject, or `none`. [the one that shows best]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with one text file or folder per domain.")
+@click.option("--dataset", help="Name or path for `datasets.load_dataset`, instead of --data.")
+@click.option("--domain-column", help="Column of --dataset that names the domain.")
+@click.option("--text-column", default="text", show_default=True, help="Column of --dataset that holds the text.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--board/--no-board", default=True, show_default=True, help="Open the live board beside the training.")
+@click.option("--port", type=int, help=f"Port of the board. [the first free one from {BOARD_PORT}]")
+def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) -> None:
+    """Train a small mixture of experts with the tap on, a fault in it, and the board open.
+
+    Example: trainvitals demo --fault lr_jump --steps 200
+    """
+    try:
+        from collectors.demo.train import DemoConfig, run_demo
+    except ImportError as error:
+        raise UsageError(f"The demo trains a model and needs {error.name}. Install `trainvitals[train]`.") from error
+    from trainvitals.store import open_run
+
+    run_path = run_path or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+    if run_path.exists() and any(run_path.iterdir()):
+        raise UsageError(f"{run_path} is not empty. Choose another --run, or delete it.")
+    config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
+    server = _serve(run_path.parent, port) if board else None
+    try:
+        run_demo(config)
+        report = _judge(open_run(run_path))
+        click.echo(_table(report))
+        if server is not None:
+            click.echo("\nThe board stays open until you press Ctrl-C.")
+            server.wait()
+    except KeyboardInterrupt:
+        click.echo("\nStopped. Look again with: trainvitals dashboard " + str(run_path.parent))
+    finally:
+        if server is not None:
+            server.terminate()
+
+
+@cli.command()
+@click.argument("runs", type=click.Path())
+@click.option("--port", type=int, help=f"[the first free one from {BOARD_PORT}]")
+def dashboard(runs: str, port: int | None) -> None:
+    """Open the board on a run, or on a folder of runs.
+
+    Example: trainvitals dashboard runs
+    """
+    server = _serve(runs, port)
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
+@click.option("--only", multiple=True, help="Run only this check; may be repeated.")
+def check(run: str, as_json: bool, only: tuple[str, ...]) -> None:
+    """Judge a run, live or finished, and store the findings in its folder.
+
+    Example: trainvitals check runs/demo --json
+    """
+    from trainvitals.store import open_run
+
+    report = _judge(open_run(run), only)
+    click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False) if as_json else _table(report))
+    levels = {finding.level for finding in report.findings}
+    sys.exit(2 if "fail" in levels else 1 if "warn" in levels else 0 if "pass" in levels else 3)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--quiet-for", default=3600.0, show_default=True, help="Seconds without a row that mean a dead writer.")
+def compact(run: str, quiet_for: float) -> None:
+    """Turn the segments that killed writers left into Parquet.
+
+    Example: trainvitals compact runs/demo
+    """
+    from trainvitals.store.compact import compact_run
+    from trainvitals.store.folder import open_folder
+
+    done = compact_run(open_folder(run), quiet_for, time.time())
+    click.echo(f"{done} segments compacted.")
+
+
+def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
+    from checks.judge import run_checks
+
+    report = run_checks(run, only=only or None)
+    if not only:
+        try:
+            run.save_findings(report.to_json())
+        except OSError as error:
+            click.echo(f"The findings are not stored: {error}", err=True)
+    return report
+
+
+def _serve(runs: str | Path, port: int | None) -> subprocess.Popen[bytes]:
+    from dashboard import launch
+
+    port = port or _free_port()
+    has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    server = launch.serve(runs, port, open_browser=has_screen)
+    click.echo(f"Board: {launch.url(port)}")
+    return server
+
+
+def _free_port() -> int:
+    for port in range(BOARD_PORT, BOARD_PORT + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise UsageError(f"No free port from {BOARD_PORT} to {BOARD_PORT + 99}. Name one with --port.")
+
+
+def _table(report: Report) -> str:
+    order = ("fail", "warn", "unknown", "pass")
+    rows = sorted(report.findings, key=lambda finding: (order.index(finding.level), finding.check))
+    lines = []
+    for finding in rows:
+        where = f" [steps {finding.steps[0]}-{finding.steps[1]}]" if finding.steps else ""
+        lines.append(f"{finding.level:8} {finding.check:24} {finding.summary}{where}")
+        if finding.level in ("fail", "warn"):
+            lines.append(f"{'':33} -> {finding.what_to_do}")
+    return "\n".join(lines) if lines else "No check could run."
+
+
+def main() -> None:
+    """Entry point of the `trainvitals` command."""
+    try:
+        cli(standalone_mode=False)
+    except TrainVitalsError as error:
+        click.echo(f"trainvitals: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
