@@ -1,8 +1,8 @@
 """Find the routers of any mixture-of-experts model, and read which experts they chose.
 
-A router is tapped where its choice is real: at the inputs of the experts that compute it, or else at the router's
-own output. Nothing is recomputed from logits where the module gives indices, because biased, grouped, hashed and
-sampled routers choose differently from a plain top-k.
+A router is tapped where its choice is real: at the inputs of the experts that compute it (the indices there are
+global even under expert parallelism), or else at the router's own output. Nothing is recomputed from logits where
+the module gives indices, because biased, grouped, hashed and sampled routers choose differently from a plain top-k.
 
 Shapes: T tokens (batch x sequence, flattened row by row), k choices per token, E experts.
 
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-Reader = Callable[[nn.Module, tuple[Any, ...]], Tensor | None]
+Reader = Callable[["RouterSite", tuple[Any, ...]], Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,11 @@ class RouterSite:
     derived: bool
     """The choice is reconstructed from gates that are zero where not chosen, not read from indices."""
     read: Reader
-    """read(module, values) -> expert indices [T, k] in 0..E, or None where these values hold no choice.
+    """read(site, values) -> expert indices [T, k] in 0..E, or None where the values hold no choice.
 
-    `values` are the module's inputs or outputs, according to `tap`. Index E means "no expert": the token was dropped
-    at capacity or skipped, so a histogram needs E + 1 bins and its last bin counts the drops.
+    `values` are the module's inputs or outputs, as `tap` says. Index E means "no expert": the token was dropped at
+    capacity or skipped. So a histogram needs E + 1 bins, of which the last counts the drops. T is the whole batch,
+    padding included, except where a block routes a part of it (text and vision apart in Ernie 4.5 VL).
     """
 
 
@@ -69,46 +70,44 @@ class RouterSearch:
 # ---- reading a choice ------------------------------------------------------------------------------------------
 
 
-def _beside_weights(module: nn.Module, values: tuple[Any, ...]) -> Tensor | None:
+def _beside_weights(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
     """The one integer tensor [.., k] that stands beside a float tensor of the same shape: indices and weights."""
     tensors = [v for v in values if isinstance(v, Tensor) and v.ndim >= 2]
     floats = {v.shape for v in tensors if v.is_floating_point()}
-    found = [v for v in tensors if _is_integer(v) and v.shape in floats]
+    found = [v for v in tensors if not v.is_floating_point() and v.dtype is not torch.bool and v.shape in floats]
     return found[0].flatten(0, -2) if len(found) == 1 else None
 
 
-def _is_integer(tensor: Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
+def _alone(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
+    """The only input of an embedding of experts."""
+    indices: Tensor = values[0]
+    return indices.flatten(0, -2)
 
 
-def _gates(position: int, top_k: int | None = None) -> Reader:
+def _gates(position: int) -> Reader:
     """Reader of gates [.., E] that are exactly zero where an expert was not chosen."""
 
-    def read(module: nn.Module, values: tuple[Any, ...]) -> Tensor | None:
-        gates_TE = values[position].flatten(0, -2)
-        top = gates_TE.topk(top_k or module.top_k, dim=-1)
-        return top.indices.masked_fill(top.values == 0, gates_TE.shape[-1])
+    def read(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
+        gates_TE: Tensor = values[position].flatten(0, -2)
+        top = gates_TE.topk(site.top_k or 1, dim=-1)
+        return top.indices.masked_fill(top.values == 0, site.num_experts)
 
     return read
 
 
-def _unsort(module: nn.Module, values: tuple[Any, ...]) -> Tensor | None:
+def _unsort(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
     """JetMoe returns the permutation that sorts the choices [T * k] by expert, and how many fell to each expert."""
-    order, _, _, expert_size, _ = values
+    order: Tensor = values[0]
     # Fills need no copy from the host, unlike a tensor made of the sizes.
-    by_expert = torch.cat([order.new_full((size,), expert) for expert, size in enumerate(expert_size)])
-    return torch.empty_like(order).scatter_(0, order, by_expert).view(-1, module.top_k)
+    by_expert = torch.cat([order.new_full((size,), expert) for expert, size in enumerate(values[3])])
+    return torch.empty_like(order).scatter_(0, order, by_expert).view(-1, site.top_k or 1)
 
 
-def _skippable(module: nn.Module, values: tuple[Any, ...]) -> Tensor | None:
+def _skippable(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
     """Zaya sends a skipped token to expert 0 with weight 0; an expert that was chosen never has weight 0."""
-    _, weights, indices, _ = values
-    return indices.masked_fill(weights == 0, module.num_experts)
-
-
-def _only(module: nn.Module, values: tuple[Any, ...]) -> Tensor | None:
-    """The values are the indices alone (an embedding of experts)."""
-    return values[0].flatten(0, -2) if _is_integer(values[0]) else None
+    weights, indices = values[1:3]
+    chosen: Tensor = indices.masked_fill(weights == 0, site.num_experts)
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +121,14 @@ class _Rule:
 # Routers that do not return indices beside weights, by class name.
 _RULES: dict[str, _Rule] = {
     # Product keys pick rows of two embeddings, which get the same indices.
-    "DogeCDMoE": _Rule(_only, child="down_embed"),
+    "DogeCDMoE": _Rule(_alone, child="down_embed"),
     "JetMoeTopKGating": _Rule(_unsort),
     # sigmoid(-inf) = 0 for the others; a chosen score is zero only below a logit of -103 (-17 in float16).
     "Llama4Router": _Rule(_gates(0), derived=True),
     # Both choices after the capacity limit; output 0 holds the first choice only.
-    "NllbMoeTop2Router": _Rule(_gates(1, top_k=2), top_k=2, derived=True),
+    "NllbMoeTop2Router": _Rule(_gates(1), top_k=2, derived=True),
     # A one-hot row, or zeros for a token beyond the capacity.
-    "SwitchTransformersTop1Router": _Rule(_gates(0, top_k=1), top_k=1),
+    "SwitchTransformersTop1Router": _Rule(_gates(0), top_k=1),
     "ZayaRouter": _Rule(_skippable),
 }
 
@@ -138,7 +137,8 @@ _RULES: dict[str, _Rule] = {
 
 _INDEX_ARGUMENT = re.compile(r"(top_?k|router|expert|selected)s?_(ind(ex|ices)|idx|ids?|experts?)")
 _ROUTER_CLASS = re.compile(r"rout|gat(e|ing)$|top_?k", re.IGNORECASE)
-_EXPERT_COUNT = re.compile(r"(moe_)?n(um)?_((local|routed)_)?experts|total_experts|num_router_experts")
+_EXPERT_COUNT = re.compile(r"(moe_)?n(um)?_((local|routed)_)?experts|total_experts")
+_WRAPPER = re.compile(r"^module(\.|$)|(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.|$)")
 _TOP_K = re.compile(r"(moe_)?top_?k(_experts)?|num_experts_per_tok(en)?")
 
 
@@ -148,7 +148,7 @@ def find_routers(model: nn.Module) -> RouterSearch:
     In each block the first that applies is tapped: a class with a rule of its own, experts that take indices as an
     argument, a router that the model class declares, a module that is named and built like a router.
     """
-    modules = dict(model.named_modules())
+    modules = dict(_modules(model))
     declared = set(_declared(model))
     taps = [name for name, module in modules.items() if type(module).__name__ in _RULES]
     for fits in (_takes_indices, lambda _, name: name in declared, _is_router):
@@ -159,14 +159,20 @@ def find_routers(model: nn.Module) -> RouterSearch:
     return RouterSearch(sites, _missed(model, modules, declared, [site.module_name for site in sites]))
 
 
+def _modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The named modules, without what DDP, FSDP, torch.compile and checkpoint wrappers add to the names."""
+    for name, module in model.named_modules(prefix=prefix):
+        yield _WRAPPER.sub("", name).lstrip("."), module
+
+
 def _declared(model: nn.Module) -> Iterator[str]:
     """Modules that a transformers model class names as routers, in `_can_record_outputs["router_logits"]`."""
-    for prefix, owner in model.named_modules():
+    for prefix, owner in _modules(model):
         recorded = getattr(type(owner), "_can_record_outputs", None)
         specs = recorded.get("router_logits", []) if isinstance(recorded, Mapping) else []
         for spec in specs if isinstance(specs, list) else [specs]:
             target, within = getattr(spec, "target_class", spec), getattr(spec, "layer_name", None) or ""
-            for name, module in owner.named_modules(prefix=prefix):
+            for name, module in _modules(owner, prefix):
                 if isinstance(target, type) and isinstance(module, target) and within in name:
                     yield name
 
@@ -235,9 +241,7 @@ def _labels(names: list[str]) -> dict[str, str]:
     return {n: label + _parent(parts[n][2])[:-1] if shared[label] > 1 else label for n, label in labels.items()}
 
 
-def _missed(
-    model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]
-) -> str | None:
+def _missed(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]) -> str | None:
     """Blocks that hold experts or a declared router but no tap; or a config that counts experts and no tap at all."""
     held = [n for n in modules if n in declared or n.rpartition(".")[2] == "experts"]
     blocks = {_parent(n)[:-1] for n in held if not any(t.startswith((f"{n}.", _parent(n))) for t in taps)}
@@ -283,7 +287,7 @@ def register(site: RouterSite, callback: Callable[[RouterSite, Tensor | None], N
     def tell(values: tuple[Any, ...]) -> None:
         if not recomputing():
             with torch.no_grad():
-                callback(site, site.read(site.module, values))
+                callback(site, site.read(site, values))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tell((*args, *kwargs.values()))

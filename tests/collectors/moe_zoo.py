@@ -1,6 +1,6 @@
 """Every mixture-of-experts language model of the installed transformers, built tiny and with random weights.
 
-`moe_classes()` asks transformers itself which classes are MoE, so a new one cannot be missed: it is either
+`moe_classes()` reads from transformers itself which classes are MoE, so a new one cannot be missed: it is either
 built by the one recipe (`build`) or it must be given a reason in `UNTESTED`. Nothing is downloaded.
 """
 
@@ -11,10 +11,11 @@ import inspect
 import re
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+import transformers.models
 from transformers import PretrainedConfig, PreTrainedModel
 
 VOCAB = 128
@@ -43,6 +44,8 @@ TINY: dict[str, Any] = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
     "depth": 2,
+    "projection_intermediate_size": 32,
+    "ffn_hidden_size": 16,
     "d_model": 32,
     "d_kv": 8,
     "d_ff": 48,
@@ -80,52 +83,121 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "vision_config": {"pyramid_num_routed": [-1, 4, 4], "adapter_in_dim": 32, "adapter_out_dim": 32},
         "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
     },
-    "Ernie4_5_VLMoeForConditionalGeneration": {"text_config": {
-        "moe_intermediate_size": [16, 16],
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}},
-    "Glm4vMoeForConditionalGeneration": {"text_config": {"rope_parameters": {
-        "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0, "mrope_section": [2, 1, 1]}}},
-    "Glm5NextForConditionalGeneration": {"text_config": {
-        "qk_rope_head_dim": 0, "head_dim": 0, "mlp_layer_types": ["dense", "sparse", "sparse"]}},
+    "Ernie4_5_VLMoeForConditionalGeneration": {
+        "text_config": {
+            "moe_intermediate_size": [16, 16],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+        }
+    },
+    "Glm4vMoeForConditionalGeneration": {
+        "text_config": {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 1.0,
+                "mrope_section": [2, 1, 1],
+            }
+        }
+    },
+    "Glm5NextForConditionalGeneration": {
+        "text_config": {
+            "qk_rope_head_dim": 0,
+            "head_dim": 0,
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+        }
+    },
     "GraniteMoeHybridForCausalLM": {"mamba_n_heads": 4},
     "Inkling2ForConditionalGeneration": {"vision_config": {"text_hidden_size": 32}},
     "JambaForCausalLM": {"expert_layer_period": 1, "expert_layer_offset": 0},
     "Lfm2MoeForCausalLM": {"layer_types": ["conv", "full_attention", "conv"]},
     "LongcatFlashForCausalLM": {"num_layers": 2, "zero_expert_num": 2},
     "MiMoV2FlashForCausalLM": {"num_key_value_heads": 2},
-    "Mistral4ForCausalLM": {"rope_parameters": {
-        "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0, "llama_4_scaling_beta": 0.1,
-        "original_max_position_embeddings": 64}},
+    "Mistral4ForCausalLM": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 1.0,
+            "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 64,
+        }
+    },
     "MuseSparkForConditionalGeneration": {
-        "audio_config": {"num_hidden_layers": 4, "out_hidden_size": 32}},
+        "audio_config": {
+            "num_hidden_layers": 4,
+            "hidden_sizes": [32] * 4,
+            "depths": [1] * 4,
+            "out_hidden_size": 32,
+        }
+    },
     "NllbMoeForConditionalGeneration": {
-        "encoder_layers": 2, "decoder_layers": 2, "encoder_sparse_step": 2, "decoder_sparse_step": 2},
-    "Nemotron3_5TranscribeForConditionalGeneration": {
-        "word_timestamp_config": {"audio_hidden_size": 32}},
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_sparse_step": 2,
+        "decoder_sparse_step": 2,
+    },
     "Qwen3OmniMoeThinkerForConditionalGeneration": {"vision_start_token_id": 5, "audio_start_token_id": 6},
-    "Step3p7ForConditionalGeneration": {"text_config": {
-        "sliding_window": 8, "mlp_layer_types": ["dense", "sparse", "sparse"]}},
+    "Step3p7ForConditionalGeneration": {
+        "text_config": {"sliding_window": 8, "mlp_layer_types": ["dense", "sparse", "sparse"]}
+    },
     "SwitchTransformersForConditionalGeneration": {
-        "num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1},
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_sparse_encoder_layers": 1,
+        "num_sparse_decoder_layers": 1,
+    },
     "ZayaForCausalLM": {"num_experts_per_tok": 1},
 }
 
-UNTESTED: dict[str, str] = {}
+UNTESTED: dict[str, str] = {
+    "Ernie4_5_VL_MoeForConditionalGeneration": "deprecated name of Ernie4_5_VLMoeForConditionalGeneration",
+    "Nemotron3_5TranscribeForConditionalGeneration": "speech model; its text model is NemotronHForCausalLM",
+    "Qwen3OmniMoeForConditionalGeneration": "has no forward; it joins the thinker, which is tested, and the talker",
+    "Qwen3OmniMoePreTrainedModelForConditionalGeneration": "abstract base class",
+    "Qwen3OmniMoeTalkerCodePredictorModelForConditionalGeneration": "dense, in a modelling file with experts",
+    "Qwen3OmniMoeTalkerForConditionalGeneration": "speech model that runs on the hidden states of the thinker",
+}
 
 
 @cache
 def moe_classes() -> tuple[str, ...]:
-    """Names of the causal and conditional language models whose config or modelling file speaks of experts."""
-    names = (name for name in dir(transformers) if re.search(r"For(CausalLM|ConditionalGeneration)$", name))
-    return tuple(name for name in sorted(names) if _is_moe(getattr(transformers, name)))
+    """Names of the language models with experts, read from the source of transformers without importing it all.
+
+    A folder of models counts if a modelling file defines experts, or if the default text model of its config does.
+    """
+    folders = {
+        path.parent: path.read_text() for path in Path(transformers.models.__file__).parent.glob("*/modeling_*.py")
+    }
+    experts = {
+        folder.name
+        for folder, text in folders.items()
+        if re.search(r"^class \w*(Experts|MoE|Moe)\w*\(nn\.", text, re.M)
+    }
+    names = [
+        name
+        for folder, text in folders.items()
+        if folder.name in experts or experts & _default_models(folder)
+        for name in re.findall(r"^class (\w+For(?:CausalLM|ConditionalGeneration))\(", text, re.M)
+    ]
+    return tuple(sorted(names))
 
 
-def _is_moe(cls: type[PreTrainedModel]) -> bool:
-    """The modelling file defines experts, or the default config counts some (a text model of another file)."""
-    if getattr(cls, "config_class", None) is None:
-        return False
+def _default_models(folder: Path) -> set[str]:
+    return {
+        m for path in folder.glob("configuration_*.py") for m in re.findall(r'model_type="(\w+)"', path.read_text())
+    }
+
+
+def mentions_experts(name: str) -> bool:
+    """Whether the class lets router logits be recorded or its default config counts experts: a second opinion."""
+    cls = getattr(transformers, name)
     source = inspect.getsource(sys.modules[cls.__module__])
-    return bool(re.search(r"\nclass \w*(Experts|MoE|Moe)\w*\(nn\.", source)) or _counts_experts(_default(cls.config_class))
+    return '"router_logits": ' in source or _counts_experts(_default(cls.config_class))
+
+
+def language_models() -> list[str]:
+    """Names of every class of transformers for causal or conditional generation."""
+    names = [name for name in dir(transformers) if re.search(r"For(CausalLM|ConditionalGeneration)$", name)]
+    return [name for name in names if getattr(getattr(transformers, name), "config_class", None)]
 
 
 def _counts_experts(config: PretrainedConfig | None) -> bool:
@@ -152,11 +224,22 @@ def tiny_config(config_class: type[PretrainedConfig], **overrides: Any) -> Pretr
     return config_class(**(values | overrides))
 
 
-@cache
-def build(name: str) -> PreTrainedModel:
+def build(name: str, **overrides: Any) -> PreTrainedModel:
     """The class `name` with a tiny config and seeded random weights, in training mode."""
     cls = getattr(transformers, name)
     torch.manual_seed(0)
-    config = tiny_config(cls.config_class, **copy.deepcopy(OVERRIDES.get(name, {})))
+    config = tiny_config(cls.config_class, **copy.deepcopy(OVERRIDES.get(name, {})), **overrides)
     config._experts_implementation = "eager"
-    return cls(config).train()
+    model = cls(config).train()
+    _train_a_little(model)
+    return model
+
+
+@torch.no_grad()
+def _train_a_little(model: PreTrainedModel) -> None:
+    """Give the state that steers a choice values as after training: while zero, a plain top-k would choose alike."""
+    for name, tensor in [*model.named_buffers(), *model.named_parameters()]:
+        if name.endswith(("correction_bias", "balancing_biases", "expert_bias")):
+            tensor.normal_(std=0.2)
+        elif name.endswith("tid2eid"):
+            tensor.random_(0, 6)
