@@ -2,7 +2,6 @@
 # Needs python3 (3.11 or newer) with venv, and make: on Debian, `apt install python3-venv make`.
 
 PYTHON ?= python3
-RUN ?= runs/demo
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -13,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile
 .PHONY: demo test lint bench clean
 
 demo: .venv/train.stamp
-	$(BIN)/trainvitals demo --run $(RUN) $(DEMO_ARGS)
+	$(BIN)/trainvitals demo $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

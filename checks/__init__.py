@@ -7,6 +7,19 @@ from checks.judge import Report, Verdict, run_checks
 from checks.registry import AREAS, Check, all_checks, check
 
 __all__ = [
-    "AREAS", "Check", "Evidence", "Finding", "Incident", "Level", "Masked", "Moved", "Report", "Statistic",
-    "Threshold", "Verdict", "all_checks", "check", "run_checks",
+    "AREAS",
+    "Check",
+    "Evidence",
+    "Finding",
+    "Incident",
+    "Level",
+    "Masked",
+    "Moved",
+    "Report",
+    "Statistic",
+    "Threshold",
+    "Verdict",
+    "all_checks",
+    "check",
+    "run_checks",
 ]

@@ -88,8 +88,8 @@ class Finding:
             raise ValueError(f"A finding has no level {self.level!r}. Use one of {', '.join(LEVELS)}.")
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of strict JSON types: NaN and the infinities become the strings "NaN", "Infinity", "-Infinity"."""
-        return _plain(asdict(self))
+        """Strict JSON types: NaN and the infinities become the strings "NaN", "Infinity" and "-Infinity"."""
+        return dict(_plain(asdict(self)))
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Finding:
@@ -99,7 +99,9 @@ class Finding:
         for key, kind in (("statistic", Statistic), ("threshold", Threshold)):
             value = raw.get(key)
             known[key] = kind(**{k: _number(v) if k in _NUMBERS else v for k, v in value.items()}) if value else None
-        known["evidence"] = tuple(Evidence(e["signal"], _steps(e["steps"]), e["label"]) for e in raw.get("evidence", ()))
+        known["evidence"] = tuple(
+            Evidence(e["signal"], _steps(e["steps"]), e["label"]) for e in raw.get("evidence", ())
+        )
         known["masked"] = tuple(Masked(**m) for m in raw.get("masked", ()))
         return cls(**known)
 
@@ -132,7 +134,7 @@ class Incident:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of strict JSON types."""
-        return _plain(asdict(self))
+        return dict(_plain(asdict(self)))
 
 
 _NUMBERS = {"value", "low", "high", "warn", "fail"}

@@ -1,7 +1,7 @@
 """Run the checks over a run, and turn what they say into a verdict per area and one alarm per incident.
 
-    report = run_checks(open_run("runs/x"))
-    report.verdicts["loss"].level, report.incidents[0].summary
+report = run_checks(open_run("runs/x"))
+report.verdicts["loss"].level, report.incidents[0].summary
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 CAUSES: Mapping[str, str] = {
-    "loss": "learning", "optimisation": "learning", "routing": "learning", "data": "learning",
-    "throughput": "machine", "telemetry": "telemetry",
+    "loss": "learning",
+    "optimisation": "learning",
+    "routing": "learning",
+    "data": "learning",
+    "throughput": "machine",
+    "telemetry": "telemetry",
 }
 """Areas whose faults can cause one another share a cause: a data shift moves routers, gradients and the loss."""
 
@@ -71,13 +75,18 @@ class Report:
 
     def summary_json(self) -> dict[str, Any]:
         """Version, step, verdicts and incidents as strict JSON."""
-        return {"version": self.version, "step": self.step, "level": self.level,
-                "verdicts": {area: asdict(v) for area, v in self.verdicts.items()},
-                "incidents": [incident.to_json() for incident in self.incidents]}
+        return {
+            "version": self.version,
+            "step": self.step,
+            "level": self.level,
+            "verdicts": {area: asdict(v) for area, v in self.verdicts.items()},
+            "incidents": [incident.to_json() for incident in self.incidents],
+        }
 
 
-def run_checks(run: Run, only: Iterable[str] | None = None,
-               settings: Mapping[str, Mapping[str, Any]] | None = None) -> Report:
+def run_checks(
+    run: Run, only: Iterable[str] | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> Report:
     """Judge a run as it is at its last refresh.
 
     Args:
@@ -95,7 +104,9 @@ def run_checks(run: Run, only: Iterable[str] | None = None,
     snapshot = Snapshot(run)
     found = [f for c in chosen for f in c.run(snapshot, (settings or {}).get(c.name))]  # type: ignore[arg-type]
     findings = tuple(sorted(found, key=_order))
-    return Report(findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step)
+    return Report(
+        findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step
+    )
 
 
 def lag_steps(run: Run) -> int:
@@ -125,11 +136,17 @@ def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
     first = _onset(group[0])
     last = max(f.steps[1] if f.steps else first for f in group)
     order = tuple(Moved(check=f.check, label=_label(f), step=_onset(f), lag_steps=_onset(f) - first) for f in group)
-    then = ", ".join(f"{m.check} {m.lag_steps} steps later" for m in _once(order)[1:])
+    then = ", ".join(f"{m.check} {m.lag_steps:,} step{'' if m.lag_steps == 1 else 's'} later" for m in _once(order)[1:])
     summary = group[0].summary if not then else f"{group[0].summary} Then {then}."
-    return Incident(level=_worst(f.level for f in group), summary=summary, steps=(first, last),
-                    ongoing=any(f.ongoing for f in group), areas=tuple(dict.fromkeys(f.area for f in group)),
-                    order=order, findings=tuple(members))
+    return Incident(
+        level=_worst(f.level for f in group),
+        summary=summary,
+        steps=(first, last),
+        ongoing=any(f.ongoing for f in group),
+        areas=tuple(dict.fromkeys(f.area for f in group)),
+        order=order,
+        findings=tuple(members),
+    )
 
 
 def _once(order: tuple[Moved, ...]) -> list[Moved]:
@@ -158,8 +175,12 @@ def _verdicts(findings: Sequence[Finding], chosen: Sequence[Check]) -> dict[str,
     verdicts = {}
     for area in dict.fromkeys(c.area for c in chosen):
         own = [f for f in findings if f.area == area]
-        verdicts[area] = Verdict(_worst(f.level for f in own), len(own), sum(f.level == "unknown" for f in own),
-                                 sum(f.ongoing and f.level in ("warn", "fail") for f in own))
+        verdicts[area] = Verdict(
+            _worst(f.level for f in own),
+            len(own),
+            sum(f.level == "unknown" for f in own),
+            sum(f.ongoing and f.level in ("warn", "fail") for f in own),
+        )
     return verdicts
 
 
@@ -170,6 +191,7 @@ def _choose(only: Iterable[str] | None) -> tuple[Check, ...]:
     wanted = {only} if isinstance(only, str) else set(only)
     wrong = wanted - {c.name for c in checks} - set(AREAS)
     if wrong:
-        raise UsageError(f"No check or area is called {', '.join(sorted(wrong))}. Checks: "
-                         f"{', '.join(c.name for c in checks)}.")
+        raise UsageError(
+            f"No check or area is called {', '.join(sorted(wrong))}. Checks: {', '.join(c.name for c in checks)}."
+        )
     return tuple(c for c in checks if c.name in wanted or c.area in wanted)

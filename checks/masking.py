@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 LEVEL_EVENTS = {
-    "warmup_end": ("loss", "optimisation"),
+    "warmup_end": ("loss", "optimisation", "routing"),
     "stage_switch": ("loss", "optimisation", "routing", "data"),
     "batch_size": ("loss", "optimisation", "throughput"),
     "lr_restart": ("loss", "optimisation"),
@@ -105,8 +105,7 @@ def warmup_steps(run: Run) -> int:
 
 
 def _events(run: Run) -> Iterable[tuple[str, int]]:
-    events = run.events()
+    events = run.events().dropna(subset=["step"])
     for kind, step in zip(events["kind"], events["step"], strict=True):
-        if step is not None and np.isfinite(step):
-            # The store opens every attempt with "started"; past the first step that is a resume.
-            yield ("resume" if kind == "started" and step > 1 else str(kind)), int(step)
+        # The store opens every attempt with "started"; past the first step that is a resume.
+        yield ("resume" if kind == "started" and step > 1 else str(kind)), int(step)

@@ -51,8 +51,11 @@ class Check:
     @property
     def defaults(self) -> dict[str, Any]:
         """Thresholds and windows that can be set, with their defaults."""
-        return {name: p.default for name, p in inspect.signature(self.function).parameters.items()
-                if p.kind is p.KEYWORD_ONLY}
+        return {
+            name: p.default
+            for name, p in inspect.signature(self.function).parameters.items()
+            if p.kind is p.KEYWORD_ONLY
+        }
 
     def run(self, run: Run, settings: Mapping[str, Any] | None = None) -> list[Finding]:
         """Findings on this run, at least one. Never raises on account of what the run holds.
@@ -62,8 +65,10 @@ class Check:
         """
         unknown = set(settings or ()) - set(self.defaults)
         if unknown:
-            raise UsageError(f"Check {self.name} has no setting {', '.join(sorted(unknown))}. "
-                             f"It has {', '.join(self.defaults) or 'none'}.")
+            raise UsageError(
+                f"Check {self.name} has no setting {', '.join(sorted(unknown))}. "
+                f"It has {', '.join(self.defaults) or 'none'}."
+            )
         try:
             missing = [name for name in self.reads if not _has(run, name)]
             found = list(self.function(run, **(settings or {}))) if not missing else [_absent(missing)]
@@ -73,8 +78,14 @@ class Check:
         return [replace(f, check=self.name, area=self.area) for f in found or [_silent()]]
 
 
-def check(name: str, *, area: str, reads: tuple[str, ...] = (), uses: tuple[str, ...] = (),
-          refs: tuple[str, ...] = ()) -> Callable[[CheckFunction], CheckFunction]:
+def check(
+    name: str,
+    *,
+    area: str,
+    reads: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+    refs: tuple[str, ...] = (),
+) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function `(run, *, thresholds) -> findings` as a check.
 
     Raises:
@@ -86,8 +97,9 @@ def check(name: str, *, area: str, reads: tuple[str, ...] = (), uses: tuple[str,
     def register(function: CheckFunction) -> CheckFunction:
         earlier = _CHECKS.get(name)
         if earlier and earlier.function.__module__ != function.__module__:
-            raise UsageError(f"Two checks are called {name}: in {earlier.function.__module__} and "
-                             f"{function.__module__}. Rename one.")
+            raise UsageError(
+                f"Two checks are called {name}: in {earlier.function.__module__} and {function.__module__}. Rename one."
+            )
         _CHECKS[name] = Check(name, area, reads, uses, refs, function)
         return function
 
@@ -135,20 +147,28 @@ def remedy(signal: str) -> str:
 
 def _absent(missing: list[str]) -> Finding:
     return Finding(
-        level="unknown", summary=f"No data for {', '.join(missing)}.",
+        level="unknown",
+        summary=f"No data for {', '.join(missing)}.",
         what_it_means="The signals that this check reads were never written, so it can say nothing.",
-        what_to_do=" ".join(dict.fromkeys(remedy(name) for name in missing)), details={"missing": missing})
+        what_to_do=" ".join(dict.fromkeys(remedy(name) for name in missing)),
+        details={"missing": missing},
+    )
 
 
 def _broken(name: str, error: Exception) -> Finding:
     return Finding(
-        level="unknown", summary=f"The check failed with {type(error).__name__}: {error}.",
+        level="unknown",
+        summary=f"The check failed with {type(error).__name__}: {error}.",
         what_it_means="This is a fault of the check or of the stored data, not of the training.",
         what_to_do=f"Report it with the run card, and leave {name} out until it is mended.",
-        details={"error": repr(error)})
+        details={"error": repr(error)},
+    )
 
 
 def _silent() -> Finding:
-    return Finding(level="unknown", summary="The check gave no answer.",
-                   what_it_means="A check must answer at least once; this one did not.",
-                   what_to_do="Report it with the run card.")
+    return Finding(
+        level="unknown",
+        summary="The check gave no answer.",
+        what_it_means="A check must answer at least once; this one did not.",
+        what_to_do="Report it with the run card.",
+    )

@@ -20,12 +20,14 @@ MAD_TO_SIGMA = 1.4826
 CHUNK_VALUES = 4_000_000
 
 
-def trailing_baseline(values: Floats, *, window: int = 128, min_rows: int = 32,
-                      max_baselines: int = 40_000) -> tuple[Floats, Floats]:
+def trailing_baseline(
+    values: Floats, *, window: int = 128, min_rows: int = 32, max_baselines: int = 40_000
+) -> tuple[Floats, Floats]:
     """Median and robust sigma of the `window` rows before each row; NaN for the first `min_rows` rows.
 
-    values: [n] or [n, L], finite. On long series neighbouring rows share one baseline (that of the first of them), so
-    that at most `max_baselines` windows are sorted: 1,000,000 rows share in groups of 25, a fifth of the window.
+    Early rows look back over half of what there is: the steep start of a curve is no measure of its noise. values:
+    [n] or [n, L], finite. On long series neighbouring rows share one baseline (that of the first of them), so that
+    at most `max_baselines` windows are sorted: 1,000,000 rows share in groups of 25, a fifth of the window.
     """
     n = len(values)
     center = np.full(values.shape, np.nan)
@@ -34,15 +36,18 @@ def trailing_baseline(values: Floats, *, window: int = 128, min_rows: int = 32,
         return center, sigma
     labels = int(np.prod(values.shape[1:]))
     stride = max(1, n * min(labels, 16) // max_baselines)
-    for end in range(min_rows, min(window, n)):
-        center[end], sigma[end] = _median_sigma(values[:end], axis=0)
-    ends = np.arange(window, n, stride)
+    full = min(2 * window, n)
+    for end in range(min_rows, full):
+        center[end], sigma[end] = _median_sigma(values[end - min(max(end // 2, min_rows), window) : end], axis=0)
+    ends = np.arange(full, n, stride)
     if len(ends):
-        view = sliding_window_view(values, window, axis=0)
-        per_chunk = max(1, CHUNK_VALUES // (window * labels))
-        pairs = [_median_sigma(view[ends[i:i + per_chunk] - window], axis=-1) for i in range(0, len(ends), per_chunk)]
-        center[window:] = np.repeat(np.concatenate([p[0] for p in pairs]), stride, axis=0)[: n - window]
-        sigma[window:] = np.repeat(np.concatenate([p[1] for p in pairs]), stride, axis=0)[: n - window]
+        # 128 rows spread over a longer window tell its median as well.
+        view = sliding_window_view(values, window, axis=0)[..., :: max(1, window // 128)]
+        per_chunk = max(1, CHUNK_VALUES // (view.shape[-1] * labels))
+        chunks = [ends[i : i + per_chunk] - window for i in range(0, len(ends), per_chunk)]
+        pairs = [_median_sigma(view[chunk], axis=-1) for chunk in chunks]
+        center[full:] = np.repeat(np.concatenate([p[0] for p in pairs]), stride, axis=0)[: n - full]
+        sigma[full:] = np.repeat(np.concatenate([p[1] for p in pairs]), stride, axis=0)[: n - full]
     return center, sigma
 
 
@@ -52,12 +57,15 @@ def _median_sigma(values: Floats, axis: int) -> tuple[Floats, Floats]:
     return median.squeeze(axis), MAD_TO_SIGMA * mad
 
 
-def segmented_baseline(values: Floats, starts: list[int], *, window: int = 128,
-                       min_rows: int = 32) -> tuple[Floats, Floats]:
+def segmented_baseline(
+    values: Floats, starts: list[int], *, window: int = 128, min_rows: int = 32
+) -> tuple[Floats, Floats]:
     """`trailing_baseline` that begins anew at each row of `starts`: a new level there was planned."""
     edges = sorted({0, *(s for s in starts if 0 < s < len(values)), len(values)})
-    parts = [trailing_baseline(values[a:b], window=window, min_rows=min_rows)
-             for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [
+        trailing_baseline(values[a:b], window=window, min_rows=min_rows)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
     if not parts:
         return values.copy(), values.copy()
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
@@ -67,7 +75,8 @@ def k_of_n(flags: Bools, k: int, n: int) -> Bools:
     """True where at least k of the last n rows (this one included) are flagged. flags: [rows]."""
     total = np.concatenate([[0], np.cumsum(flags)])
     row = np.arange(len(flags))
-    return (total[row + 1] - total[np.maximum(row + 1 - n, 0)]) >= k
+    enough: Bools = (total[row + 1] - total[np.maximum(row + 1 - n, 0)]) >= k
+    return enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,16 @@ class Excursion:
     """Row of the largest value."""
 
 
-def excursions(values: Floats, over: Bools, calm_below: Floats, *, k: int = 1, n: int = 1, calm_rows: int = 5,
-               at_most: int = 200) -> list[Excursion]:
+def excursions(
+    values: Floats,
+    over: Bools,
+    calm_below: Floats,
+    *,
+    k: int = 1,
+    n: int = 1,
+    calm_rows: int = 5,
+    at_most: int = 20_000,
+) -> list[Excursion]:
     """Excursions with hysteresis: k of n rows `over` begin one; it ends once most of `calm_rows` rows are calm again.
 
     Calm is held against `calm_below` **at the onset**: a baseline that follows a lasting fault cannot declare it
@@ -93,19 +110,24 @@ def excursions(values: Floats, over: Bools, calm_below: Floats, *, k: int = 1, n
     """
     hot = np.flatnonzero(k_of_n(over, k, n))
     found: list[Excursion] = []
-    row = 0
+    row = at = 0
     while len(found) < at_most:
-        at = np.searchsorted(hot, row)
+        at = max(at, int(np.searchsorted(hot, row)))
         if at == len(hot):
             break
         trigger = int(hot[at])
         low = max(row, trigger - n + 1)
-        first = low + int(np.argmax(over[low:trigger + 1]))
+        if over[low : trigger + 1].sum() < k:
+            # Rows of the excursion before still count in the running sum, but not in this one.
+            at += 1
+            continue
+        first = low + int(np.argmax(over[low : trigger + 1]))
         end = _calm_again(values, float(calm_below[first]), trigger + 1, calm_rows)
         last = len(values) - 1 if end is None else end - 1
         inside = slice(first, last + 1)
-        found.append(Excursion(first, last, end is not None, int(over[inside].sum()),
-                               first + int(np.argmax(values[inside]))))
+        found.append(
+            Excursion(first, last, end is not None, int(over[inside].sum()), first + int(np.argmax(values[inside])))
+        )
         row = last + 1
     return found
 
@@ -114,7 +136,7 @@ def _calm_again(values: Floats, level: float, start: int, rows: int) -> int | No
     need = rows // 2 + 1
     size = 4096
     while start < len(values):
-        calm = values[start:start + size + rows] <= level
+        calm = values[start : start + size + rows] <= level
         sums = np.concatenate([[0], np.cumsum(calm)])
         if len(calm) < rows:
             return start + int(np.argmax(calm)) if calm.sum() >= need else None
@@ -159,5 +181,5 @@ def block_edges(n: int, size: int) -> NDArray[np.int64]:
 def block_medians(values: Floats, edges: NDArray[np.int64]) -> Floats:
     """Median of each block of equal size. values: [n, ...] -> [blocks, ...]."""
     size = int(edges[1] - edges[0])
-    inside = values[edges[0]:edges[-1]]
+    inside = values[edges[0] : edges[-1]]
     return np.median(inside.reshape(len(edges) - 1, size, *values.shape[1:]), axis=1)

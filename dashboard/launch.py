@@ -46,19 +46,35 @@ def serve(
     Raises:
         UsageError: the port is taken, or the server did not come up.
     """
-    _claim(port)
     runs = os.fspath(runs_path)
-    environment = os.environ | {RUNS_VARIABLE: runs if "://" in runs else os.path.abspath(runs)}
-    # The rooms may be importable only through this process's sys.path (a checkout that is not installed).
-    root = str(APP.parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    process = subprocess.Popen(
-        command(port), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else None
+    process = start(
+        command(port),
+        {RUNS_VARIABLE: runs if "://" in runs else os.path.abspath(runs)},
+        port,
+        wait_seconds=wait_seconds,
+        quiet=quiet,
     )
-    _await(process, port, wait_seconds)
     if open_browser:
         webbrowser.open(url(port))
     return process
+
+
+def start(
+    line: list[str], variables: dict[str, str], port: int, *, wait_seconds: float = 30.0, quiet: bool = True
+) -> subprocess.Popen[bytes]:
+    """Start a Streamlit command line with extra variables and wait until it answers; errors as in `serve`."""
+    _claim(port)
+    process = subprocess.Popen(
+        line, env=environment() | variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else None
+    )
+    _await(process, port, wait_seconds)
+    return process
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a child that must find our packages, installed or only checked out."""
+    paths = filter(None, [str(APP.parent.parent), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def url(port: int) -> str:
@@ -83,16 +99,20 @@ def _claim(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UsageError(f"Port {port} on {HOST} cannot be used ({error.strerror}). Choose another with --port.") from error
+            raise UsageError(
+                f"Port {port} on {HOST} cannot be used ({error.strerror}). Choose another with --port."
+            ) from error
 
 
 def _await(process: subprocess.Popen[bytes], port: int, wait_seconds: float) -> None:
+    # Past any proxy that the environment names: the server is on this machine.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UsageError(f"The board's server ended at once with code {process.returncode}. Its error is above.")
         try:
-            with urllib.request.urlopen(f"{url(port)}/_stcore/health", timeout=2) as answer:
+            with direct.open(f"{url(port)}/_stcore/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):

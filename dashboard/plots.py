@@ -1,4 +1,4 @@
-"""The analytical charts: tables in, Altair charts out. Nothing else on the board knows Altair.
+"""The analytical charts: tables in, Altair charts out. Nothing else but `chart_parts` knows Altair.
 
 Columns have fixed names and strings from a run appear as data only, so no label can become part of a specification.
 Colours come from the theme (`.streamlit/config.toml`) in the order of the labels, so a domain keeps its colour.
@@ -7,284 +7,317 @@ Colours come from the theme (`.streamlit/config.toml`) in the order of the label
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from dashboard.chart_parts import (
+    AXIS_WIDTH,
+    MARK_HUE,
+    area_layer,
+    cadence,
+    color_scale,
+    heading_layer,
+    label_color,
+    labels,
+    large,
+    limits,
+    mark_layers,
+    nonfinite_layer,
+    runs,
+    sized,
+    step_axis,
+    tooltip,
+    value_scale,
+    with_columns,
+)
 from dashboard.levels import LEVELS
 from dashboard.panels import Area, Mark
 
-AXIS_WIDTH = 46
-"""Pixels kept for the labels of a value axis, so that charts above one another line up."""
-
-MARK_HUE = "#8592a3"
+WARM, COOL = "#dd6b4d", "#4a86cf"
+INK, INK_ON_DARK = "#1b2430", "#e4e9f0"
 
 
 def lines(
-    table: pd.DataFrame, unit: str, *, order: Sequence[str] = (), height: int = 220, log: bool = False,
-    steps: tuple[int, int] | None = None, marks: Sequence[Mark] = (), areas: Sequence[Area] = (),
-    band: bool = True, legend: bool = True, title: str = "", hue: str | None = None, percent: bool = False,
-    threshold: float | None = None,
+    table: pd.DataFrame,
+    unit: str,
+    *,
+    order: Sequence[str] = (),
+    height: int = 220,
+    log: bool = False,
+    steps: tuple[int, int] | None = None,
+    marks: Sequence[Mark] = (),
+    areas: Sequence[Area] = (),
+    band: bool = True,
+    legend: bool = True,
+    hue: str | None = None,
+    percent: bool = False,
+    span: tuple[float, float] | None = None,
+    heading: str = "",
 ) -> alt.LayerChart:
     """One line per label with its min/max band; other runs are dashed.
 
-    Args:
-        table: step, last_step, value, lo, hi, nonfinite and, optionally, label and run ("" is the run itself).
-        order: labels in the order that decides their colours.
-        threshold: a horizontal rule.
+    The table has step, last_step, value, lo, hi, nonfinite and, optionally, label and run ("" is the run itself).
+    `order` decides the colours; `span` sets both ends of the value axis; `heading` is a title inside the chart.
     """
-    data = _with_columns(table, log)
-    x = _step_axis(steps)
-    y = alt.Y("value:Q", title=_axis_title(title, unit), scale=_value_scale(log),
-              axis=alt.Axis(minExtent=AXIS_WIDTH, format=".0%" if percent else "~s" if _large(data) else "~g",
-                            tickCount=max(height // 45, 2)))
-    color = alt.value(hue) if hue else _label_color(order or _labels(data), legend)
-    dash = alt.StrokeDash("run:N", legend=None, scale=alt.Scale(range=[[1, 0], [5, 3], [2, 2]]), sort=_runs(data))
+    data = with_columns(table, log)
+    x = step_axis(steps)
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=value_scale(log, span),
+        axis=alt.Axis(
+            minExtent=AXIS_WIDTH,
+            format=".3~p" if percent else "~s" if large(data) else "~g",
+            tickCount=max(height // 45, 2),
+        ),
+    )
+    color = alt.value(hue) if hue else label_color(order or labels(data), legend and labels(data))
+    dash = alt.StrokeDash("run:N", legend=None, scale=alt.Scale(range=[[1, 0], [5, 3], [2, 2]]), sort=runs(data))
     base = alt.Chart(data)
     layers: list[alt.Chart] = []
     if areas:
-        layers.append(_area_layer(areas, steps))
+        layers.append(area_layer(areas, steps))
     if band and len(data):
-        layers.append(base.transform_filter("datum.run == ''").mark_area(opacity=0.2).encode(
-            x=x, y=alt.Y("lo:Q", scale=_value_scale(log), title=""), y2="hi:Q", color=color, detail="run:N"))
-    layers.append(base.mark_line(strokeWidth=1.5, clip=True, point=len(data) < 12 and alt.OverlayMarkDef(size=20)).encode(
-        x=x, y=y, color=color, strokeDash=dash, detail=["label:N", "run:N"],
-        tooltip=_tooltip(unit, percent)))
-    layers += _nonfinite_layer(data, x, height)
+        layers.append(
+            base.transform_filter("datum.run == ''")
+            .mark_area(opacity=0.2, clip=True, line=alt.OverlayMarkDef(strokeWidth=0.8, opacity=0.5))
+            .encode(
+                x=x, y=alt.Y("lo:Q", scale=value_scale(log, span), title=""), y2="hi:Q", color=color, detail="run:N"
+            )
+        )
+    layers.append(
+        base.mark_line(strokeWidth=1.5, clip=True, point=len(data) < 12 and alt.OverlayMarkDef(size=20)).encode(
+            x=x, y=y, color=color, strokeDash=dash, detail=["label:N", "run:N"], tooltip=tooltip(unit, percent)
+        )
+    )
+    layers += nonfinite_layer(data, x, height)
     if marks:
-        layers.append(_mark_layer(marks, x))
-    if threshold is not None:
-        rule = pd.DataFrame({"value": [threshold]})
-        layers.append(alt.Chart(rule).mark_rule(strokeDash=[4, 3], color=LEVELS["fail"].hue).encode(y="value:Q"))
-    return _sized(alt.layer(*layers), height)
+        layers += mark_layers(marks, x)
+    if heading:
+        layers.append(heading_layer(heading))
+    return sized(alt.layer(*layers), height)
 
 
 def heatmap(
-    table: pd.DataFrame, unit: str, *, order: Sequence[str], row_title: str, height: int | None = None,
-    log: bool = False, steps: tuple[int, int] | None = None, percent: bool = False, center: float | None = None,
+    table: pd.DataFrame,
+    unit: str,
+    *,
+    order: Sequence[str],
+    row_title: str,
+    height: int | None = None,
+    log: bool = False,
+    steps: tuple[int, int] | None = None,
+    percent: bool = False,
+    center: float | None = None,
     value_title: str = "",
 ) -> alt.LayerChart:
     """Labels down, steps across, colour for the value; buckets without a finite value are red.
 
-    Args:
-        table: step, last_step, value, label, nonfinite.
-        center: the value that a diverging scale puts in the middle.
+    The table has step, last_step, value, label, nonfinite.
+    `center` is the value that a diverging scale puts in the middle.
     """
-    data = _with_columns(table, log)
-    rows = alt.Y("label:N", sort=list(order), title=row_title,
-                 axis=alt.Axis(labelLimit=150, minExtent=AXIS_WIDTH, ticks=False, domain=False))
-    x, x2 = _step_axis(steps), alt.X2("end:Q")
-    data["end"] = data["last_step"] + _cadence(data)
-    color = alt.Color("value:Q", title=value_title or (unit if unit != "1" else None),
-                      scale=_color_scale(data["value"], log, center),
-                      legend=alt.Legend(format=".0%" if percent else "~g", gradientLength=120, gradientThickness=10))
-    cells = alt.Chart(data).mark_rect().encode(x=x, x2=x2, y=rows, color=color, tooltip=_tooltip(unit, percent))
+    data = with_columns(table, log)
+    rows = alt.Y(
+        "label:N",
+        sort=list(order),
+        title=row_title,
+        axis=alt.Axis(labelLimit=150, minExtent=AXIS_WIDTH, ticks=False, domain=False),
+    )
+    x, x2 = step_axis(steps), alt.X2("end:Q")
+    data["end"] = data["last_step"] + cadence(data)
+    color = alt.Color(
+        "value:Q",
+        title=value_title or (unit if unit != "1" else None),
+        scale=color_scale(data["value"], log, center),
+        legend=alt.Legend(format=".0%" if percent else "~g", gradientLength=120, gradientThickness=10),
+    )
+    cells = alt.Chart(data).mark_rect().encode(x=x, x2=x2, y=rows, color=color, tooltip=tooltip(unit, percent))
     layers = [cells]
     if data["nonfinite"].gt(0).any():
-        layers.append(alt.Chart(data).transform_filter("datum.nonfinite > 0").mark_rect(
-            color=LEVELS["fail"].hue).encode(x=x, x2=x2, y=rows, tooltip=_tooltip(unit, percent)))
+        layers.append(
+            alt.Chart(data)
+            .transform_filter("datum.nonfinite > 0")
+            .mark_rect(color=LEVELS["fail"].hue)
+            .encode(x=x, x2=x2, y=rows, tooltip=tooltip(unit, percent))
+        )
     count = max(data["label"].nunique(), 1)
-    return _sized(alt.layer(*layers), height or min(max(22 * count + 40, 150), 460))
+    return sized(alt.layer(*layers), height or min(max(24 * count + 34, 110), 460))
 
 
 def grid(
-    table: pd.DataFrame, *, rows: Sequence[str], columns: Sequence[str], row_title: str, column_title: str,
-    value_title: str, center: float | None = None, format: str = ".1%", height: int | None = None,
+    table: pd.DataFrame,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_title: str,
+    column_title: str,
+    value_title: str,
+    dark: bool,
+    center: float | None = None,
+    format: str = ".1%",
+    height: int | None = None,
 ) -> alt.LayerChart:
-    """A table of cells coloured by value, with the number inside while there is room.
+    """A table of cells coloured by value; small ones show the number inside, large ones a legend.
 
-    Args:
-        table: row, column, value.
+    The table has row, column, value.
+    Cells above `center` are warm, below it cool. `dark` is the page: a text mark does not follow the theme by itself.
     """
-    y = alt.Y("row:N", sort=list(rows), title=row_title,
-              axis=alt.Axis(labelLimit=150, ticks=False, domain=False, minExtent=AXIS_WIDTH))
-    x = alt.X("column:N", sort=list(columns), title=column_title,
-              axis=alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True))
-    scale = _color_scale(table["value"], False, center)
-    cells = alt.Chart(table).mark_rect(cornerRadius=2).encode(
-        x=x, y=y,
-        color=alt.Color("value:Q", scale=scale, title=value_title,
-                        legend=alt.Legend(format=format, gradientLength=120, gradientThickness=10)),
-        tooltip=[alt.Tooltip("row:N", title=row_title), alt.Tooltip("column:N", title=column_title),
-                 alt.Tooltip("value:Q", title=value_title, format=format)])
-    layers = [cells]
-    if len(columns) <= 16 and len(rows) <= 24:
-        low, high = _limits(table["value"], center)
-        strong = f"datum.value > {low + 0.72 * (high - low)}"
-        if center is not None:
-            strong = f"abs(datum.value - {center}) > {0.62 * (high - center)}"
-        layers.append(alt.Chart(table).mark_text(fontSize=11).encode(
-            x=x, y=y, text=alt.Text("value:Q", format=format), opacity=alt.value(0.95),
-            color=alt.condition(strong, alt.value("#ffffff"), alt.value("#33404f"))))
-    return _sized(alt.layer(*layers), height or min(max(26 * len(rows) + 50, 130), 460))
+    y = alt.Y(
+        "row:N",
+        sort=list(rows),
+        title=row_title,
+        axis=alt.Axis(labelLimit=110, ticks=False, domain=False, minExtent=AXIS_WIDTH),
+    )
+    x = alt.X(
+        "column:N",
+        sort=list(columns),
+        title=column_title,
+        axis=alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True, titlePadding=4),
+    )
+    tips = [
+        alt.Tooltip("row:N", title=row_title),
+        alt.Tooltip("column:N", title=column_title),
+        alt.Tooltip("value:Q", title=value_title, format=format),
+    ]
+    cells = alt.Chart(table).mark_rect(cornerRadius=2).encode(x=x, y=y, tooltip=tips)
+    if len(columns) > 16 or len(rows) > 24:
+        legend = alt.Legend(format=format, gradientLength=120, gradientThickness=10)
+        color = alt.Color("value:Q", scale=color_scale(table["value"], False, center), title=value_title, legend=legend)
+        return sized(alt.layer(cells.encode(color=color)), height or min(max(20 * len(rows) + 60, 130), 520))
+    layers = [
+        cells.encode(color=_hue(center), opacity=_strength(table, center)),
+        alt.Chart(table)
+        .mark_text(fontSize=11, color=INK_ON_DARK if dark else INK)
+        .encode(x=x, y=y, text=alt.Text("value:Q", format=format), tooltip=tips),
+    ]
+    return sized(alt.layer(*layers), height or min(max(28 * len(rows) + 48, 120), 460))
 
 
-def shares(table: pd.DataFrame, *, order: Sequence[str], height: int | None = None) -> alt.LayerChart:
+def _hue(center: float | None) -> Any:
+    if center is None:
+        return alt.value(COOL)
+    return alt.condition(f"datum.value > {float(center)}", alt.value(WARM), alt.value(COOL))
+
+
+def _strength(table: pd.DataFrame, center: float | None) -> alt.Opacity:
+    """Colour by opacity lets the page shine through, so that the numbers read in the light and in the dark."""
+    low, high = limits(table["value"], center)
+    if center is None:
+        return alt.Opacity("value:Q", scale=alt.Scale(domain=[low, high], range=[0.06, 0.6]), legend=None)
+    scale = alt.Scale(domain=[low, center, high], range=[0.65, 0.03, 0.65], clamp=True)
+    return alt.Opacity("value:Q", scale=scale, legend=None)
+
+
+def shares(
+    table: pd.DataFrame,
+    *,
+    order: Sequence[str],
+    palette: Sequence[str],
+    height: int | None = None,
+) -> alt.LayerChart:
     """Bars of actual shares with a tick at the planned one.
 
-    Args:
-        table: label, share, planned (NaN where unknown).
+    The table has label, share, planned (NaN where unknown).
+    `palette` lists the labels in the order that decides their colours.
     """
-    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
-    tips = [alt.Tooltip("label:N", title="domain"), alt.Tooltip("share:Q", title="share", format=".2%"),
-            alt.Tooltip("planned:Q", title="planned", format=".2%")]
-    base = alt.Chart(table)
-    bars = base.mark_bar(height={"band": 0.62}, cornerRadiusEnd=2).encode(
-        x=alt.X("share:Q", title="share of input tokens", axis=alt.Axis(format=".0%", tickCount=6)), y=y,
-        color=_label_color(order, False), tooltip=tips)
-    ticks = base.mark_tick(thickness=2.5, height={"band": 0.95}, color=MARK_HUE).encode(x="planned:Q", y=y, tooltip=tips)
-    text = base.mark_text(align="left", dx=5, fontSize=11, color=MARK_HUE).encode(
-        x="edge:Q", y=y, text=alt.Text("note:N"))
-    labelled = table.assign(edge=table[["share", "planned"]].max(axis=1))
-    chart = alt.layer(bars, ticks, text, data=labelled)
-    return _sized(chart, height or min(max(30 * len(table) + 46, 120), 420))
+    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=110, ticks=False, domain=False))
+    data = table.assign(
+        edge=table[["share", "planned"]].max(axis=1),
+        note=[_against(row.share, row.planned) for row in table.itertuples()],
+    )
+    tips = [
+        alt.Tooltip("label:N", title="domain"),
+        alt.Tooltip("share:Q", title="share", format=".2%"),
+        alt.Tooltip("planned:Q", title="planned", format=".2%"),
+    ]
+    base = alt.Chart(data)
+    reach = float(data["edge"].max()) * 1.32 if len(data) else 1.0
+    x = alt.X("share:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5), scale=alt.Scale(domain=[0, reach]))
+    bars = base.mark_bar(height={"band": 0.6}, cornerRadiusEnd=2).encode(
+        x=x, y=y, color=label_color(palette, False), tooltip=tips
+    )
+    ticks = base.mark_tick(thickness=2.5, height={"band": 0.9}, color=MARK_HUE).encode(x="planned:Q", y=y, tooltip=tips)
+    words = base.mark_text(align="left", dx=6, fontSize=11, color=MARK_HUE).encode(x="edge:Q", y=y, text="note:N")
+    return sized(alt.layer(bars, ticks, words), height or min(max(30 * len(table) + 46, 120), 420))
+
+
+def _against(share: float, planned: float) -> str:
+    return f"{share:.1%}" if np.isnan(planned) else f"{share:.1%} of {planned:.1%}"
 
 
 def bars(
-    table: pd.DataFrame, *, order: Sequence[str], value_title: str, format: str = "~g", height: int | None = None,
-    colored: bool = True,
-) -> alt.Chart:
-    """Horizontal bars.
+    table: pd.DataFrame,
+    *,
+    order: Sequence[str],
+    palette: Sequence[str],
+    value_title: str,
+    height: int | None = None,
+) -> alt.LayerChart:
+    """Horizontal bars with their value.
 
-    Args:
-        table: label, value.
+    The table has label, value.
     """
-    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
-    chart = alt.Chart(table).mark_bar(height={"band": 0.62}, cornerRadiusEnd=2).encode(
-        x=alt.X("value:Q", title=value_title, axis=alt.Axis(format=format, tickCount=6)), y=y,
-        color=_label_color(order, False) if colored else alt.value(MARK_HUE),
-        tooltip=[alt.Tooltip("label:N", title="label"), alt.Tooltip("value:Q", title=value_title, format=format)])
-    return _sized(chart, height or min(max(26 * len(table) + 46, 110), 420))
+    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=110, ticks=False, domain=False))
+    reach = float(table["value"].max()) * 1.15 if len(table) else 1.0
+    x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, max(reach, 1e-9)]))
+    base = alt.Chart(table).encode(x=x, y=y)
+    marks = base.mark_bar(height={"band": 0.6}, cornerRadiusEnd=2).encode(
+        color=label_color(palette, False),
+        tooltip=[alt.Tooltip("label:N", title="label"), alt.Tooltip("value:Q", title=value_title)],
+    )
+    words = base.mark_text(align="left", dx=6, fontSize=11, color=MARK_HUE).encode(
+        text=alt.Text("value:Q", format=".3~g")
+    )
+    return sized(alt.layer(marks, words), height or min(max(26 * len(table) + 46, 110), 420))
 
 
 def stacked(
-    table: pd.DataFrame, *, order: Sequence[str], steps: tuple[int, int] | None = None, height: int = 200,
-    title: str = "share",
-) -> alt.Chart:
+    table: pd.DataFrame,
+    *,
+    order: Sequence[str],
+    steps: tuple[int, int] | None = None,
+    height: int = 200,
+) -> alt.LayerChart:
     """Shares over steps, stacked to one.
 
-    Args:
-        table: step, value, label.
+    The table has step, value, label.
     """
-    data = _with_columns(table, False)
-    chart = alt.Chart(data).mark_area(opacity=0.85).encode(
-        x=_step_axis(steps),
-        y=alt.Y("value:Q", stack="normalize", title=title,
-                axis=alt.Axis(format=".0%", tickCount=4, minExtent=AXIS_WIDTH)),
-        color=_label_color(order, True), order=alt.Order("rank:Q"), tooltip=_tooltip("", True))
+    data = with_columns(table, False)
+    chart = (
+        alt.Chart(data)
+        .mark_area(opacity=0.85)
+        .encode(
+            x=step_axis(steps),
+            y=alt.Y(
+                "value:Q", stack="normalize", title=None, axis=alt.Axis(format=".0%", tickCount=4, minExtent=AXIS_WIDTH)
+            ),
+            color=label_color(order, False),
+            order=alt.Order("rank:Q"),
+            tooltip=tooltip("", True),
+        )
+    )
     ranks = {label: rank for rank, label in enumerate(order)}
     chart.data = data.assign(rank=data["label"].map(ranks).fillna(len(ranks)))
-    return _sized(chart, height)
+    return sized(chart, height)
 
 
-def _with_columns(table: pd.DataFrame, log: bool) -> pd.DataFrame:
-    """A copy with every column that the charts name, and values that a scale can place."""
-    data = table.copy()
-    for name, default in (("label", ""), ("run", ""), ("nonfinite", 0)):
-        if name not in data:
-            data[name] = default
-    for name in ("lo", "hi", "last_step"):
-        if name not in data:
-            data[name] = data["step" if name == "last_step" else "value"]
-    drawable = ["value", "lo", "hi"]
-    data[drawable] = data[drawable].astype("float64").replace([np.inf, -np.inf], np.nan)
-    if log:
-        data[drawable] = data[drawable].where(data[drawable] > 0)
-    return data.reset_index(drop=True)
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several series as one, empty ones left out."""
+    return pd.concat(
+        [part.astype({"label": "object"}) for part in parts if len(part)] or list(parts[:1]), ignore_index=True
+    )
 
 
-def _step_axis(steps: tuple[int, int] | None) -> alt.X:
-    scale = alt.Scale(domain=list(steps), nice=False) if steps else alt.Scale(nice=False, zero=False)
-    return alt.X("step:Q", title="step", scale=scale,
-                 axis=alt.Axis(format=",d", grid=False, tickCount=6, labelFlush=True, tickMinStep=1))
+def scaled(table: pd.DataFrame, factor: float) -> pd.DataFrame:
+    """The table in another unit."""
+    return table.assign(**{name: table[name] * factor for name in ("value", "lo", "hi")})
 
 
-def _value_scale(log: bool) -> alt.Scale:
-    return alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False, nice=True)
-
-
-def _label_color(order: Sequence[str], legend: bool) -> alt.Color:
-    shown = alt.Legend(title=None, orient="top", labelLimit=140, symbolType="stroke", symbolStrokeWidth=3, columns=6)
-    return alt.Color("label:N", sort=list(order), scale=alt.Scale(domain=list(order)),
-                     legend=shown if legend and len(order) > 1 else None)
-
-
-def _labels(data: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(data["label"]))
-
-
-def _runs(data: pd.DataFrame) -> list[str]:
-    return sorted(set(data["run"]))
-
-
-def _tooltip(unit: str, percent: bool) -> list[alt.Tooltip]:
-    form = ".2%" if percent else ".4~g"
-    suffix = f" ({unit})" if unit not in ("", "1") else ""
-    return [alt.Tooltip("label:N", title="label"), alt.Tooltip("run:N", title="run"),
-            alt.Tooltip("step:Q", title="step", format=",d"), alt.Tooltip("last_step:Q", title="to step", format=",d"),
-            alt.Tooltip("value:Q", title="value" + suffix, format=form),
-            alt.Tooltip("lo:Q", title="lowest", format=form), alt.Tooltip("hi:Q", title="highest", format=form),
-            alt.Tooltip("nonfinite:Q", title="not finite")]
-
-
-def _nonfinite_layer(data: pd.DataFrame, x: alt.X, height: int) -> list[alt.Chart]:
-    if not data["nonfinite"].gt(0).any():
-        return []
-    return [alt.Chart(data).transform_filter("datum.nonfinite > 0").mark_point(
-        shape="triangle-up", filled=True, size=60, opacity=1, color=LEVELS["fail"].hue, yOffset=-5).encode(
-        x=x, y=alt.value("height"), tooltip=[alt.Tooltip("step:Q", title="not finite at step", format=",d"),
-                                             alt.Tooltip("nonfinite:Q", title="values")])]
-
-
-def _mark_layer(marks: Sequence[Mark], x: alt.X) -> alt.Chart:
-    data = pd.DataFrame({"step": [mark.step for mark in marks], "event": [mark.text for mark in marks]})
-    return alt.Chart(data).mark_rule(color=MARK_HUE, strokeDash=[2, 3], clip=True).encode(
-        x=x, tooltip=[alt.Tooltip("event:N"), alt.Tooltip("step:Q", format=",d")])
-
-
-def _area_layer(areas: Sequence[Area], steps: tuple[int, int] | None) -> alt.Chart:
-    data = pd.DataFrame({"step": [area.first for area in areas], "end": [max(area.last, area.first + 1) for area in areas],
-                         "hue": [LEVELS[area.level].hue for area in areas], "text": [area.text for area in areas]})
-    return alt.Chart(data).mark_rect(opacity=0.16, clip=True).encode(
-        x=_step_axis(steps), x2="end:Q", color=alt.Color("hue:N", scale=None), tooltip=[alt.Tooltip("text:N", title="finding")])
-
-
-def _cadence(data: pd.DataFrame) -> float:
-    """Steps between neighbouring rows, so that cells meet."""
-    gaps = np.diff(np.unique(data["step"].to_numpy())) - (data["last_step"] - data["step"]).max() if len(data) else []
-    positive = [gap for gap in gaps if gap > 0]
-    return float(min(positive)) if positive else 1.0
-
-
-def _limits(values: pd.Series, center: float | None) -> tuple[float, float]:
+def span(table: pd.DataFrame) -> tuple[float, float] | None:
+    """Lowest and highest finite value of a table."""
+    values = pd.concat([table["lo"], table["hi"]])
     finite = values[np.isfinite(values)]
-    if finite.empty:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    if center is None:
-        return low, high
-    reach = max(high - center, center - low, 1e-9)
-    return center - reach, center + reach
-
-
-def _color_scale(values: pd.Series, log: bool, center: float | None) -> alt.Scale:
-    if log:
-        return alt.Scale(type="log")
-    if center is None:
-        return alt.Scale(zero=False)
-    low, high = _limits(values, center)
-    return alt.Scale(domain=[low, center, high], domainMid=center)
-
-
-def _axis_title(title: str, unit: str) -> str | None:
-    unit = "" if unit == "1" else unit
-    return f"{title} ({unit})" if title and unit else title or unit or None
-
-
-def _large(data: pd.DataFrame) -> bool:
-    return bool(data["value"].abs().max() >= 10_000)
-
-
-def _sized(chart: alt.Chart | alt.LayerChart, height: int) -> alt.LayerChart:
-    return chart.properties(height=height).configure_view(strokeWidth=0)
+    return None if finite.empty else (float(finite.min()), float(finite.max()))

@@ -1,14 +1,17 @@
-"""Everything the board reads from run folders: shared between viewers, cached by store version, bounded.
+"""Everything the board reads from run folders: shared between viewers, kept by store version, bounded.
 
-One open `Run` per path serves all viewers under a lock. A read is cached under (path, signal, steps, points, version),
-so an idle run costs a directory listing per second and N viewers cost one.
+One open `Run` per path serves all viewers under a lock. What was read is kept until the run's version changes, so an
+idle run costs one directory listing per second and N viewers cost as much as one.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,15 +19,25 @@ import streamlit as st
 
 from trainvitals import formulas
 from trainvitals.card import RunCard
+from trainvitals.catalogue import SIGNALS
 from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError
 from trainvitals.store import Run, list_runs, open_run
 
 REFRESH_SECONDS = 1.0
 """A run's folder is listed at most this often, however many viewers ask."""
 
-CACHE_SECONDS, CACHE_ENTRIES = 900, 400
+MOST_RUNS, MOST_READS = 32, 200
+"""Open runs of a server, and reads kept per run: about 30 kB each."""
+
+LONG_STEPS, PREFIX_PARTS = 50_000, 32
+"""In a live run longer than this, all but the newest 1/32 to 1/16 of the steps is read once, not at every change."""
+
 COLUMNS = ["step", "last_step", "label", "value", "lo", "hi", "nonfinite"]
 Steps = tuple[int, int] | None
+Counts = tuple[formulas.Array, tuple[tuple[str, ...], ...], int, int]
+"""Counts [*axes], the labels of every axis, first and last step."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +65,15 @@ class Shared:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
         self._run: Run | None = None
         self._snapshot = Snapshot(path)
         self._checked = -REFRESH_SECONDS
-
-    @property
-    def run(self) -> Run:
-        """The open run; call with the lock held."""
-        if self._run is None:
-            self._run = open_run(self.path)
-        return self._run
+        self._kept: OrderedDict[Hashable, tuple[str, object]] = OrderedDict()
 
     def poll(self) -> Snapshot:
         """The newest state; looks at the folder at most every `REFRESH_SECONDS`."""
-        with self.lock:
+        with self._lock:
             if time.monotonic() - self._checked >= REFRESH_SECONDS:
                 self._snapshot = self._look()
                 self._checked = time.monotonic()
@@ -74,19 +81,44 @@ class Shared:
 
     def _look(self) -> Snapshot:
         try:
-            run = self.run
+            if self._run is None:
+                self._run = open_run(self.path)
+            run = self._run
             run.refresh()
         except (RunNotFound, RunDamaged, OSError) as error:
             self._run = None
             return Snapshot(self.path, name=_last_part(self.path), error=str(error))
-        return Snapshot(self.path, run.name, run.version, run.status, run.last_step, run.last_time, run.card,
-                        tuple(run.problems()))
+        return Snapshot(
+            self.path, run.name, run.version, run.status, run.last_step, run.last_time, run.card, tuple(run.problems())
+        )
+
+    def read(self, key: Hashable, make: Callable[[Run], T], *, valid: str | None = None) -> T:
+        """What `make` gives for the run, kept under `key` until the version (or `valid`, if given) changes.
+
+        Readers share the value and must not change it.
+        """
+        with self._lock:
+            if self._run is None:
+                self._run = open_run(self.path)
+            stamp = self._run.version if valid is None else valid
+            kept = self._kept.get(key)
+            if kept is None or kept[0] != stamp:
+                kept = self._kept[key] = (stamp, make(self._run))
+                while len(self._kept) > MOST_READS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return kept[1]  # type: ignore[return-value]  # a key always holds what its own `make` gave
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@st.cache_resource(max_entries=MOST_RUNS, show_spinner=False)
 def shared(path: str) -> Shared:
     """The one handle for this path in this server."""
     return Shared(path)
+
+
+def poll(path: str) -> Snapshot:
+    """The newest state of a run."""
+    return shared(path).poll()
 
 
 def runs_below(folder: str) -> dict[str, str]:
@@ -99,95 +131,135 @@ def runs_below(folder: str) -> dict[str, str]:
     return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
 
 
-def poll(path: str) -> Snapshot:
-    """The newest state of a run."""
-    return shared(path).poll()
-
-
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=CACHE_ENTRIES, show_spinner=False)
-def series(path: str, signal: str, version: str, steps: Steps = None, max_points: int = 600,
-           branch: str | int | None = None) -> pd.DataFrame:
+def series(
+    path: str, signal: str, steps: Steps = None, max_points: int = 600, branch: int | None = None
+) -> pd.DataFrame:
     """A decimated signal: step, last_step, label, value, lo, hi, nonfinite; empty if the run does not have it."""
     handle = shared(path)
-    with handle.lock:
+
+    def make(run: Run) -> pd.DataFrame:
         try:
-            table = handle.run.series(signal, steps=steps, max_points=max_points, branch=branch)
-        except TrainVitalsError:
-            return pd.DataFrame({name: [] for name in COLUMNS}).astype({"value": "float64", "label": "object"})
-    return table if "label" in table else table.assign(label="")
+            if steps is None and branch is None and _is_long(run, signal):
+                return _long(handle, run, signal, max_points)
+            return _table(run, signal, steps, max_points, branch)
+        # ValueError: the store cannot shape a signal with axes that has no row in these steps.
+        except (TrainVitalsError, ValueError):
+            return nothing()
+
+    return handle.read(("series", signal, steps, max_points, branch), make)
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=CACHE_ENTRIES, show_spinner=False)
-def signals(path: str, version: str) -> pd.DataFrame:
-    """The run's signals: name, unit, axis, points, first_step, last_step, meaning ..."""
-    handle = shared(path)
-    with handle.lock:
-        return handle.run.signals()
+def nothing() -> pd.DataFrame:
+    """A table without rows."""
+    return pd.DataFrame({name: [] for name in COLUMNS}).astype({"value": "float64", "label": "object"})
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=64, show_spinner=False)
-def events(path: str, version: str) -> pd.DataFrame:
+def _table(run: Run, signal: str, steps: Steps, max_points: int, branch: int | None = None) -> pd.DataFrame:
+    table = run.series(signal, steps=steps, max_points=max_points, branch=branch)
+    return table.astype({"label": "object"}) if "label" in table else table.assign(label="")
+
+
+def _is_long(run: Run, signal: str) -> bool:
+    known = SIGNALS.get(signal)
+    return (run.last_step or 0) > LONG_STEPS and run.status == "live" and not (known is not None and known.running)
+
+
+def _long(handle: Shared, run: Run, signal: str, max_points: int) -> pd.DataFrame:
+    """The old part of a long live run as it was read before, and the new part."""
+    last = run.last_step or 0
+    grid = last // PREFIX_PARTS
+    cut = (last // grid - 1) * grid
+    made = "/".join(f"{attempt.start_step}@{attempt.started}" for attempt in run.attempts)
+    old = handle.read(
+        ("prefix", signal, max_points), lambda r: _table(r, signal, (0, cut), max_points), valid=f"{cut}/{made}"
+    )
+    new = _table(run, signal, (cut + 1, last), max(2 * max_points // PREFIX_PARTS, 2))
+    return pd.concat([part for part in (old, new) if len(part)] or [old], ignore_index=True)
+
+
+def signals(path: str) -> pd.DataFrame:
+    """The signals: name, unit, cadence, points, first_step, last_step ...; of a long run up to 10,000 steps ago."""
+    newest = poll(path).last_step or 0
+    coarse = f"{newest // 10_000}" if newest > LONG_STEPS else None
+    return shared(path).read("signals", lambda run: run.signals(), valid=coarse)
+
+
+def events(path: str) -> pd.DataFrame:
     """The run's events: time, step, kind, message, rank, attempt."""
-    handle = shared(path)
-    with handle.lock:
-        return handle.run.events().drop(columns="data", errors="ignore")
+    return shared(path).read("events", lambda run: run.events().drop(columns="data"))
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=64, show_spinner=False)
-def branches(path: str, version: str) -> pd.DataFrame:
+def branches(path: str) -> pd.DataFrame:
     """Attempts that were left by a rollback: branch, from_step, to_step, kept_until, started."""
-    handle = shared(path)
-    with handle.lock:
-        return handle.run.branches()
+    return shared(path).read("branches", lambda run: run.branches())
 
 
-def has(path: str, signal: str, version: str) -> bool:
+def has(path: str, signal: str) -> bool:
     """Whether the run holds at least one row of a signal."""
-    return bool(points(path, signal, version))
+
+    def make(run: Run) -> bool:
+        try:
+            return run.has(signal)
+        except TrainVitalsError:
+            return False
+
+    return shared(path).read(("has", signal), make)
 
 
-def points(path: str, signal: str, version: str) -> int:
-    """Rows that the run holds of a signal."""
-    table = signals(path, version)
-    found = table.loc[table["name"] == signal, "points"]
-    return int(found.iloc[0]) if len(found) else 0
+def newest(path: str, signal: str, rows: int = 50, until: int | None = None) -> pd.DataFrame:
+    """The mean over about the newest `rows` rows up to a step, one line per label: label, value, step, last_step."""
+    span = newest_steps(path, signal, rows, until)
+    return nothing() if span is None else series(path, signal, span, 1)
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=CACHE_ENTRIES, show_spinner=False)
-def newest(path: str, signal: str, version: str, rows: int = 50, until: int | None = None) -> pd.DataFrame:
-    """The mean over the newest `rows` rows up to a step, one line per label: label, value, first_step, last_step."""
-    span = newest_steps(path, signal, version, rows, until)
-    table = series(path, signal, version, span, 1) if span else series(path, signal, version, (0, -1), 1)
-    return table[["label", "value", "step", "last_step"]].rename(columns={"step": "first_step"})
-
-
-def newest_steps(path: str, signal: str, version: str, rows: int, until: int | None = None) -> Steps:
+def newest_steps(path: str, signal: str, rows: int, until: int | None = None) -> Steps:
     """The step range that holds about the newest `rows` rows of a signal up to `until`."""
-    table = signals(path, version)
-    found = table[table["name"] == signal]
-    if found.empty or not int(found["points"].iloc[0]):
+    row = _row(path, signal)
+    if row is None:
         return None
-    first, last = int(found["first_step"].iloc[0]), int(found["last_step"].iloc[0])
-    cadence = max((last - first) / max(int(found["points"].iloc[0]) - 1, 1), 1.0)
+    newest = poll(path).last_step or 0
+    last = newest if newest > LONG_STEPS and newest - row.last_step < 10_000 + 2 * row.cadence else int(row.last_step)
     end = last if until is None else min(last, until)
-    return max(first, round(end - cadence * (rows - 0.5))), end
+    return max(int(row.first_step), round(end - row.cadence * (rows - 0.5))), end
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=64, show_spinner=False)
-def added_up(path: str, signal: str, version: str, steps: Steps) -> tuple[np.ndarray, tuple[tuple[str, ...], ...], int, int]:
+def oldest_steps(path: str, signal: str, rows: int) -> Steps:
+    """The step range that holds about the first `rows` rows of a signal."""
+    row = _row(path, signal)
+    return None if row is None else (int(row.first_step), round(row.first_step + (rows - 0.5) * row.cadence))
+
+
+def rows(path: str, signal: str) -> int:
+    """How many rows the run holds of a signal."""
+    row = _row(path, signal)
+    return 0 if row is None else int(row.points)
+
+
+def _row(path: str, signal: str) -> pd.Series | None:
+    table = signals(path)
+    found = table[table["name"] == signal]
+    if found.empty:
+        return None
+    row = found.iloc[0].copy()
+    row["cadence"] = row["cadence"] if row["cadence"] > 0 else 1.0
+    return row
+
+
+def added_up(path: str, signal: str, steps: Steps) -> Counts:
     """Counts of a stored field summed over a step range, with the labels of every axis and the steps they span."""
-    handle = shared(path)
-    with handle.lock:
-        found = handle.run.array(signal, steps=steps)
-    values = np.where(np.isfinite(found.values), found.values, 0.0)
-    if not len(found.steps):
-        return np.zeros(values.shape[1:]), found.labels, 0, 0
-    return values.sum(axis=0), found.labels, int(found.steps[0]), int(found.steps[-1])
+
+    def make(run: Run) -> Counts:
+        found = run.array(signal, steps=steps)
+        values = np.where(np.isfinite(found.values), found.values, 0.0)
+        first, last = (int(found.steps[0]), int(found.steps[-1])) if len(found) else (0, 0)
+        return values.sum(axis=0), found.labels, first, last
+
+    return shared(path).read(("added", signal, steps), make)
 
 
-def shares(counts: np.ndarray) -> np.ndarray:
+def shares(counts: formulas.Array) -> formulas.Array:
     """Counts over their sum along the last axis; NaN where there is none."""
-    return formulas.share(counts[None]).values[0]
+    return np.asarray(formulas.share(counts[None]).values[0])
 
 
 def _last_part(path: str) -> str:

@@ -112,3 +112,13 @@ def steps(first: int | None, last: int | None) -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """A count with its noun: 1 finding, 2 findings."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+_SAFE_LINK = re.compile(r"https://[\w.-]+(?:/[\w./~#=%&+,-]*)?")
+
+
+def source(where: str) -> str:
+    """Where a threshold comes from, as markdown: a link if it is a plain https URL, literal text otherwise."""
+    if _SAFE_LINK.fullmatch(where):
+        return f"[{md(where.removeprefix('https://'), 60)}]({where})"
+    return md(where, 200)

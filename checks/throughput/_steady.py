@@ -1,0 +1,49 @@
+"""Step times with the moments of checkpoints and evaluations left out, in blocks where runs are long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.masking import MOMENT_EVENTS, Quiet
+from checks.reading import Rows
+from checks.robust import Floats, block_edges, block_medians
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+MAX_BLOCKS = 2000
+
+
+def without_moments(rows: Rows, mask: Quiet) -> Rows:
+    """Rows of steps that no checkpoint or evaluation disturbed."""
+    inside = np.zeros(len(rows), bool)
+    for span in mask.spans:
+        if span.kind in MOMENT_EVENTS:
+            a, b = np.searchsorted(rows.steps, [span.step, span.until + 1])
+            inside[a:b] = True
+    return Rows(rows.steps[~inside], rows.values[~inside], rows.labels)
+
+
+def blocks(rows: Rows) -> tuple[np.ndarray, Floats]:
+    """Edges [blocks + 1] and medians [blocks, ...] of at most `MAX_BLOCKS` blocks; single rows on short runs."""
+    edges = block_edges(len(rows), max(1, len(rows) // MAX_BLOCKS))
+    return edges, block_medians(rows.values, edges)
+
+
+def expanding_median(values: Floats, starts: list[int], min_rows: int) -> Floats:
+    """Median of all values before each one since the last start; NaN for the first `min_rows`. values: [n]."""
+    import pandas as pd
+
+    edges = sorted({0, *(s for s in starts if 0 < s < len(values)), len(values)})
+    parts = [
+        pd.Series(values[a:b]).expanding(min_rows).median().shift(1).to_numpy()
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return np.concatenate(parts) if parts else values.copy()
+
+
+def settled(run: Run) -> int:
+    """Rows at the start that compile, fill caches and allocate: 10, or a twentieth of a short run."""
+    return max(2, min(10, int(run.last_step or 0) // 20))

@@ -1,0 +1,147 @@
+"""What the tap knows about the tokens of one forward.
+
+B rows, S positions, D planned domains. Domain ids run from 0 to D - 1; D stands for "unattributed" and D + 1 for
+positions that hold no token (padding, ignored targets), so that counters have D + 2 rows and drop the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Batch:
+    """The inputs of one forward. Ids and masks are made on the model's device when a collector first asks."""
+
+    def __init__(self, inputs: Mapping[str, Any], domain: Any, names: Sequence[str], training: bool) -> None:
+        """`inputs` are the forward's arguments by name, `domain` what the batch carried under that name, or None."""
+        self.training = training
+        self.open = True
+        """Whether the forward is still running."""
+        self.has_labels = inputs.get("labels") is not None
+        self.loss_seen = False
+        self.domain = domain
+        self.names = names
+        self.input_ids = _input_ids(inputs)
+        self.like = self.input_ids if self.input_ids is not None else inputs.get("inputs_embeds")
+        self.shape: tuple[int, int] | None = None
+        if isinstance(self.like, Tensor) and self.like.dim() >= 2:
+            self.shape = (self.like.shape[0], self.like.shape[1])
+        self._attention_mask = inputs.get("attention_mask")
+        self._position_ids = inputs.get("position_ids")
+
+    @property
+    def domains(self) -> int:
+        """D, which is also the id of unattributed tokens."""
+        return len(self.names)
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """True where there is a token, [B, S]; None where the batch has no padding."""
+        mask = self._shaped(self._attention_mask)
+        return mask if mask is None or mask.dtype is torch.bool else mask != 0
+
+    @cached_property
+    def domain_ids(self) -> Tensor:
+        """Domain of every position, int64 [B, S], within 0..D."""
+        assert self.shape is not None and self.like is not None
+        given = domain_tensor(self.domain, self.names, self.like.device) if self.domain is not None else None
+        if given is not None and given.dim() == 1 and given.shape[0] == self.shape[0]:
+            return given[:, None].expand(self.shape)
+        if given is not None and tuple(given.shape) == self.shape:
+            return given
+        return torch.full(self.shape, self.domains, dtype=torch.int64, device=self.like.device)
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Row of a counter with D + 2 rows that every position belongs to, int64 [B * S]."""
+        ids = self.domain_ids
+        return (ids if self.mask is None else torch.where(self.mask, ids, self.domains + 1)).reshape(-1)
+
+    @cached_property
+    def tokens(self) -> int | Tensor:
+        """Number of tokens, padding excluded."""
+        if self.mask is not None:
+            return self.mask.sum()
+        return self.shape[0] * self.shape[1] if self.shape else 0
+
+    @cached_property
+    def documents(self) -> int | Tensor:
+        """Number of documents: where positions restart, else one per row."""
+        positions = self._shaped(self._position_ids)
+        if positions is None:
+            return self.shape[0] if self.shape else 0
+        starts = torch.ones_like(positions, dtype=torch.bool)
+        starts[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
+        if self.mask is None:
+            return starts.sum()
+        # A row that begins with padding has its first token after it.
+        starts[:, 1:] |= ~self.mask[:, :-1]
+        return (starts & self.mask).sum()
+
+    def target_ids(self, targets: int, shifted: bool) -> Tensor | None:
+        """Domain of every target of a flattened loss, int64 [targets]; None where the two cannot be aligned.
+
+        A causal loss at position t predicts token t + 1, and belongs to that token's domain.
+        """
+        if self.shape is None:
+            return None
+        rows, positions = self.shape
+        ids = self.domain_ids
+        if targets == rows * positions:
+            return (torch.cat([ids[:, 1:], ids[:, -1:]], dim=1) if shifted else ids).reshape(-1)
+        if shifted and targets == rows * (positions - 1):
+            return ids[:, 1:].reshape(-1)
+        if rows and targets % rows == 0 and self._by_row:
+            return ids[:, :1].expand(rows, targets // rows).reshape(-1)
+        return None
+
+    @property
+    def _by_row(self) -> bool:
+        """Whether all positions of a row have one domain."""
+        return self.domain is None or isinstance(self.domain, Tensor) and self.domain.dim() == 1 or (
+            not isinstance(self.domain, Tensor) and all(not isinstance(d, Sequence) or isinstance(d, str)
+                                                        for d in self.domain))
+
+    def _shaped(self, tensor: Any) -> Tensor | None:
+        """The tensor if it holds one value per position."""
+        return tensor if isinstance(tensor, Tensor) and tuple(tensor.shape) == self.shape else None
+
+
+def domain_tensor(domain: Any, names: Sequence[str], device: torch.device) -> Tensor:
+    """Domain ids or names, one per row or one per token, as int64 ids within 0..D on the device."""
+    if not isinstance(domain, Tensor):
+        numbers = {name: i for i, name in enumerate(names)}
+        domain = torch.as_tensor(_numbered(domain, numbers), dtype=torch.int64)
+    if device.type == "cuda" and domain.device.type == "cpu" and not domain.is_pinned():
+        # A copy from pageable memory may wait for the device.
+        domain = domain.pin_memory()
+    ids: Tensor = domain.to(device, torch.int64, non_blocking=True)
+    unknown = len(names)
+    return ids.masked_fill((ids < 0) | (ids >= unknown), unknown)
+
+
+def _numbered(domain: Any, numbers: Mapping[str, int]) -> Any:
+    if isinstance(domain, str):
+        return numbers.get(domain, len(numbers))
+    if isinstance(domain, (list, tuple)):
+        return [_numbered(item, numbers) for item in domain]
+    return domain
+
+
+def _input_ids(inputs: Mapping[str, Any]) -> Tensor | None:
+    """The forward's token ids [B, S]: by their usual name, else the first two-dimensional integer tensor."""
+    named = inputs.get("input_ids")
+    candidates = [named] if named is not None else [v for k, v in inputs.items() if k not in _NOT_INPUTS]
+    for value in candidates:
+        if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point() and (
+                value.dtype is not torch.bool):
+            return value
+    return None
+
+
+_NOT_INPUTS = ("attention_mask", "position_ids", "labels", "targets", "token_type_ids")

@@ -1,0 +1,1 @@
+"""The demo: a small mixture of experts that trains on this machine, with one real fault in it."""

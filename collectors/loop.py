@@ -1,0 +1,298 @@
+"""The tap: hooks that follow a training loop step by step, and the guard that keeps it unharmed.
+
+    tap = tv.attach(model, optimizer, run="runs/mine", domains={"web": 0.7, "code": 0.3})
+    ...                                   # the loop as it was; batches may carry "domain"
+    tap.close()
+
+Do no harm: nothing of a collector is ever raised into the loop, no value is waited for, no rank talks to another, and
+weights come out bit-identical to those of a run without the tap.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from collectors import model_facts
+from collectors.batch import Batch
+from collectors.collector import Collector, Hook
+from collectors.gradients import GradientCollector
+from collectors.layers import find_layers
+from collectors.learning_rate import GroupPlan, LearningRateCollector
+from collectors.loss import LossCollector
+from collectors.router import RouterCollector
+from collectors.throughput import SystemCollector, ThroughputCollector
+from collectors.tokens import DataCollector, TokenCollector
+from collectors.transfer import Transfer
+from collectors.updates import UpdateCollector
+from trainvitals.card import RunCard
+from trainvitals.store import RunWriter
+
+log = logging.getLogger("trainvitals")
+
+COLLECTORS: tuple[type[Collector], ...] = (
+    LossCollector, GradientCollector, LearningRateCollector, UpdateCollector, RouterCollector, DataCollector,
+    TokenCollector, ThroughputCollector, SystemCollector)
+"""Every collector, in the order in which they are called. Throughput comes late so that its step ends last."""
+
+CADENCES: dict[str, int] = {c.name: c.default_every for c in COLLECTORS} | {"router_domain": 50}
+"""Steps between two rows, by name; 0 switches off. `system` writes at most every 10 s."""
+
+
+@dataclass(kw_only=True)
+class Plans:
+    """What attach worked out about the job before the tap begins."""
+
+    model: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    card: RunCard
+    lr: list[GroupPlan] | None
+    tokenizer: Any
+    start_step: int
+    cadences: dict[str, int]
+
+
+class Tap:
+    """A live tap on one process of a training job. Made by `attach`."""
+
+    def __init__(self, path: str | Path, plans: Plans) -> None:
+        self.card, self.tokenizer, self.plans = plans.card, plans.tokenizer, plans.lr
+        self.step = plans.start_step
+        """Optimizer steps done so far."""
+        self.batch: Batch | None = None
+        self.model = plans.model
+        self.core = core_of(plans.model)
+        self.optimizers = plans.optimizers
+        self.domain_names = list(self.card.domains)
+        self.domain_labels = self.card.domain_labels
+        self.layers = find_layers(self.model, [p for group in self.param_groups for p in group["params"]])
+        self.device = self.layers.parameters[0].device
+        self._cadences = plans.cadences
+        self.rank, self.world_size = process_rank()
+        self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=self.step)
+        self.transfer = Transfer(self.guard)
+        self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
+        self._said: set[str] = set()
+        self._handles: list[Any] = []
+        self._custom: Any = None
+        self._card_complete = False
+        self._closed = False
+        for collector in list(self.collectors.values()):
+            self.guard(collector, collector.open)
+        self._place_hooks()
+        self._write_card()
+        atexit.register(self.close)
+
+    # ---- what users call -------------------------------------------------------------------------------------
+
+    def loss(self, per_token: Tensor, domain: Any = None, mask: Tensor | None = None) -> None:
+        """Hand over per-token losses, in a loop whose model does not compute its loss itself.
+
+        Args:
+            per_token: cross-entropy of every target token, any shape, in nats.
+            domain: id or name of each target token's domain, per row or per token; None takes it from the batch.
+            mask: True where the loss counts; None counts all.
+        """
+        collector = self.collectors.get("loss")
+        if isinstance(collector, LossCollector):
+            self.guard(collector, collector.add_tokens, per_token, domain, mask)
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False,
+                        foreach: bool | None = None) -> Tensor:
+        """`torch.nn.utils.clip_grad_norm_` over the model's parameters; the norms are taken in the same pass."""
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm, norm_type, error_if_nonfinite, foreach)
+
+    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Store numbers of your own, under names of your own, at this step (the last one done)."""
+        self.guard(None, self._log, metrics, self.step if step is None else step)
+
+    def event(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
+        """Mark something on the time axis: a checkpoint, a new data stage, a note."""
+        self.guard(None, self._event, kind, message, self.step if step is None else step, data)
+
+    def rewind(self, step: int) -> None:
+        """The job went back to an earlier step, say by loading a checkpoint: what follows is a new attempt."""
+        self.guard(None, self._rewind, step)
+
+    def close(self) -> None:
+        """Write what is left and take everything out of the model. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        for collector in list(self.collectors.values()):
+            self.guard(collector, collector.finish)
+        self.guard(None, self.transfer.drain)
+        for collector in list(self.collectors.values()):
+            self.guard(collector, collector.remove)
+        for handle in self._handles:
+            handle.remove()
+        self.guard(None, self.writer.close)
+
+    def __enter__(self) -> Tap:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            self.event("exception", f"training ended with {kind.__name__ if kind else ''}: {error}")
+        self.close()
+
+    # ---- what collectors call --------------------------------------------------------------------------------
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of all optimizers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def cadence(self, name: str) -> int:
+        """Steps between two rows of this name; 0 is off."""
+        return self._cadences[name]
+
+    def guard(self, collector: Collector | None, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call, and disable the collector if it raises. Returns None then."""
+        if collector is not None and self.collectors.get(collector.name) is not collector:
+            return None
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:  # do no harm: whatever telemetry raises must not reach the training loop
+            if collector is not None:
+                self.disable(collector, error)
+            else:
+                log.warning("trainvitals: %s failed (%r). Training goes on.", getattr(call, "__name__", call), error)
+            return None
+
+    def disable(self, collector: Collector, error: Exception) -> None:
+        """Take a collector that failed out of the run, and say so in an event."""
+        if self.collectors.pop(collector.name, None) is None:
+            return
+        self.guard(None, collector.remove)
+        message = f"The collector {collector.name!r} failed at step {self.step + 1} and is off: {error!r}"
+        log.warning("trainvitals: %s. Training goes on.", message)
+        self.event("collector_disabled", message, step=self.step + 1, collector=collector.name, error=repr(error))
+
+    def once(self, kind: str, message: str) -> None:
+        """An event that is written at its first occurrence only."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self.event(kind, message)
+
+    def hook(self, collector: Collector, function: Callable[..., Any]) -> Hook:
+        """A hook for the model that is guarded, and that torch.compile traces as nothing."""
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            return None if torch.compiler.is_compiling() else self.guard(collector, function, *args, **kwargs)
+
+        return Hook(guarded)
+
+    # ---- the loop --------------------------------------------------------------------------------------------
+
+    def _place_hooks(self) -> None:
+        parameters = inspect.signature(self.core.forward).parameters
+        self._argument_names = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        module = self.model
+        while isinstance(module, DistributedDataParallel):
+            module = module.module
+        # A compiled module is hooked from outside: hooks inside would be traced.
+        self._handles = [
+            module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
+            module.register_forward_hook(Hook(self._forward_ends)),
+            self.optimizers[0].register_step_pre_hook(self._step_begins),
+            self.optimizers[-1].register_step_post_hook(self._step_ends),
+        ]
+
+    def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        domain = kwargs.get("domain")
+        ours = "domain" in kwargs and "domain" not in self._argument_names
+        if ours:
+            kwargs = {name: value for name, value in kwargs.items() if name != "domain"}
+        if not torch.compiler.is_compiling():
+            self.guard(None, self._begin_batch, module, args, kwargs, domain)
+        return (args, kwargs) if ours else None
+
+    def _begin_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], domain: Any) -> None:
+        inputs = dict(zip(self._argument_names, args, strict=False)) | kwargs
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            inputs |= args[0]
+            domain = inputs.get("domain", domain)
+        self.batch = Batch(inputs, domain, self.domain_names, module.training and torch.is_grad_enabled())
+        if not self._card_complete and self.batch.training:
+            self._complete_card(self.batch)
+        self._each("forward", self.batch)
+
+    def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if torch.compiler.is_compiling() or self.batch is None:
+            return
+        self.batch.open = False
+        self._each("output", self.batch, output)
+
+    def _step_begins(self, *unused: Any) -> None:
+        self._each("before_step", self.step + 1)
+
+    def _step_ends(self, *unused: Any) -> None:
+        self.step += 1
+        if self.batch is None:
+            self.once("forward_unseen", "A step ended, but no forward of the model was seen: losses, tokens and "
+                      "routers are unknown. Attach to the module that the loop calls; use torch.compile(model) in "
+                      "place of model.compile().")
+        self._each("after_step", self.step)
+        self.guard(None, self.transfer.send)
+
+    def _each(self, moment: str, *args: Any) -> None:
+        for collector in list(self.collectors.values()):
+            self.guard(collector, getattr(collector, moment), *args)
+
+    # ---- the run ---------------------------------------------------------------------------------------------
+
+    def _log(self, metrics: Mapping[str, Any], step: int) -> None:
+        if self._custom is None:
+            self._custom = self.writer.frame("custom", [])
+        self.transfer.add(None, step, metrics, lambda host: self._custom.append(step, host))
+
+    def _event(self, kind: str, message: str, step: int, data: dict[str, Any]) -> None:
+        self.writer.event(kind, step=step, message=message, **data)
+
+    def _rewind(self, step: int) -> None:
+        self.transfer.drain()
+        self._each("rewind")
+        self.writer.rewind(step)
+        self.step, self.batch = step, None
+
+    def _complete_card(self, batch: Batch) -> None:
+        """The cost of a token depends on the sequence length, which only the first batch tells."""
+        self._card_complete = True
+        if self.rank == 0 and batch.shape is not None:
+            self.card.flops_per_token = model_facts.flops_per_token(self.card, self.core, batch.shape[1])
+            threading.Thread(target=self._write_card, name="trainvitals-card", daemon=True).start()
+
+    def _write_card(self) -> None:
+        if self.rank == 0:
+            self.guard(None, self.writer.write_card, self.card)
+
+
+def core_of(model: nn.Module) -> nn.Module:
+    """The user's own module inside the wrappers of DDP and torch.compile."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def process_rank() -> tuple[int, int]:
+    """This process's rank and the number of processes: from torch.distributed, else from the environment, else 0, 1."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

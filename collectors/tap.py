@@ -1,0 +1,144 @@
+"""`tv.attach`: everything that can be refused is refused here, before training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from collectors import hardware, model_facts
+from collectors.learning_rate import find_plans, plan_for_card
+from collectors.loop import CADENCES, Plans, Tap, core_of, process_rank
+from trainvitals.card import UNATTRIBUTED, RunCard
+from trainvitals.errors import UsageError
+
+Domains = Mapping[str, float | None] | Sequence[str]
+
+SHARES_TOLERANCE = 0.01
+"""How far planned shares may be from a sum of 1; people round to two digits."""
+
+
+def attach(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    run: str | Path,
+    *,
+    scheduler: Any = None,
+    lr_plan: Any = None,
+    domains: Domains | None = None,
+    domain_tokens: Mapping[str, int] | None = None,
+    tokenizer: Any = None,
+    total_steps: int | None = None,
+    start_step: int | None = None,
+    collectors: Mapping[str, int] | None = None,
+) -> Tap:
+    """Tap a training loop: from here on every optimizer step is recorded in the run folder.
+
+    Args:
+        model: the module that is called in the loop; may be wrapped in DDP, FSDP2 or torch.compile.
+        optimizer: what steps it; a list if several optimizers step together.
+        run: run folder, a path or an fsspec URL. A folder that cannot be written does not stop training.
+        scheduler: a LambdaLR (as all of transformers' are) also tells the planned learning rate.
+        lr_plan: a `trainvitals.schedules.Plan`, or a function of the step (1 for the first), or a list of either per
+            parameter group. Overrides the scheduler.
+        domains: names of the data domains in the order of their ids, or their planned shares of input tokens by name.
+            Batches carry "domain": an id (or name) per row, or per token for packed documents.
+        domain_tokens: unique tokens that each domain holds; epochs are counted against it.
+        tokenizer: for bytes per token and shares of scripts.
+        total_steps: planned length of the run.
+        start_step: optimizer steps already done; None reads it from the optimizer's state, else from the scheduler.
+        collectors: steps between two rows per collector; 0 switches it off. See `collectors.loop.CADENCES`.
+
+    Raises:
+        UsageError: an argument that cannot be used. Nothing is raised after attach.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
+    optimizers = [_unwrapped(o) for o in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
+    groups = [group for o in optimizers for group in o.param_groups]
+    _check_parameters(model, groups)
+    cadences = _cadences(collectors or {})
+    plans = find_plans(lr_plan, scheduler, len(groups))
+    card = RunCard(
+        name=Path(str(run)).name, created=time.time(), domains=_shares(domains),
+        domain_tokens=_domain_tokens(domain_tokens or {}, _shares(domains)),
+        optimizer=", ".join(type(o).__name__ for o in optimizers), total_steps=total_steps,
+        lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=process_rank()[1], collectors=cadences,
+        tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(), git_commit=model_facts.git_commit())
+    _describe_machine(card, groups)
+    model_facts.describe(card, core_of(model))
+    return Tap(run, Plans(
+        model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer, cadences=cadences,
+        start_step=_steps_done(optimizers, scheduler) if start_step is None else start_step))
+
+
+def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside Accelerate's."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer must be a torch.optim.Optimizer or a list of them, not "
+                         f"{type(optimizer).__name__}.")
+    return optimizer
+
+
+def _check_parameters(model: nn.Module, groups: list[dict[str, Any]]) -> None:
+    held = {id(p) for group in groups for p in group["params"]}
+    if not any(id(p) in held for p in model.parameters()):
+        raise UsageError("The optimizer holds no parameter of this model. Attach after wrapping and moving the model, "
+                         "with the optimizer that was made from it.")
+
+
+def _cadences(given: Mapping[str, int]) -> dict[str, int]:
+    unknown = sorted(set(given) - set(CADENCES))
+    if unknown:
+        raise UsageError(f"Unknown collector {unknown[0]!r}. There are {', '.join(CADENCES)}.")
+    wrong = [name for name, every in given.items() if not isinstance(every, int) or every < 0]
+    if wrong:
+        raise UsageError(f"The cadence of {wrong[0]!r} must be a number of steps, or 0 for off, not "
+                         f"{given[wrong[0]]!r}.")
+    return CADENCES | {name: int(every) for name, every in given.items()}
+
+
+def _shares(domains: Domains | None) -> dict[str, float | None]:
+    if domains is None:
+        return {}
+    shares = dict(domains) if isinstance(domains, Mapping) else dict.fromkeys(domains)
+    if len(shares) != len(domains) or UNATTRIBUTED in shares:
+        raise UsageError(f"domains must be distinct names, and none of them {UNATTRIBUTED!r}.")
+    given = [share for share in shares.values() if share is not None]
+    if given and (min(given) < 0 or abs(sum(given) - 1) > SHARES_TOLERANCE):
+        raise UsageError(f"Planned shares of the domains sum to {sum(given):g}, not to 1. Give shares of input tokens, "
+                         "or only the names.")
+    return shares
+
+
+def _domain_tokens(given: Mapping[str, int], shares: Mapping[str, Any]) -> dict[str, int]:
+    unknown = sorted(set(given) - set(shares))
+    if unknown:
+        raise UsageError(f"domain_tokens names {unknown[0]!r}, which is not among the domains {list(shares)}.")
+    return dict(given)
+
+
+def _steps_done(optimizers: list[torch.optim.Optimizer], scheduler: Any) -> int:
+    steps = [int(state["step"]) for o in optimizers for state in o.state.values()
+             if isinstance(state, Mapping) and "step" in state]
+    if steps:
+        return max(steps)
+    return max(0, int(getattr(getattr(scheduler, "scheduler", scheduler), "last_epoch", 0) or 0))
+
+
+def _describe_machine(card: RunCard, groups: list[dict[str, Any]]) -> None:
+    parameter = groups[0]["params"][0]
+    card.hardware = hardware.device_name(parameter.device)
+    card.peak_flops_per_device = hardware.peak_flops(card.hardware)
+    card.mfu_convention = model_facts.MFU_CONVENTION
+    card.precision = str(parameter.dtype).removeprefix("torch.")
+
+
+def _tokenizer_name(tokenizer: Any) -> str:
+    return "" if tokenizer is None else getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__

@@ -1,0 +1,1 @@
+"""Integrations with trainers. Each imports its trainer only when it is used."""

@@ -1,0 +1,138 @@
+"""Values go from the device to the host without making either wait for the other.
+
+All values of one step are joined into one float64 tensor (exact for counts up to 2**53), copied on a side stream into
+pinned memory, and written once the copy has completed. On the CPU there is nothing to wait for: they are read at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collectors.collector import Collector
+
+Deliver = Callable[[dict[str, Any]], None]
+Guard = Callable[..., Any]
+
+ASYNCHRONOUS = ("cuda", "xpu")
+"""Device types whose module has streams and events. Any other accelerator is read at once, which may wait for it."""
+
+
+@dataclass(slots=True)
+class _Row:
+    owner: Collector | None
+    deliver: Deliver
+    host: dict[str, Any] = field(default_factory=dict)
+    device: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """Rows whose values are on their way."""
+
+    rows: list[_Row]
+    copies: list[tuple[Any, Tensor]]
+    """For every device: the event of the copy, and the pinned memory that it fills."""
+
+    def landed(self) -> bool:
+        return all(event.query() for event, _ in self.copies)
+
+    def wait(self) -> None:
+        for event, _ in self.copies:
+            event.synchronize()
+
+
+class Transfer:
+    """Takes rows of host and device values, and delivers them as host values in the order they came."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._rows: list[_Row] = []
+        self._flights: deque[_Flight] = deque()
+        self._streams: dict[torch.device, Any] = {}
+
+    def add(self, owner: Collector | None, step: int, values: Mapping[str, Any], deliver: Deliver) -> None:
+        """Hand over one row. Device tensors must not be changed in place afterwards; host tensors may."""
+        row = _Row(owner, deliver)
+        for name, value in values.items():
+            if not isinstance(value, Tensor):
+                row.host[name] = value
+            elif value.device.type in ASYNCHRONOUS:
+                row.device[name] = value.detach()
+            else:
+                row.host[name] = host_value(value)
+        if row.device or self._rows:
+            self._rows.append(row)
+        else:
+            self._deliver(row)
+
+    def send(self) -> None:
+        """Start the copies of all rows added since the last call, and deliver what has landed."""
+        rows, self._rows = self._rows, []
+        if rows:
+            self._flights.append(self._start(rows))
+        self.poll()
+
+    def poll(self) -> None:
+        """Deliver rows whose copies have completed."""
+        while self._flights and self._flights[0].landed():
+            self._land(self._flights.popleft())
+
+    def drain(self) -> None:
+        """Wait for all copies and deliver them. Only for the end of a run."""
+        self.send()
+        while self._flights:
+            self._flights[0].wait()
+            self._land(self._flights.popleft())
+
+    def _start(self, rows: list[_Row]) -> _Flight:
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for row in rows:
+            for value in row.device.values():
+                by_device.setdefault(value.device, []).append(value)
+        return _Flight(rows, [self._copy(device, values) for device, values in by_device.items()])
+
+    def _copy(self, device: torch.device, values: list[Tensor]) -> tuple[Any, Tensor]:
+        module = torch.get_device_module(device)
+        flat = torch.cat([value.to(torch.float64).reshape(-1) for value in values])
+        pinned = torch.empty(flat.shape, dtype=torch.float64, pin_memory=True)
+        side = self._streams.setdefault(device, module.Stream(device))
+        side.wait_stream(module.current_stream(device))
+        with module.stream(side):
+            pinned.copy_(flat, non_blocking=True)
+            flat.record_stream(side)
+            done = module.Event()
+            done.record(side)
+        return done, pinned
+
+    def _land(self, flight: _Flight) -> None:
+        memory: dict[torch.device, Tensor] = {}
+        offsets: dict[torch.device, int] = {}
+        copies = iter(flight.copies)
+        for row in flight.rows:
+            for name, value in row.device.items():
+                if value.device not in memory:
+                    memory[value.device], offsets[value.device] = next(copies)[1], 0
+                start = offsets[value.device]
+                offsets[value.device] = start + value.numel()
+                flat = memory[value.device][start:start + value.numel()].view(value.shape)
+                row.host[name] = host_value(flat if value.is_floating_point() else flat.to(torch.int64))
+            self._deliver(row)
+
+    def _deliver(self, row: _Row) -> None:
+        self._guard(row.owner, row.deliver, row.host)
+
+
+def host_value(value: Tensor) -> float | int | np.ndarray[Any, Any]:
+    """A copy of a host tensor: a Python number or an array."""
+    if value.dim() == 0:
+        return value.item()
+    dtype = torch.float64 if value.is_floating_point() else torch.int64
+    return value.detach().cpu().to(dtype, copy=True).numpy()

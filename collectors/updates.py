@@ -1,0 +1,48 @@
+"""How far each step moves the weights, and how large they are.
+
+Metrics recorded:
+    update/sumsq_by_layer, weight/sumsq_by_layer   every 50 steps, per layer
+
+The update is the difference of the weights after and before the step. lr x gradient is not the update of Adam, Muon
+or any optimizer with weight decay. It costs a copy of this rank's weights while the measured step lasts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from collectors.collector import Collector
+from collectors.layers import local, norms
+
+
+class UpdateCollector(Collector):
+    """Norms of weights and of their changes, per layer."""
+
+    name = "update"
+    default_every = 50
+
+    def open(self) -> None:
+        self.frame = self.tap.writer.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
+                                           labels={"layer": self.tap.layers.labels})
+        self.before: list[Tensor] | None = None
+
+    def rewind(self) -> None:
+        self.before = None
+
+    @torch.no_grad()
+    def before_step(self, step: int) -> None:
+        if self.due(step):
+            self.before = [local(p.detach()).clone() for p in self.tap.layers.parameters]
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        if self.before is None:
+            return
+        before, self.before = self.before, None
+        layers = self.tap.layers
+        everything = tuple(range(len(before)))
+        weights, _ = layers.by_layer(norms(before), everything)
+        torch._foreach_sub_(before, [local(p.detach()) for p in layers.parameters])
+        updates, _ = layers.by_layer(norms(before), everything)
+        self.emit(self.frame, step, {"weight/sumsq_by_layer": weights, "update/sumsq_by_layer": updates})

@@ -1,0 +1,37 @@
+"""The board's entry script: `streamlit run dashboard/app.py`, or better `trainvitals dashboard RUNS`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import reads, sidebar
+
+PAGES = Path(__file__).with_name("app_pages")
+
+# A file: the favicon of a Material icon or an emoji would be fetched from the internet.
+st.set_page_config("TrainVitals", str(PAGES.with_name("icon.svg")), layout="wide", initial_sidebar_state=230)
+current = st.navigation(
+    [
+        st.Page(PAGES / "health.py", title="Health", icon=":material/monitor_heart:", default=True,
+                help="Is the run well? Verdicts, findings and the loss, live."),
+        st.Page(PAGES / "loss.py", title="Loss", icon=":material/show_chart:",
+                help="Training and validation loss, global and per data domain."),
+        st.Page(PAGES / "optimisation.py", title="Optimisation", icon=":material/tune:",
+                help="Gradient norms, learning rate against its plan, update ratios, clipping."),
+        st.Page(PAGES / "routing.py", title="Routing", icon=":material/hub:",
+                help="How a mixture-of-experts model spreads tokens over its experts."),
+        st.Page(PAGES / "data.py", title="Data", icon=":material/dataset:",
+                help="Data mix against plan, epochs, token drift, padding."),
+        st.Page(PAGES / "throughput.py", title="Throughput", icon=":material/speed:",
+                help="Tokens per second, step time, data wait, utilisation, memory."),
+    ],
+    position="top",
+)  # fmt: skip
+
+choice = sidebar.choose()
+st.session_state["_choice"] = choice
+if choice is not None:
+    sidebar.facts(reads.poll(choice.path))
+    current.run()

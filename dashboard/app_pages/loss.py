@@ -1,0 +1,70 @@
+"""Loss: training and validation, global and per data domain."""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import pages, plots, reads
+from dashboard.pages import card, domains, labels, marks, missing, page, plain_marks, show, table
+from dashboard.sidebar import View
+
+UNIT = "nats/token"
+MOST_PANELS = 12
+
+
+def body(view: View) -> None:
+    """Draw the page."""
+    with card("Training and validation loss", "mean cross-entropy per target token; validation dashed", UNIT):
+        if not missing(view, "loss/train", "training loss"):
+            data = _with_validation(view, "loss/train", "loss/val")
+            chart = plots.lines(data, UNIT, height=250, log=view.choice.log, steps=view.axis, marks=marks(view))
+            show(chart, "loss-train", "Training loss and validation loss over steps")
+    _per_domain(view)
+    left, right = st.columns(2, gap="small")
+    with left:
+        pages.line_card(view, "loss/aux", "Router load-balancing loss", "nats", note="auxiliary, mean over forwards")
+    with right:
+        pages.line_card(
+            view,
+            "loss/nonfinite_tokens",
+            "Tokens without a finite loss",
+            "tokens",
+            log=False,
+            note="cross-entropy was NaN or infinite",
+        )
+
+
+def _with_validation(view: View, train: str, validation: str) -> pd.DataFrame:
+    parts = [table(view, train)]
+    if reads.has(view.path, validation):
+        parts.append(table(view, validation, overlay=False).assign(run="validation"))
+    return plots.joined(parts)
+
+
+def _per_domain(view: View) -> None:
+    with card("Loss per data domain", "training with its range per bucket; validation dashed", UNIT):
+        if missing(view, "loss/domain", "loss per domain"):
+            return
+        data = _with_validation(view, "loss/domain", "loss/val_domain")
+        found = labels(view, "loss/domain")
+        same = st.toggle("Same scale", key="same_scale", bind="query-params", help="One value axis for all domains.")
+        span = plots.span(data) if same else None
+        with st.grid(3, min_column_width=280, gap="small"):
+            for name in found[:MOST_PANELS]:
+                chart = plots.lines(
+                    data[data["label"] == name],
+                    UNIT,
+                    order=domains(view),
+                    height=150,
+                    legend=False,
+                    log=view.choice.log,
+                    steps=view.axis,
+                    span=span,
+                    heading=name,
+                    marks=plain_marks(view),
+                )
+                show(chart, f"loss-domain-{found.index(name)}", f"Loss of domain {name} over steps")
+        if len(found) > MOST_PANELS:
+            st.caption(f"The first {MOST_PANELS} of {len(found)} domains.")
+
+
+page(body)

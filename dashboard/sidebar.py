@@ -1,0 +1,164 @@
+"""What the viewer chose: run, comparison, step range. Every choice is in the URL, so a view can be shared."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import streamlit as st
+
+from dashboard import reads, text
+from dashboard.launch import RUNS_VARIABLE
+from dashboard.reads import Snapshot
+
+NOBODY = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The viewer's choice; it names runs by path and holds no data."""
+
+    path: str
+    name: str
+    compare_path: str = ""
+    compare_name: str = ""
+    first: int | None = None
+    last: int | None = None
+    log: bool = False
+    branches: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A choice and the state of its runs at one moment: all that a page needs to draw itself."""
+
+    choice: Choice
+    run: Snapshot
+    compare: Snapshot | None
+
+    @property
+    def path(self) -> str:
+        return self.run.path
+
+    @property
+    def version(self) -> str:
+        return self.run.version
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Changes if and only if what is drawn changes."""
+        return (self.choice, self.run.version, self.compare.version if self.compare else "")
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """The step range to read; None for all of it."""
+        if self.choice.first is None and self.choice.last is None:
+            return None
+        return self.choice.first or 0, self.choice.last if self.choice.last is not None else self.newest
+
+    @property
+    def newest(self) -> int:
+        steps = [snap.last_step or 0 for snap in (self.run, self.compare) if snap is not None]
+        return max(steps, default=0)
+
+    @property
+    def axis(self) -> tuple[int, int]:
+        """Both ends of the step axis, the same for every chart of a page."""
+        first, last = self.steps or (0, self.newest)
+        return first, max(last, first + 1)
+
+
+def look(choice: Choice) -> View:
+    """The view of a choice, now."""
+    compare = reads.poll(choice.compare_path) if choice.compare_path else None
+    return View(choice, reads.poll(choice.path), None if compare is None or compare.error else compare)
+
+
+def runs_folder() -> str:
+    """The folder that `trainvitals dashboard` was given."""
+    return os.environ.get(RUNS_VARIABLE) or "runs"
+
+
+def choose() -> Choice | None:
+    """Draw the sidebar; None (and a page that says what to do) where there is no run to choose."""
+    folder = runs_folder()
+    runs = reads.runs_below(folder)
+    if not runs:
+        _no_runs(folder)
+        return None
+    with st.sidebar:
+        names = list(runs)
+        name = st.selectbox("Run", names, index=_newest(runs), key="run", bind="query-params")
+        others = [NOBODY, *[other for other in names if other != name]]
+        if st.session_state.get("compare") not in others:
+            st.session_state.pop("compare", None)
+        compare = st.selectbox(
+            "Compare with",
+            others,
+            key="compare",
+            bind="query-params",
+            disabled=len(others) == 1,
+            help="Draws a second run dashed behind this one.",
+        )
+        left, right = st.columns(2)
+        first = left.number_input(
+            "From step", value=None, min_value=0, step=100, key="from", placeholder="first", bind="query-params"
+        )
+        last = right.number_input(
+            "To step", value=None, min_value=0, step=100, key="to", placeholder="newest", bind="query-params"
+        )
+        log = st.toggle("Logarithmic", key="log", bind="query-params", help="Value axes of losses, norms and rates.")
+        branches = st.toggle(
+            "Rolled-back attempts",
+            key="branches",
+            bind="query-params",
+            help="Draws steps that a resume or a rollback left behind.",
+        )
+        if first is not None and last is not None and first >= last:
+            st.warning("The range ends before it starts: all steps are shown.", icon=":material/swap_horiz:")
+            first = last = None
+    return Choice(
+        runs[name], name, runs.get(compare or "", ""), compare if compare in runs else "", first, last, log, branches
+    )
+
+
+def facts(run: Snapshot) -> None:
+    """What the run card says, at the foot of the sidebar."""
+    card = run.card
+    rows = [
+        ("Model", card.model), ("Parameters", text.number(card.params_total) if card.params_total else ""),
+        ("Active", text.number(card.params_active) if card.params_active else ""),
+        ("Layers", card.layers or ""),
+        ("Experts", f"{card.experts}, top {card.top_k}" if card.experts and card.top_k else card.experts or ""),
+        ("Context", f"{card.context:,} tokens" if card.context else ""), ("Optimizer", card.optimizer),
+        ("Precision", card.precision), ("Hardware", card.hardware), ("Ranks", card.world_size),
+        ("Commit", card.git_commit[:10]),
+    ]  # fmt: skip
+    with st.sidebar.container(gap="xxsmall"):
+        st.caption("**Run card**")
+        for title, value in rows:
+            if value:
+                st.caption(f"{title}: {text.md(value, 60)}")
+    if run.problems:
+        with st.sidebar.expander(f":material/healing: {text.plural(len(run.problems), 'storage problem')}"):
+            for problem in run.problems[:20]:
+                st.caption(text.md(problem))
+
+
+def _newest(runs: dict[str, str]) -> int:
+    """Index of the run with the newest data, so that a job that has just started is what one sees first."""
+    times = [reads.poll(path).last_time or 0.0 for path in list(runs.values())[:50]]
+    return max(range(len(times)), key=times.__getitem__)
+
+
+def _no_runs(folder: str) -> None:
+    exists = os.path.isdir(folder) or "://" in folder
+    st.subheader(
+        ":material/search: No runs here yet" if exists else ":material/folder_off: This folder does not exist yet"
+    )
+    st.markdown(
+        f"The board looks in {text.md(folder)} and finds " + ("no run folder in it." if exists else "no such folder.")
+    )
+    st.markdown("Start a training job that writes there, for example the demo, or point the board at another folder:")
+    st.code("trainvitals demo --run runs/demo\ntrainvitals dashboard runs", language="bash")
+    st.button("Look again", icon=":material/refresh:", key="again")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dashboard import judging
+from dashboard.verdicts import Judge, Judged
+from trainvitals.store import open_run
+
+
+@pytest.fixture
+def judge() -> Iterator[Judge]:
+    made = Judge()
+    yield made
+    made.close()
+
+
+def wait_for(judge: Judge, path: str, *, seconds: float = 90.0) -> Judged:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = judge.report(path)
+        if found.report or found.error:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the judge gave no answer")
+
+
+def test_the_judge_finds_the_fault_in_a_process_of_its_own(judge, runs):
+    found = wait_for(judge, str(runs / "faulty"))
+    assert found.report is not None and found.report.level == "fail"
+    assert found.report.version == open_run(runs / "faulty").version
+
+
+def test_a_run_that_is_gone_is_an_answer_and_so_is_a_dead_process(judge, tmp_path, runs):
+    assert "holds no run" in wait_for(judge, str(tmp_path / "gone")).error
+    judge._process.kill()
+    assert "process ended" in wait_for(judge, str(runs / "clean")).error
+    deadline = time.monotonic() + 60
+    while judge.report(str(runs / "clean")).report is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert judge.report(str(runs / "clean")).report is not None
+
+
+def test_stored_findings_of_this_version_are_not_made_again(runs, tmp_path, monkeypatch):
+    path = str(shutil.copytree(runs / "faulty", tmp_path / "faulty"))
+    first = json.loads(json.dumps(judging.answer({}, path, "")))
+    assert (tmp_path / "faulty" / "findings" / "latest.json").exists()
+    monkeypatch.setattr(judging, "run_checks", None)
+    assert judging.answer({}, path, "") == first
+    assert judging.answer({}, path, first["version"]) == {"same": True}
+    assert judging.report_of(first).summary_json() | {"findings": judging.report_of(first).to_json()} == first
+
+
+def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
+    path = shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    shutil.rmtree(path / "findings", ignore_errors=True)
+    (path / "findings").write_text("a file where the folder should be")
+    assert judging.answer({}, str(path), "")["level"] == "fail"
+
+
+def test_a_check_that_raises_is_an_answer(runs, monkeypatch):
+    def broken(run):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(judging, "run_checks", broken)
+    monkeypatch.setattr(judging, "_stored", lambda run: None)
+    assert "boom" in judging.answer({}, str(runs / "clean"), "")["error"]
