@@ -29,6 +29,12 @@ CAUSES: Mapping[str, str] = {
 }
 """Areas whose faults can cause one another share a cause: a data shift moves routers, gradients and the loss."""
 
+DOWNSTREAM = ("data", "optimisation", "routing", "loss", "throughput", "telemetry")
+"""Areas from cause to effect."""
+
+ONSET_ERROR_STEPS = 2
+"""How far the located onset of a step-like fault may be off."""
+
 _RANK: Mapping[str, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
@@ -132,21 +138,34 @@ def incidents(findings: Sequence[Finding], lag: int) -> tuple[Incident, ...]:
 
 
 def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
+    first = _onset(findings[members[0]])
+    last = max(f.steps[1] if f.steps else first for f in (findings[i] for i in members))
+    members = sorted(members, key=lambda i: _moved_key(findings[i], first))
     group = [findings[i] for i in members]
-    first = _onset(group[0])
-    last = max(f.steps[1] if f.steps else first for f in group)
-    order = tuple(Moved(check=f.check, label=_label(f), step=_onset(f), lag_steps=_onset(f) - first) for f in group)
-    then = ", ".join(f"{m.check} {m.lag_steps:,} step{'' if m.lag_steps == 1 else 's'} later" for m in _once(order)[1:])
-    summary = group[0].summary if not then else f"{group[0].summary} Then {then}."
+    order = tuple(
+        Moved(check=f.check, label=_label(f), step=_onset(f), lag_steps=max(_onset(f) - _onset(group[0]), 0))
+        for f in group
+    )
+    then = ", ".join(f"{m.check} {_later(m.lag_steps)}" for m in _once(order)[1:])
     return Incident(
         level=_worst(f.level for f in group),
-        summary=summary,
+        summary=f"{group[0].summary} Then {then}." if then else group[0].summary,
         steps=(first, last),
         ongoing=any(f.ongoing for f in group),
         areas=tuple(dict.fromkeys(f.area for f in group)),
         order=order,
         findings=tuple(members),
     )
+
+
+def _moved_key(finding: Finding, first: int) -> tuple[int, int, int, str]:
+    # An onset is known to within a step or two; among those that tie, what can cause the others goes first.
+    at = _onset(finding)
+    return (0 if at - first <= ONSET_ERROR_STEPS else at), DOWNSTREAM.index(finding.area), at, finding.check
+
+
+def _later(lag: int) -> str:
+    return "at the same time" if lag == 0 else f"{lag:,} step{'' if lag == 1 else 's'} later"
 
 
 def _once(order: tuple[Moved, ...]) -> list[Moved]:

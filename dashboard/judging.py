@@ -8,6 +8,7 @@ moment: neither should be felt by the pages, and the memory goes back when the r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -31,7 +32,12 @@ def main() -> None:
     runs: dict[str, Run] = {}
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(answer(runs, request["path"], request["version"])), file=answers, flush=True)
+        try:
+            print(json.dumps(answer(runs, request["path"], request["version"])), file=answers, flush=True)
+        except BrokenPipeError:  # the board ended while the run was being judged
+            with contextlib.suppress(BrokenPipeError):
+                answers.close()
+            return
 
 
 def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, Any]:
