@@ -67,6 +67,12 @@ def script_table(tokenizer: Any, vocab_size: int) -> NDArray[np.float64]:
     return table
 
 
+def token_labels(tokenizer: Any, vocab_size: int) -> list[str]:
+    """A distinct label for every token id: the id and, where a tokenizer knows it, how the vocabulary spells it."""
+    spelled = [] if tokenizer is None else _tokens(tokenizer, vocab_size)
+    return [f"{i} {spelled[i]}" if i < len(spelled) and spelled[i] else str(i) for i in range(vocab_size)]
+
+
 def _tokens(tokenizer: Any, vocab_size: int) -> list[str | None]:
     """Every id's token as the vocabulary spells it; None for special and unknown ids."""
     if hasattr(tokenizer, "convert_ids_to_tokens"):

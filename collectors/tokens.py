@@ -17,7 +17,7 @@ from torch import Tensor
 
 from collectors.batch import Batch
 from collectors.collector import Collector, zeros
-from collectors.text import SCRIPTS, script_table
+from collectors.text import SCRIPTS, script_table, token_labels
 
 
 class DataCollector(Collector):
@@ -76,9 +76,10 @@ class TokenCollector(Collector):
         if not self.vocab_size:
             return
         self.scripts = None if tokenizer is None else script_table(tokenizer, self.vocab_size)
-        fields = ["tokens/counts"] + ([] if self.scripts is None else ["tokens/bytes", "tokens/script_bytes"])
+        fields = ["tokens/counts", "tokens/seen"]
+        fields += [] if self.scripts is None else ["tokens/bytes", "tokens/script_bytes"]
         self.frame = self.tap.writer.frame("tokens", fields, labels={
-            "domain": self.tap.domain_labels, "token": [str(i) for i in range(self.vocab_size)], "script": SCRIPTS})
+            "domain": self.tap.domain_labels, "token": token_labels(tokenizer, self.vocab_size), "script": SCRIPTS})
 
     def rewind(self) -> None:
         self.counts: Tensor | None = None
@@ -106,7 +107,8 @@ class TokenCollector(Collector):
             return
         counts = self.counts.view(-1, self.vocab_size + 1)[:-1, :-1]
         self.counts = None
-        self.tap.transfer.add(self, step, {"tokens/counts": counts}, lambda host: self._deliver(step, host))
+        self.tap.transfer.add(self, step, {"tokens/counts": counts, "tokens/seen": counts.sum(dim=1)},
+                              lambda host: self._deliver(step, host))
 
     def _deliver(self, step: int, host: dict[str, Any]) -> None:
         if self.scripts is not None:

@@ -168,9 +168,11 @@ def _lines(view: View, signal: str) -> tuple[Line, ...]:
 
 
 def _heavy(view: View) -> bool:
-    """Whether all expert counts of the run are too many to be read for a screen that redraws: see Routing instead."""
-    width = len(reads.newest(view.path, "router/tokens", 1))
-    return view.steps is None and reads.rows(view.path, "router/tokens") * width > MOST_COUNTS
+    """Whether the expert counts are too many to be read for a screen that redraws: Routing shows them."""
+    first, last = view.axis
+    part = min((last - first) / max(view.run.last_step or 1, 1), 1.0)
+    width = len(reads.newest(view.path, "router/load", 1))
+    return reads.rows(view.path, "router/load") * part * width > MOST_COUNTS
 
 
 def _worst(table: pd.DataFrame) -> pd.DataFrame:

@@ -47,6 +47,8 @@ class Signal:
     needs_card: bool = False
     running: bool = False
     """The value of a step depends on earlier steps, so the formula needs them all."""
+    windows: int | None = None
+    """Sum neighbouring rows until there are at most so many: for fields too wide to hold every row in memory."""
     by_rank: bool = False
     """Keep ranks apart as the last axis, labelled by rank, instead of merging them."""
 
@@ -120,6 +122,7 @@ FIELDS: Mapping[str, Field] = {
             "tokens",
             ("tokens/counts", "tokens", "sum", "how often each token id was seen since the last row",
              ("domain", "token"), "int64"),
+            ("tokens/seen", "tokens", "sum", "their number", ("domain",), "int64"),
             ("tokens/bytes", "bytes", "sum", "UTF-8 bytes of those tokens", ("domain",)),
             ("tokens/script_bytes", "bytes", "sum", "UTF-8 bytes of those tokens per Unicode script",
              ("domain", "script")),
@@ -191,9 +194,9 @@ SIGNALS: Mapping[str, Signal] = {
         Signal("data/epochs", "epochs", "passes over each domain's unique tokens, as given in the run card",
                ("data/domain_tokens",), f.epochs, ("domain",), needs_card=True, running=True),
         Signal("tokens/js", "1", "Jensen-Shannon distance (base 2) of the window's token ids to the first windows', "
-               "sampling noise subtracted", ("tokens/counts",), f.token_drift, ("domain",), running=True),
+               "sampling noise subtracted", ("tokens/counts",), f.token_drift, ("domain",), running=True, windows=256),
         Signal("tokens/bytes_per_token", "bytes/token", "UTF-8 bytes per token of each domain",
-               ("tokens/bytes", "tokens/counts"), f.bytes_per_token, ("domain",)),
+               ("tokens/bytes", "tokens/seen"), f.ratio, ("domain",)),
         Signal("tokens/script_share", "1", "share of UTF-8 bytes per Unicode script",
                ("tokens/script_bytes",), f.share, ("domain", "script")),
         Signal("throughput/tokens_per_s", "tokens/s", "input tokens per second, all ranks, slowest rank's time",

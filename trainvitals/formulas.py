@@ -116,11 +116,6 @@ def epochs(domain_tokens: Array, card: RunCard) -> Masked:
     return ratio(np.cumsum(domain_tokens, axis=0, dtype=np.float64), size)
 
 
-def bytes_per_token(text_bytes: Array, counts: Array) -> Masked:
-    """UTF-8 bytes per token. text_bytes [steps, domains], counts [steps, domains, vocabulary]."""
-    return ratio(text_bytes, counts.sum(axis=-1).astype(np.float64))
-
-
 def mfu(tokens: Array, step_time: Array, card: RunCard) -> Masked:
     """Model FLOP utilisation, tokens/s x FLOP/token over peak FLOP/s of all devices (PaLM, appendix B).
 

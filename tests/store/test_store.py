@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from trainvitals.catalogue import Field
 from trainvitals.errors import RunNotFound, UnknownSignal, UsageError
+from trainvitals.formulas import token_drift
 from trainvitals.store import RunWriter, list_runs, open_run
 from trainvitals.store.compact import compact_run
 from trainvitals.store.decimate import decimate
@@ -230,3 +231,24 @@ def test_runs_are_listed(tmp_path: Path) -> None:
     assert [Path(path).name for path in list_runs(tmp_path)] == ["a", "b"]
     assert list_runs(tmp_path / "a") == [str(tmp_path / "a")]
     assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_wide_counts_are_summed_into_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainvitals.store.sink.SEGMENT_BATCHES", 3)
+    rng, rows = np.random.default_rng(0), []
+    for rank in range(2):
+        writer = RunWriter(tmp_path, rank=rank, world_size=2, when_full="wait")
+        frame = writer.frame("tokens", ["tokens/counts"], {"domain": ["web"], "token": list("abcd")})
+        for step in range(10, 6010, 10):
+            counts = rng.multinomial(1000, [0.4, 0.3, 0.2, 0.1] if step <= 3000 else [0.1, 0.2, 0.3, 0.4])
+            rows.append((step, *counts))
+            frame.append(step, {"tokens/counts": counts[None]})
+            if step % 200 == 0:
+                writer.flush()
+        writer.close()
+    drift = open_run(tmp_path).array("tokens/js")
+    assert len(drift) == 256 and drift.steps[-1] == 6000
+    table = pd.DataFrame(rows).groupby(0).sum()
+    edges = np.searchsorted(table.index, drift.steps, side="right")
+    windows = np.add.reduceat(table.to_numpy(), np.append(0, edges[:-1]), axis=0)
+    np.testing.assert_allclose(drift.values, token_drift(windows[:, None, :].astype(float)).values)

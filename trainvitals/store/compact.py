@@ -21,6 +21,8 @@ from trainvitals.store.folder import Folder
 from trainvitals.store.segment import Header, Tail
 
 ROWS_PER_FILE = 65_536
+BYTES_PER_FILE = 64 << 20
+"""A history file below both, in memory, takes in the next segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,9 @@ def _joinable(folder: Folder, previous: str, header: Header) -> pa.Table | None:
     table = pq.read_table(io.BytesIO(folder.read(previous)))
     before = Header.of(table.schema)
     same = (before.fields, before.labels) == (header.fields, header.labels)
-    return table.replace_schema_metadata(header.schema().metadata).cast(header.schema()) \
-        if same and table.num_rows < ROWS_PER_FILE else None
+    if not same or table.num_rows >= ROWS_PER_FILE or table.nbytes >= BYTES_PER_FILE:
+        return None
+    return table.replace_schema_metadata(header.schema().metadata).cast(header.schema())
 
 
 def _parquet(table: pa.Table) -> bytes:

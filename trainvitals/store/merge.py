@@ -40,6 +40,19 @@ class Rows:
             return np.asarray(stored[self.starts])
         return np.asarray(_REDUCE[item.merge].reduceat(stored, self.starts, axis=0))
 
+    def summed(self, item: Field, labels: Labels, edges: NDArray[np.int64]) -> Array:
+        """Sums over the steps after each of `edges` [w + 1] up to the next [w, *axes], one part in memory at a time.
+
+        Only for fields that merge by addition.
+        """
+        out = np.zeros((len(edges) - 1, *(len(labels[axis]) for axis in item.axes)))
+        for part in self.parts:
+            window = np.searchsorted(edges, part.column("step")) - 1
+            stored = _stored(part, item, labels)
+            for w in np.unique(window[(window >= 0) & (window < len(out))]):
+                out[w] += stored[window == w].sum(axis=0)
+        return out
+
     def by_rank(self, item: Field, ranks: Sequence[int]) -> Array:
         """A scalar field's value per step and rank [n, ranks]; NaN where a rank has no row."""
         sizes = np.diff(np.append(self.starts, len(self.ranks))) if self.starts is not None else 1

@@ -65,7 +65,7 @@ class Run:
         """Oldest first."""
         self._contents = Contents(folder)
         self._frames: dict[str, dict[str, list[Part]]] = {}
-        self._rows: dict[tuple[str, int, tuple[int, int] | None], Rows | None] = {}
+        self._rows: dict[tuple[str, int], Rows | None] = {}
         self.refresh()
 
     def refresh(self) -> bool:
@@ -325,13 +325,15 @@ class Run:
 
     def _gathered(self, frame: str, index: int, steps: tuple[int, int] | None) -> Rows | None:
         """Rows of one frame in one attempt, of the parts that overlap `steps`."""
-        key = (frame, index, steps)
-        if key not in self._rows:
-            parts = [part for writer in self.attempts[index].writers
-                     for part in self._frames.get(frame, {}).get(writer.name, ())
-                     if steps is None or (part.steps[0] <= steps[1] and part.steps[1] >= steps[0])]
-            self._rows[key] = gather(parts) if parts else None
-        return self._rows[key]
+        if steps is None and (frame, index) in self._rows:
+            return self._rows[frame, index]
+        parts = [part for writer in self.attempts[index].writers
+                 for part in self._frames.get(frame, {}).get(writer.name, ())
+                 if steps is None or (part.steps[0] <= steps[1] and part.steps[1] >= steps[0])]
+        rows = gather(parts) if parts else None
+        if steps is None:
+            self._rows[frame, index] = rows
+        return rows
 
     def _main_steps(self, frame: str, index: int) -> NDArray[np.int64]:
         rows = self._gathered(frame, index, None)
@@ -344,11 +346,15 @@ class Run:
         if rows is None:
             return None
         keep = self._kept(frame, index, rows, branch)
+        steps_kept = rows.steps[keep]
         if signal.by_rank:
-            columns = [rows.by_rank(field, self._ranks()) for field in fields]
-        else:
-            columns = [rows.merged(field, common_labels(self._frame_parts(frame), field)) for field in fields]
-        return rows.steps[keep], [column[keep] for column in columns]
+            return steps_kept, [rows.by_rank(field, self._ranks())[keep] for field in fields]
+        labels = [common_labels(self._frame_parts(frame), field) for field in fields]
+        if signal.windows and len(steps_kept) > signal.windows:
+            ends = steps_kept[np.linspace(0, len(steps_kept), signal.windows + 1)[1:].astype(int) - 1]
+            edges = np.append(steps_kept[0] - 1, ends)
+            return ends, [rows.summed(field, names, edges) for field, names in zip(fields, labels, strict=True)]
+        return steps_kept, [rows.merged(field, names)[keep] for field, names in zip(fields, labels, strict=True)]
 
     def _kept(self, frame: str, index: int, rows: Rows, branch: bool) -> slice:
         """Which of an attempt's steps are on the main line (or on its branch)."""
