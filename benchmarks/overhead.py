@@ -7,7 +7,8 @@ gives one pair of step times, and who goes first alternates (ABBA), so that what
 The median of the paired differences is the cost; its interval is a bootstrap over pairs.
 
 Threads and processes that work beside the loop (our writer, wandb's service) would fall on both copies, so their
-processor time is read from their own clocks.
+processor time is read from their own clocks. On a busy machine the paired times are noise of several per cent; the time
+that the loop's thread spends inside the tap, by that thread's own processor clock, is then the figure to trust.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -39,8 +40,19 @@ SECONDS, SECONDS_FOR_ALL = 7.0, 25.0
 """Measuring time per row, and for the rows that sum up all collectors."""
 WARM_UP_PAIRS, LEAST_PAIRS, BATCHES = 3, 10, 64
 OFF = dict.fromkeys(CADENCES, 0)
+CLOCKS = ("wall", "cpu", "inside")
 EVERY_STEP = dict.fromkeys(CADENCES, 1)
 SLOW = {name: every for name, every in CADENCES.items() if every > 1}
+
+
+class Times(NamedTuple):
+    """Seconds of one step."""
+
+    wall: float
+    cpu: float
+    """Of all threads of this process."""
+    inside: float
+    """Processor time of the loop's thread inside the watcher."""
 
 
 @dataclass
@@ -54,6 +66,8 @@ class Side:
     after_backward: Callable[[int], Any] = lambda step: None
     after_step: Callable[[int], Any] = lambda step: None
     close: Callable[[], Any] = lambda: None
+    inside_s: Callable[[], float] = lambda: 0.0
+    """Processor seconds that this thread has spent inside the watcher, where that is known."""
     keep_domain: bool = False
 
     @classmethod
@@ -65,10 +79,10 @@ class Side:
         parameters = list(model.parameters())
         return cls(model, optimizer, scheduler, clip=lambda: torch_clip(parameters, 1.0))
 
-    def train(self, batch: Mapping[str, torch.Tensor], step: int) -> tuple[float, float]:
-        """One step; wall and processor seconds, all threads of this process."""
+    def train(self, batch: Mapping[str, torch.Tensor], step: int) -> Times:
+        """One step."""
         inputs = {name: value for name, value in batch.items() if self.keep_domain or name != "domain"}
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu, inside = time.perf_counter(), time.process_time(), self.inside_s()
         loss = self.model(**inputs).loss
         loss.backward()
         self.after_backward(step)
@@ -78,7 +92,7 @@ class Side:
         self.optimizer.zero_grad()
         loss.item()
         self.after_step(step)
-        return time.perf_counter() - wall, time.process_time() - cpu
+        return Times(time.perf_counter() - wall, time.process_time() - cpu, self.inside_s() - inside)
 
 
 # -- watchers ----------------------------------------------------------------------------------------------------------
@@ -91,10 +105,29 @@ def collectors(cadences: Mapping[str, int]) -> Watcher:
     def watch(side: Side, job: Job, folder: Path) -> None:
         tap = tv.attach(side.model, side.optimizer, folder, scheduler=side.scheduler, domains=job.corpus.shares,
                         domain_tokens=job.unique_tokens, tokenizer=job.tokenizer, collectors=cadences)
-        side.keep_domain, side.close = True, tap.close
+        clock = Inside(tap.guard)
+        # Everything that the tap does in the loop goes through its guard.
+        tap.guard = clock  # type: ignore[method-assign]
+        side.keep_domain, side.close, side.inside_s = True, tap.close, lambda: clock.seconds
         side.clip = lambda: tap.clip_grad_norm_(1.0)
 
     return watch
+
+
+class Inside:
+    """Stands in for a function and adds up the processor time of its outermost calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds, self.running = function, 0.0, False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.running:
+            return self.function(*args, **kwargs)
+        self.running, began = True, time.thread_time()
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            self.running, self.seconds = False, self.seconds + time.thread_time() - began
 
 
 def item_norms(side: Side, job: Job, folder: Path) -> None:
@@ -131,23 +164,24 @@ def wandb_watch(side: Side, job: Job, folder: Path) -> None:
 
 @dataclass
 class Pairs:
-    """Seconds per step of both sides, one entry per pair."""
+    """What the steps of both sides took, one entry per pair."""
 
-    plain: list[tuple[float, float]] = field(default_factory=list)
-    watched: list[tuple[float, float]] = field(default_factory=list)
+    plain: list[Times] = field(default_factory=list)
+    watched: list[Times] = field(default_factory=list)
     background_s: float = 0.0
     same_weights: bool = False
 
-    def extra_ms(self, clock: int, keep: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Paired differences in milliseconds; clock 0 is the wall, 1 the processor."""
-        return (np.array(self.watched)[keep, clock] - np.array(self.plain)[keep, clock]) * 1e3
+    def extra_ms(self, clock: str, keep: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Paired differences in milliseconds of one clock: "wall", "cpu" or "inside"."""
+        return np.array([(getattr(w, clock) - getattr(p, clock)) * 1e3
+                         for w, p in zip(self.watched, self.plain, strict=True)])[keep]
 
     @property
     def background_ms(self) -> float:
         return self.background_s / len(self.plain) * 1e3
 
-    def step_ms(self, clock: int) -> float:
-        return float(np.median(np.array(self.plain)[:, clock])) * 1e3
+    def step_ms(self, clock: str) -> float:
+        return float(np.median([getattr(step, clock) for step in self.plain])) * 1e3
 
 
 def background_cpu_s() -> float:
@@ -197,26 +231,36 @@ def quiet() -> Iterator[None]:
         os.close(sink)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
+def interval(values: np.ndarray) -> np.ndarray:
+    """95 % bootstrap interval of the median: its two ends."""
     draws = np.random.default_rng(0).choice(values, (2_000, len(values)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return np.percentile(np.median(draws, axis=1), [2.5, 97.5])
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def row(name: str, pairs: Pairs, extra: np.ndarray | None = None, share_of_slow: float = 0.0) -> list[str]:
-    """A table row; `share_of_slow` ms are added for collectors that are not due at every step."""
-    extra = pairs.extra_ms(0) if extra is None else extra
-    step_ms = pairs.step_ms(0)
-    median, (low, high) = float(np.median(extra)) + share_of_slow, interval(extra) + np.array(share_of_slow)
-    total = median + pairs.background_ms
-    cpu = float(np.median(pairs.extra_ms(1))) / pairs.step_ms(1)
-    return [name, f"{median:+.2f} ({low:+.2f} to {high:+.2f})", f"{median / step_ms:+.1%}",
-            f"{pairs.background_ms:.2f}", f"{total / step_ms:+.1%}", f"{cpu:+.1%}", str(len(pairs.plain)),
+def row(name: str, pairs: Pairs, ordinary: slice | np.ndarray = slice(None), slow: Mapping[str, float] | None = None
+        ) -> list[str]:
+    """A table row. Only `ordinary` pairs count; `slow` ms per clock are added for what is due at other steps."""
+    wall = pairs.extra_ms("wall", ordinary)
+    added = {clock: float(np.median(pairs.extra_ms(clock, ordinary))) + (slow or {}).get(clock, 0.0) for clock in CLOCKS}
+    low, high = interval(wall) + (slow or {}).get("wall", 0.0)
+    step_ms = pairs.step_ms("wall")
+    inside = [f"{added['inside']:.2f}", f"{(added['inside'] + pairs.background_ms) / step_ms:.1%}"] \
+        if added["inside"] else ["", ""]
+    return [name, f"{added['wall']:+.2f} ({low:+.2f} to {high:+.2f})", f"{added['wall'] / step_ms:+.1%}", *inside,
+            f"{pairs.background_ms:.2f}", f"{added['cpu'] / pairs.step_ms('cpu'):+.1%}", str(len(pairs.plain)),
             "yes" if pairs.same_weights else "no"]
+
+
+def slow_share(every: Pairs, usual: Pairs, ordinary: np.ndarray) -> dict[str, float]:
+    """Milliseconds per step and clock of the collectors that are not due at every step.
+
+    A step at which the most frequent of them is due is taken to cost what a step with all of them costs.
+    """
+    more = {clock: np.median(every.extra_ms(clock)) - np.median(usual.extra_ms(clock, ordinary)) for clock in CLOCKS}
+    return {clock: max(0.0, float(ms)) / min(SLOW.values()) for clock, ms in more.items()}
 
 
 def run(quick: bool) -> list[Table]:
@@ -233,16 +277,15 @@ def run(quick: bool) -> list[Table]:
         for name in CADENCES:
             alone = OFF | {name: 1} | ({"router": 1} if name == "router_domain" else {})
             pairs = of(name, collectors(alone))
-            plain_ms.append(pairs.step_ms(0))
+            plain_ms.append(pairs.step_ms("wall"))
             rows.append(row("router, with domains" if name == "router_domain" else name, pairs))
         every = of("every", collectors(EVERY_STEP), SECONDS_FOR_ALL)
         usual = of("usual", collectors({}), SECONDS_FOR_ALL)
         rows.append(row("**all, at every step**", every))
-        # Steps at which a slow collector is due are left out, and charged their share of "all, at every step".
+        # Steps at which a slow collector is due are left out, and charged by `slow_share`.
         steps = WARM_UP_PAIRS + 1 + np.arange(len(usual.plain))
-        ordinary = usual.extra_ms(0, ~np.any([steps % n == 0 for n in SLOW.values()], axis=0))
-        slow_ms = (float(np.median(every.extra_ms(0))) - float(np.median(ordinary))) / min(SLOW.values())
-        rows.append(row("**all, at their default cadence**", usual, ordinary, max(slow_ms, 0.0)))
+        ordinary = ~np.any([steps % n == 0 for n in SLOW.values()], axis=0)
+        rows.append(row("**all, at their default cadence**", usual, ordinary, slow_share(every, usual, ordinary)))
         rows.append(row("gradient norm per tensor with `.item()`, every step", of("item", item_norms)))
         rows.append(row("TensorBoard histograms of weights and gradients, every step",
                         of("tensorboard", tensorboard_histograms)))
@@ -250,10 +293,10 @@ def run(quick: bool) -> list[Table]:
     params = sum(p.numel() for p in job.training.model.parameters())
     return [Table(
         f"Cost per step: OLMoE, {params / 1e6:.1f} M parameters, {batches[0]['input_ids'].numel():,} tokens per step",
-        ["watcher", "wall, ms per step (95 % of median)", "of the step", "background CPU, ms per step",
-         "wall + background", "CPU in the loop", "pairs", "same weights"], rows,
+        ["watcher", "paired wall time, ms (95 % interval)", "of the step", "inside the tap, ms",
+         "inside + background, of the step", "background, ms", "paired CPU time", "pairs", "same weights"], rows,
         notes=f"A plain step takes {np.median(plain_ms):.0f} ms on {torch.get_num_threads()} threads. Two copies of "
-              "the model on the same batches, taking turns (ABBA); the difference is the median over pairs. Background "
-              "is the processor time of other threads and processes, counted as if it took time from the loop. "
+              "the model on the same batches, taking turns (ABBA); the difference is the median over pairs. Inside the "
+              "tap: by the clock of the loop's thread. Background: processor time of other threads and processes. "
               f"Default cadences: {', '.join(f'{n} every {e}' for n, e in SLOW.items())}, the others at every step. "
               "Same weights: both copies ended bit-identical.")]

@@ -170,9 +170,8 @@ def _lines(view: View, signal: str) -> tuple[Line, ...]:
 def _heavy(view: View) -> bool:
     """Whether the expert counts are too many to be read for a screen that redraws: Routing shows them."""
     first, last = view.axis
-    part = min((last - first) / max(view.run.last_step or 1, 1), 1.0)
     width = len(reads.newest(view.path, "router/load", 1))
-    return reads.rows(view.path, "router/load") * part * width > MOST_COUNTS
+    return (last - first) / reads.cadence(view.path, "router/load") * width > MOST_COUNTS
 
 
 def _worst(table: pd.DataFrame) -> pd.DataFrame:

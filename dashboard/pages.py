@@ -89,9 +89,9 @@ def table(
     return whole if label is None else whole[whole["label"] == label]
 
 
-def labels(view: View, signal: str) -> list[str]:
-    """Labels of a signal that this run holds, domains in the order of the card so that colours stay."""
-    found = list(dict.fromkeys(reads.series(view.path, signal, None, 1)["label"]))
+def labels(view: View, data: pd.DataFrame) -> list[str]:
+    """Labels of a table, domains in the order of the card so that colours stay."""
+    found = list(dict.fromkeys(data["label"]))
     known = [name for name in view.run.card.domain_labels if name in found]
     return [*known, *[name for name in found if name not in known]]
 
@@ -151,7 +151,7 @@ def line_card(
         chart = plots.lines(
             data,
             unit,
-            order=order or labels(view, signal),
+            order=order or labels(view, data),
             height=height,
             log=use_log,
             percent=percent,

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
 
 from trainvitals import formulas
 from trainvitals.card import RunCard
@@ -177,13 +178,6 @@ def _long(handle: Shared, run: Run, signal: str, max_points: int) -> pd.DataFram
     return pd.concat([part for part in (old, new) if len(part)] or [old], ignore_index=True)
 
 
-def signals(path: str) -> pd.DataFrame:
-    """The signals: name, unit, cadence, points, first_step, last_step ...; of a long run up to 10,000 steps ago."""
-    newest = poll(path).last_step or 0
-    coarse = f"{newest // 10_000}" if newest > LONG_STEPS else None
-    return shared(path).read("signals", lambda run: run.signals(), valid=coarse)
-
-
 def events(path: str) -> pd.DataFrame:
     """The run's events: time, step, kind, message, rank, attempt."""
     return shared(path).read("events", lambda run: run.events().drop(columns="data"))
@@ -213,36 +207,43 @@ def newest(path: str, signal: str, rows: int = 50, until: int | None = None) -> 
 
 
 def newest_steps(path: str, signal: str, rows: int, until: int | None = None) -> Steps:
-    """The step range that holds about the newest `rows` rows of a signal up to `until`."""
-    row = _row(path, signal)
-    if row is None:
-        return None
-    newest = poll(path).last_step or 0
-    last = newest if newest > LONG_STEPS and newest - row.last_step < 10_000 + 2 * row.cadence else int(row.last_step)
-    end = last if until is None else min(last, until)
-    return max(int(row.first_step), round(end - row.cadence * (rows - 0.5))), end
+    """The step range that holds the newest `rows` rows of a signal up to `until`; None where there is none."""
+
+    def make(run: Run) -> Steps:
+        newest = run.last_step
+        end = newest if until is None or newest is None else min(newest, until)
+        found = [] if end is None else _reach(run, signal, rows, lambda span: (end - span + 1, end), end)
+        return (int(found[-rows:][0]), int(found[-1])) if len(found) else None
+
+    return shared(path).read(("newest", signal, rows, until), make)
 
 
 def oldest_steps(path: str, signal: str, rows: int) -> Steps:
-    """The step range that holds about the first `rows` rows of a signal."""
-    row = _row(path, signal)
-    return None if row is None else (int(row.first_step), round(row.first_step + (rows - 0.5) * row.cadence))
+    """The step range that holds the first `rows` rows of a signal; None where there is none."""
+
+    def make(run: Run) -> Steps:
+        end = run.last_step
+        found = [] if end is None else _reach(run, signal, rows, lambda span: (0, span), end)
+        return (int(found[0]), int(found[:rows][-1])) if len(found) else None
+
+    return shared(path).read(("oldest", signal, rows), make)
 
 
-def rows(path: str, signal: str) -> int:
-    """How many rows the run holds of a signal."""
-    row = _row(path, signal)
-    return 0 if row is None else int(row.points)
+def _reach(run: Run, signal: str, rows: int, window: Callable[[int], tuple[int, int]], most: int) -> NDArray[np.int64]:
+    """Steps of a signal in a window that is widened until it holds `rows` rows: a rare signal needs a few tries."""
+    field = SIGNALS[signal].reads[0] if signal in SIGNALS else signal
+    span = rows
+    while True:
+        steps = run.array(field, steps=window(span)).steps
+        if len(steps) >= rows or span > most:
+            return steps
+        span *= 8
 
 
-def _row(path: str, signal: str) -> pd.Series | None:
-    table = signals(path)
-    found = table[table["name"] == signal]
-    if found.empty:
-        return None
-    row = found.iloc[0].copy()
-    row["cadence"] = row["cadence"] if row["cadence"] > 0 else 1.0
-    return row
+def cadence(path: str, signal: str) -> float:
+    """Steps from one row of a signal to the next, of late; infinite where there are none."""
+    span = newest_steps(path, signal, 20)
+    return float("inf") if span is None else max((span[1] - span[0]) / 19, 1.0)
 
 
 def added_up(path: str, signal: str, steps: Steps) -> Counts:

@@ -61,7 +61,7 @@ def split_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, context: int,
     rng = np.random.default_rng(seed)
     train, held_out = {}, {}
     for domain, texts in corpus.documents.items():
-        encoded = [item.ids for item in tokenizer.backend_tokenizer.encode_batch(texts)]
+        encoded = [item.ids for item in tokenizer.backend_tokenizer.encode_batch_fast(texts)]
         order = rng.permutation(len(encoded))
         # A document of several rows may hold out more than HELD_OUT: too little validation text says nothing.
         needed, kept = max(HELD_OUT * sum(map(len, encoded)), context), 0

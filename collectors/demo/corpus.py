@@ -13,8 +13,6 @@ from typing import Any
 from trainvitals.card import UNATTRIBUTED
 from trainvitals.errors import UsageError
 
-MAX_CHARS_PER_DOMAIN = 2_000_000
-"""About 0.5 M tokens: more than a default run draws from any one domain, and start-up stays within seconds."""
 MAX_CHARS_PER_DOCUMENT = 8_000
 """Longer texts are cut at line ends, so that even a domain of one file has documents to hold out."""
 MAX_DOMAINS = 64
@@ -28,6 +26,8 @@ class Corpus:
 
     source: str
     """Where the text comes from, for people."""
+    max_chars: int
+    """Characters that a domain may hold; what comes after is left out."""
     documents: dict[str, list[str]] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
     """Planned share of training tokens per domain; they add up to 1."""
@@ -45,8 +45,8 @@ class Corpus:
             self.chars[domain] += len(document)
 
     def full(self, domain: str) -> bool:
-        """Whether the domain holds `MAX_CHARS_PER_DOMAIN`."""
-        return self.chars[domain] >= MAX_CHARS_PER_DOMAIN
+        """Whether the domain holds `max_chars`."""
+        return self.chars[domain] >= self.max_chars
 
     def share_equally(self) -> Corpus:
         """Plan the same share for every domain."""
@@ -68,7 +68,7 @@ def _cut(text: str) -> Iterator[str]:
             yield piece
 
 
-def read_folder(folder: str | os.PathLike[str]) -> Corpus:
+def read_folder(folder: str | os.PathLike[str], max_chars: int) -> Corpus:
     """One domain per file or per sub-folder of `folder`, shares equal.
 
     Text is UTF-8 in files of any kind, or the `text` field of `.jsonl` records. Binary and undecodable files are left
@@ -80,7 +80,7 @@ def read_folder(folder: str | os.PathLike[str]) -> Corpus:
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"--data {root} is not a folder. Give a folder with one text file or sub-folder per domain.")
-    corpus = Corpus(source=str(root))
+    corpus = Corpus(str(root), max_chars)
     entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
     domains = {entry.name if entry.is_dir() else entry.stem for entry in entries}
     if len(domains) > MAX_DOMAINS:
@@ -144,7 +144,7 @@ def skipped_line(corpus: Corpus) -> str:
     return f"left out of {corpus.source}: {_describe(corpus.skipped)}" if corpus.skipped else ""
 
 
-def read_dataset(name: str, domain_column: str, text_column: str = "text") -> Corpus:
+def read_dataset(name: str, domain_column: str, text_column: str, max_chars: int) -> Corpus:
     """Stream a dataset through `datasets`; one domain per value of `domain_column`, shares equal.
 
     Columns may be dotted paths into nested records (`meta.source`). Reading stops once every domain seen in the last
@@ -153,7 +153,7 @@ def read_dataset(name: str, domain_column: str, text_column: str = "text") -> Co
     Raises:
         UsageError: `datasets` is not installed or cannot load the name; a column is missing; nothing readable.
     """
-    corpus = Corpus(source=name)
+    corpus = Corpus(name, max_chars)
     fruitless = 0
     for record in _stream(name):
         domain, text = _column(record, domain_column, name), _column(record, text_column, name)

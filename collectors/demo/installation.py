@@ -36,14 +36,14 @@ NOT_SOURCE = {"__pycache__", "site-packages", "dist-packages", "test", "tests", 
 """Folders of the standard library that hold no source of it, or tables instead of code."""
 
 
-def read_installation(seed: int) -> Corpus:
+def read_installation(seed: int, max_chars: int) -> Corpus:
     """The five domains; which files are taken depends on the seed.
 
     Raises:
         UsageError: fewer than two domains were found.
     """
     rng = random.Random(seed)
-    corpus = Corpus(source="this Python installation")
+    corpus = Corpus("this Python installation", max_chars)
     docs, code = _docs_and_code(rng)
     sources = {"docs": docs, "code": code, "cpp": _headers(rng), "math": _formulas(rng), "legal": _licences()}
     for domain, texts in sources.items():
@@ -51,7 +51,7 @@ def read_installation(seed: int) -> Corpus:
             corpus.add(domain, text)
             if corpus.full(domain):
                 break
-    missing = [domain for domain in SHARES if corpus.chars[domain] < MIN_CHARS]
+    missing = [domain for domain in SHARES if corpus.chars[domain] < min(MIN_CHARS, max_chars)]
     for domain in missing:
         corpus.documents.pop(domain, None)
         corpus.skipped[f"domain {domain} not on this machine"] += 1

@@ -67,6 +67,11 @@ class DemoConfig:
             raise UsageError("--dataset needs --domain-column: the column that says which domain a record is of.")
 
     @property
+    def max_chars(self) -> int:
+        """Characters to read per domain: what the run draws from all of them, within what start-up has time for."""
+        return min(max(500_000, self.steps * self.batch_rows * self.context), 4_000_000)
+
+    @property
     def onset(self) -> int:
         """First step (1-based) with the fault."""
         return max(2, round(ONSET * self.steps))
@@ -105,11 +110,11 @@ def read_corpus(config: DemoConfig) -> Corpus:
         UsageError: it names none that can be read.
     """
     if config.data is not None:
-        corpus = read_folder(config.data)
+        corpus = read_folder(config.data, config.max_chars)
     elif config.dataset is not None:
-        corpus = read_dataset(config.dataset, config.domain_column or "", config.text_column)
+        corpus = read_dataset(config.dataset, config.domain_column or "", config.text_column, config.max_chars)
     else:
-        corpus = read_installation(config.seed)
+        corpus = read_installation(config.seed, config.max_chars)
     check_domains(corpus)
     return corpus
 

@@ -45,7 +45,7 @@ def _per_domain(view: View) -> None:
         if missing(view, "loss/domain", "loss per domain"):
             return
         data = _with_validation(view, "loss/domain", "loss/val_domain")
-        found = labels(view, "loss/domain")
+        found = labels(view, data)
         same = st.toggle("Same scale", key="same_scale", bind="query-params", help="One value axis for all domains.")
         span = plots.span(data) if same else None
         with st.grid(3, min_column_width=280, gap="small"):

@@ -17,7 +17,7 @@ def body(view: View) -> None:
             chart = plots.heatmap(
                 data,
                 "1",
-                order=labels(view, "grad/norm_by_layer"),
+                order=labels(view, data),
                 row_title="layer",
                 log=True,
                 steps=view.axis,
@@ -57,7 +57,7 @@ def body(view: View) -> None:
             chart = plots.heatmap(
                 data,
                 "1",
-                order=labels(view, "update/ratio_by_layer"),
+                order=labels(view, data),
                 row_title="layer",
                 log=True,
                 steps=view.axis,
@@ -86,13 +86,14 @@ def _rate(view: View) -> None:
         parts = [table(view, "lr/used")]
         if reads.has(view.path, "lr/planned"):
             parts.append(table(view, "lr/planned", overlay=False).assign(run="planned"))
+        data = plots.joined(parts)
         chart = plots.lines(
-            plots.joined(parts),
+            data,
             "1",
             height=190,
             log=view.choice.log,
             steps=view.axis,
-            order=labels(view, "lr/used"),
+            order=labels(view, data),
             marks=plain_marks(view),
         )
         show(chart, "lr", "Learning rate used and planned over steps")

@@ -59,14 +59,15 @@ def _by_layer(view: View, signal: str, title: str, note: str) -> None:
     with card(title, note):
         if missing(view, signal, title):
             return
-        found = labels(view, signal)
+        data = table(view, signal, points=300)
+        found = labels(view, data)
         if len(found) <= MOST_LINES:
             chart = plots.lines(
-                table(view, signal), "1", order=found, height=200, steps=view.axis, marks=plain_marks(view), band=False
+                data, "1", order=found, height=200, steps=view.axis, marks=plain_marks(view), band=False
             )
         else:
             chart = plots.heatmap(
-                table(view, signal, points=120, overlay=False),
+                data[data["run"] == ""],
                 "1",
                 order=found,
                 row_title="layer",
@@ -78,19 +79,19 @@ def _by_layer(view: View, signal: str, title: str, note: str) -> None:
 
 
 def _one_layer(view: View) -> None:
-    names = labels(view, "router/entropy")
+    layers, experts = reads.added_up(view.path, "router/tokens", reads.newest_steps(view.path, "router/tokens", 1))[1]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**One layer**", width="content")
-        layer = st.selectbox("Layer", names, key="layer", bind="query-params", width=240, label_visibility="collapsed")
+        layer = st.selectbox("Layer", layers, key="layer", bind="query-params", width=240, label_visibility="collapsed")
     left, right = st.columns(2, gap="small")
     with left, card("Which domain loads which expert", f"times the balanced load, layer {text.md(layer, 40)}"):
         if not missing(view, "router/domain_tokens", "load per domain"):
             _domain_map(view, layer)
     with right, card("Load over time", f"share of tokens per expert, layer {text.md(layer, 40)}"):
         data = table(view, "router/load", points=120, overlay=False)
-        own = data[data["label"].astype(str).str.startswith(f"{layer}.")]
-        own = own.assign(label=own["label"].astype(str).str.removeprefix(f"{layer}."))
-        experts = list(dict.fromkeys(own["label"]))
+        names = {f"{layer}.{expert}": expert for expert in experts}
+        own = data[data["label"].isin(list(names))]
+        own = own.assign(label=own["label"].map(names))
         chart = plots.heatmap(
             own,
             "1",

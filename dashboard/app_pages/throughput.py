@@ -65,10 +65,11 @@ def _ranks(view: View) -> None:
     with card("Step time per rank", "a slow rank holds up all others", "s"):
         if missing(view, signal, "step time per rank"):
             return
-        ranks = labels(view, signal)
+        data = table(view, signal, points=300, overlay=False)
+        ranks = labels(view, data)
         if len(ranks) <= 4:
             chart = plots.lines(
-                table(view, signal, overlay=False),
+                data,
                 "s",
                 order=ranks,
                 height=180,
@@ -77,7 +78,7 @@ def _ranks(view: View) -> None:
             )
         else:
             chart = plots.heatmap(
-                table(view, signal, points=120, overlay=False),
+                data,
                 "s",
                 order=ranks,
                 row_title="rank",

@@ -81,7 +81,7 @@ class Maker:
             "router": ["router/tokens"],
             "router_domain": ["router/domain_tokens"],
             "data": ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents"],
-            "tokens": ["tokens/counts", "tokens/bytes", "tokens/script_bytes"],
+            "tokens": ["tokens/counts", "tokens/seen", "tokens/bytes", "tokens/script_bytes"],
             "throughput": ["throughput/step_time", "throughput/data_wait", "throughput/tokens"],
             "system": ["system/rss_bytes"],
         }
@@ -273,7 +273,9 @@ class Maker:
         volume = counts.sum(axis=1) * np.linspace(4.4, 3.1, len(counts))
         scripts = volume[:, None] * np.array([0.9, 0.05, 0.03, 0.02])
         self.frames["tokens"].append(
-            step, {"tokens/counts": counts, "tokens/bytes": volume, "tokens/script_bytes": scripts}
+            step,
+            {"tokens/counts": counts, "tokens/seen": counts.sum(axis=1), "tokens/bytes": volume,
+             "tokens/script_bytes": scripts},
         )
 
 
