@@ -244,8 +244,9 @@ def row(name: str, pairs: Pairs, ordinary: slice | np.ndarray = slice(None), slo
         ) -> list[str]:
     """A table row. Only `ordinary` pairs count; `slow` ms per clock are added for what is due at other steps."""
     wall = pairs.extra_ms("wall", ordinary)
-    added = {clock: float(np.median(pairs.extra_ms(clock, ordinary))) + (slow or {}).get(clock, 0.0) for clock in CLOCKS}
-    low, high = interval(wall) + (slow or {}).get("wall", 0.0)
+    slow = slow or dict.fromkeys(CLOCKS, 0.0)
+    added = {clock: float(np.median(pairs.extra_ms(clock, ordinary))) + slow[clock] for clock in CLOCKS}
+    low, high = interval(wall) + slow["wall"]
     step_ms = pairs.step_ms("wall")
     inside = [f"{added['inside']:.2f}", f"{(added['inside'] + pairs.background_ms) / step_ms:.1%}"] \
         if added["inside"] else ["", ""]

@@ -230,8 +230,8 @@ def run(quick: bool) -> list[Table]:
         notes="Append: back to back; CPU until every row is with the operating system. Closing ours compacts it to "
               "Parquet; trackio's is part of its CPU. At 10 steps/s the caller's caches are cold and a flush carries "
               "few rows. First chart: a fresh Python process imports the reader, opens the run and reduces all points "
-              f"of one series to {BUCKETS:,} min/max points; median of up to 3, warm page cache. TensorBoard reads with "
-              "its reservoir off; its app samples 1,000 points per series by default.")]
+              f"of one series to {BUCKETS:,} min/max points; median of up to 3, warm page cache. TensorBoard reads "
+              "with its reservoir off; its app samples 1,000 points per series by default.")]
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def label_color(order: Sequence[str], legend: bool | Sequence[str]) -> alt.Color
     shown = alt.Legend(
         title=None,
         orient="top",
-        labelLimit=140,
+        labelLimit=min(max(430 // max(len(named), 1) - 30, 40), 140),
         symbolType="stroke",
         symbolStrokeWidth=3,
         columns=6,

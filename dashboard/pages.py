@@ -20,7 +20,7 @@ LIVE_SECONDS, SLOW_SECONDS = 2.0, 30.0
 """Health redraws an ECharts chart as soon as there is data; the analytical pages are Altair, whose redraws cost the
 browser 20 to 40 kB each, and a chart that moves while it is studied is no help."""
 
-POINTS = 600
+POINTS, MOST_EVENTS = 600, 200
 
 
 def refreshing(body: Callable[[View], None], choice: Choice, every: float) -> None:
@@ -60,17 +60,28 @@ def waiting(view: View) -> None:
 
 
 def marks(view: View) -> list[Mark]:
-    """Events of the run on the step axis, the writers' own comings and goings left out."""
+    """Events of the run on the step axis, without the writers' own comings and goings; neighbours share a mark."""
     events = reads.events(view.path)
     shown = events[~events["kind"].isin(["started", "closed"]) & events["step"].notna()]
     first, last = view.axis
-    shown = shown[shown["step"].between(first, last)].tail(60)
-    return [Mark(int(row.step), text.plain(row.kind, 40)) for row in shown.itertuples()]
+    shown = shown[shown["step"].between(first, last)].sort_values("step").tail(MOST_EVENTS)
+    groups: list[tuple[int, list[str]]] = []
+    for row in shown.itertuples():
+        if groups and row.step - groups[-1][0] < (last - first) / 50:
+            groups[-1][1].append(row.kind)
+        else:
+            groups.append((int(row.step), [row.kind]))
+    return [_mark(step, kinds) for step, kinds in groups]
+
+
+def _mark(step: int, kinds: list[str]) -> Mark:
+    more = f" +{len(kinds) - 1}" if len(kinds) > 1 else ""
+    return Mark(step, text.plain(kinds[0], 18) + more, ", ".join(text.plain(kind, 40) for kind in kinds[:5]))
 
 
 def plain_marks(view: View) -> list[Mark]:
     """The same without words, for small charts; hovering names them."""
-    return [replace(mark, text="", name=mark.text) for mark in marks(view)]
+    return [replace(mark, text="") for mark in marks(view)]
 
 
 def table(

@@ -134,7 +134,7 @@ def heatmap(
         scale=color_scale(data["value"], log, center),
         legend=alt.Legend(format=".0%" if percent else "~g", gradientLength=120, gradientThickness=10),
     )
-    cells = alt.Chart(data).mark_rect().encode(x=x, x2=x2, y=rows, color=color, tooltip=tooltip(unit, percent))
+    cells = alt.Chart(data).mark_rect(clip=True).encode(x=x, x2=x2, y=rows, color=color, tooltip=tooltip(unit, percent))
     layers = [cells]
     if data["nonfinite"].gt(0).any():
         layers.append(

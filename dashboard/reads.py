@@ -212,10 +212,12 @@ def newest_steps(path: str, signal: str, rows: int, until: int | None = None) ->
     def make(run: Run) -> Steps:
         newest = run.last_step
         end = newest if until is None or newest is None else min(newest, until)
-        found = [] if end is None else _reach(run, signal, rows, lambda span: (end - span + 1, end), end)
+        if end is None:
+            return None
+        found = _reach(run, signal, rows, lambda span: (end - span + 1, end), end)
         return (int(found[-rows:][0]), int(found[-1])) if len(found) else None
 
-    return shared(path).read(("newest", signal, rows, until), make)
+    return shared(path).read(("newest", signal, rows, until), make) if has(path, signal) else None
 
 
 def oldest_steps(path: str, signal: str, rows: int) -> Steps:
@@ -223,10 +225,12 @@ def oldest_steps(path: str, signal: str, rows: int) -> Steps:
 
     def make(run: Run) -> Steps:
         end = run.last_step
-        found = [] if end is None else _reach(run, signal, rows, lambda span: (0, span), end)
+        if end is None:
+            return None
+        found = _reach(run, signal, rows, lambda span: (0, span), end)
         return (int(found[0]), int(found[:rows][-1])) if len(found) else None
 
-    return shared(path).read(("oldest", signal, rows), make)
+    return shared(path).read(("oldest", signal, rows), make) if has(path, signal) else None
 
 
 def _reach(run: Run, signal: str, rows: int, window: Callable[[int], tuple[int, int]], most: int) -> NDArray[np.int64]:

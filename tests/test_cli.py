@@ -1,0 +1,86 @@
+"""The command line as a user or a script meets it: output, exit codes, one clear line for a wrong input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainvitals import cli
+from trainvitals.store import RunWriter, open_run
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    monkeypatch.setattr(sys, "argv", ["trainvitals", *words])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    return code, *capsys.readouterr()
+
+
+def _run(path: Path, *, nan_at: int | None = None) -> Path:
+    writer = RunWriter(path, when_full="wait")
+    frame = writer.frame("loss", ["loss/sum", "loss/tokens", "loss/nonfinite_tokens"])
+    noise = np.random.default_rng(0).normal(0, 0.02, 400)
+    for step in range(1, 401):
+        bad = step == nan_at
+        frame.append(step, {"loss/sum": np.nan if bad else 1000 * (2 + 3 / step**0.5 + noise[step - 1]),
+                            "loss/tokens": 1000, "loss/nonfinite_tokens": 10 * bad})
+    writer.close()
+    return path
+
+
+def test_check_prints_findings_as_json_and_stores_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(monkeypatch, capsys, "check", str(_run(tmp_path / "a", nan_at=300)), "--json")
+    findings = json.loads(out)
+    assert code == 2 and isinstance(findings, list)
+    bad = next(f for f in findings if f["check"] == "loss.nonfinite")
+    assert bad["level"] == "fail" and bad["steps"] == [300, 300]
+    assert [f["check"] for f in open_run(tmp_path / "a").findings()] == [f["check"] for f in findings]
+
+
+def test_a_healthy_run_exits_with_zero_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(monkeypatch, capsys, "check", str(_run(tmp_path / "a")))
+    assert code == 0 and "loss.nonfinite" in out and "fail" not in out.split()
+
+
+def test_what_cannot_be_judged_exits_with_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = call(monkeypatch, capsys, "check", str(_run(tmp_path / "a")), "--only", "grad.explosion")
+    assert code == 3
+
+
+@pytest.mark.parametrize(("words", "code", "says"), [
+    (["check", "no/such/run"], 66, "holds no run"),
+    (["check"], 64, "Missing argument"),
+    (["check", "{run}", "--only", "loss.splike"], 64, "loss.splike"),
+    (["demo", "--run", "{run}"], 64, "not empty"),
+    (["demo", "--run", "{new}", "--fault", "gremlins", "--no-board"], 64, "gremlins"),
+    (["demo", "--run", "{new}", "--data", "no/such/folder", "--no-board"], 64, "no/such/folder"),
+    (["dashboard", "{run}", "--port", "99999"], 64, "99999"),
+    (["bogus"], 64, "bogus"),
+])
+def test_wrong_input_gets_one_line_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str], words: list[str], code: int,
+                                                    says: str) -> None:
+    run = str(_run(tmp_path / "a"))
+    got, _, err = call(monkeypatch, capsys, *(word.format(run=run, new=tmp_path / "new") for word in words))
+    assert got == code and says in err and "Traceback" not in err
+
+
+def test_compact_turns_what_a_killed_writer_left_into_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    writer = RunWriter(tmp_path, when_full="wait")
+    writer.frame("x", []).append(1, {"a": 1.0})
+    writer.flush()
+    code, out, _ = call(monkeypatch, capsys, "compact", str(tmp_path), "--quiet-for", "-1")
+    assert code == 0 and "1 segments compacted" in out
+    assert open_run(tmp_path).array("a").values.tolist() == [1.0]
