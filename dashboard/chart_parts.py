@@ -18,6 +18,9 @@ AXIS_WIDTH = 46
 
 MARK_HUE = "#8592a3"
 
+COUNTERPARTS = ("validation", "planned", "after clipping")
+"""Names of second lines that belong to the run itself."""
+
 
 def with_columns(table: pd.DataFrame, log: bool) -> pd.DataFrame:
     """A copy with every column that the charts name, and values that a scale can place."""
@@ -95,7 +98,10 @@ def labels(data: pd.DataFrame) -> list[str]:
 
 
 def runs(data: pd.DataFrame) -> list[str]:
-    return sorted(set(data["run"]))
+    """What line styles tell apart: the run itself is solid, a counterpart on the same chart dashed, others dotted."""
+    found = set(data["run"])
+    fixed = [name for name in ("", *COUNTERPARTS) if name in found]
+    return [*fixed, *sorted(found - set(fixed))]
 
 
 def tooltip(unit: str, percent: bool) -> list[alt.Tooltip]:

@@ -27,6 +27,7 @@ STRIPS = (
     ("throughput/tokens_per_s", "Throughput", "tokens/s", 1.0),
 )
 """Signal, title, unit and share of the height; a strip without data gives its room to the others."""
+LOGARITHMIC = ("loss/train", "grad/norm", "lr/used")
 
 
 def body(view: View) -> None:
@@ -138,9 +139,7 @@ def _option(view: View, areas: list[Area]) -> tuple[dict[str, Any], str]:
     for signal, title, unit, weight in STRIPS:
         lines = _lines(view, signal)
         if lines:
-            panels.append(
-                Panel(title, unit, lines, weight, log=view.choice.log and signal != "throughput/tokens_per_s")
-            )
+            panels.append(Panel(title, unit, lines, weight, log=view.choice.log and signal in LOGARITHMIC))
     option = live_chart(panels, marks(view), areas, steps=view.axis, height=CHART_HEIGHT)
     drawn = ", ".join(panel.title.lower() for panel in panels)
     return option, text.plain(
@@ -229,7 +228,7 @@ def _incident(view: View, report: Report, incident: Incident, keys: list[str], o
             f":gray[:small[{text.steps(*incident.steps)}]]"
         )
         label = f" ({text.md(incident.order[0].label, 60)})" if incident.order and incident.order[0].label else ""
-        st.markdown(f"**Moved first: {text.md(first.check)}{label}, step {incident.steps[0]:,}**")
+        st.markdown(f"**Moved first: {text.md(first.check)}{label}, step {_onset(incident):,}**")
         st.caption(text.md(first.what_to_do, 240))
         members = sorted(incident.findings, key=lambda i: i != wanted)
         for i in members[:MOST_ROWS]:
@@ -244,6 +243,10 @@ def _incident(view: View, report: Report, incident: Incident, keys: list[str], o
             f"rest-{keys[incident.findings[0]]}",
             opened,
         )
+
+
+def _onset(incident: Incident) -> int:
+    return incident.order[0].step if incident.order else incident.steps[0]
 
 
 def _row(view: View, key: str, finding: Finding, opened: str) -> None:

@@ -128,6 +128,7 @@ def live_chart(
         option["yAxis"].append(
             {
                 "type": "log" if panel.log else "value",
+                "logBase": 10 if _spans_decades(panel) else 2,
                 "gridIndex": index,
                 "scale": True,
                 "splitNumber": 4 if panel.weight > 1 else 2,
@@ -154,6 +155,13 @@ def live_chart(
             }
         ]
     return option
+
+
+def _spans_decades(panel: Panel) -> bool:
+    """Whether powers of ten are fine enough as ticks."""
+    values = pd.concat([line.table[end] for line in panel.lines for end in ("lo", "hi")])
+    positive = values[(values > 0) & (values < float("inf"))]
+    return bool(len(positive) and positive.max() > 30 * positive.min())
 
 
 def _add_lines(option: dict[str, Any], axis: int, panel: Panel) -> None:

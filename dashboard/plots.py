@@ -75,7 +75,9 @@ def lines(
         ),
     )
     color = alt.value(hue) if hue else label_color(order or labels(data), legend and labels(data))
-    dash = alt.StrokeDash("run:N", legend=None, scale=alt.Scale(range=[[1, 0], [5, 3], [2, 2]]), sort=runs(data))
+    named = runs(data)
+    styles = [[1, 0], [5, 3], [2, 2], [1, 3]]
+    dash = alt.StrokeDash("run:N", legend=None, scale=alt.Scale(domain=named, range=styles[: max(len(named), 1)]))
     base = alt.Chart(data)
     layers: list[alt.Chart] = []
     if areas:

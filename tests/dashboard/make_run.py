@@ -274,8 +274,12 @@ class Maker:
         scripts = volume[:, None] * np.array([0.9, 0.05, 0.03, 0.02])
         self.frames["tokens"].append(
             step,
-            {"tokens/counts": counts, "tokens/seen": counts.sum(axis=1), "tokens/bytes": volume,
-             "tokens/script_bytes": scripts},
+            {
+                "tokens/counts": counts,
+                "tokens/seen": counts.sum(axis=1),
+                "tokens/bytes": volume,
+                "tokens/script_bytes": scripts,
+            },
         )
 
 

@@ -153,8 +153,8 @@ class Run:
 
         data = self.array(name, steps=steps, branch=branch)
         labels = _joined(data.labels)
-        flat = data.values.reshape(len(data), -1)
-        exists = None if data.present is None else data.present.reshape(len(data), -1)
+        flat = data.values.reshape(len(data), max(len(labels), 1))
+        exists = None if data.present is None else data.present.reshape(flat.shape)
         if max_points is None:
             keep = np.ones(flat.shape, bool).ravel() if exists is None else exists.ravel()
             table = {"step": np.repeat(data.steps, flat.shape[1])[keep], "value": flat.ravel()[keep]}
