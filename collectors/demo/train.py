@@ -53,7 +53,7 @@ class DemoConfig:
     batch_rows: int = 16
     context: int = 128
     """Tokens per row."""
-    peak_lr: float = 3e-3
+    peak_lr: float = 2e-3
     eval_every: int = 40
 
     def __post_init__(self) -> None:
