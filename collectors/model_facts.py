@@ -13,9 +13,9 @@ from torch import nn
 from collectors.layers import clean_name
 from trainvitals.card import RunCard
 
-MFU_CONVENTION = ("PaLM appendix B (https://arxiv.org/abs/2204.02311): 6 N + 12 L H Q T FLOP per token; N active "
-                  "parameters without embedding lookups, no credit for recomputation, attention not halved for "
-                  "causality; peak is dense bf16")
+MFU_CONVENTION = "PaLM appendix B, (6 N + 12 L H Q T) tokens/s over dense peak"
+"""https://arxiv.org/abs/2204.02311. N: active parameters without embedding lookups; recomputation gets no credit, and
+attention is not halved for causality."""
 
 _ROUTED = re.compile(r"\.experts?\.(?!.*shared)")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")

@@ -34,6 +34,7 @@ def attach(
     tokenizer: Any = None,
     total_steps: int | None = None,
     start_step: int | None = None,
+    peak_flops: float | None = None,
     collectors: Mapping[str, int] | None = None,
 ) -> Tap:
     """Tap a training loop: from here on every optimizer step is recorded in the run folder.
@@ -51,6 +52,8 @@ def attach(
         tokenizer: for bytes per token and shares of scripts.
         total_steps: planned length of the run.
         start_step: optimizer steps already done; None reads it from the optimizer's state, else from the scheduler.
+        peak_flops: peak FLOP/s of one device, dense, in the precision of the training; None takes it from
+            `collectors.hardware`, and leaves the utilisation unknown for a device that is not listed there.
         collectors: steps between two rows per collector; 0 switches it off. See `collectors.loop.CADENCES`.
 
     Raises:
@@ -69,7 +72,7 @@ def attach(
         optimizer=", ".join(type(o).__name__ for o in optimizers), total_steps=total_steps,
         lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=process_rank()[1], collectors=cadences,
         tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(), git_commit=model_facts.git_commit())
-    _describe_machine(card, groups)
+    _describe_machine(card, groups, peak_flops)
     model_facts.describe(card, core_of(model))
     return Tap(run, Plans(
         model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer, cadences=cadences,
@@ -132,10 +135,12 @@ def _steps_done(optimizers: list[torch.optim.Optimizer], scheduler: Any) -> int:
     return max(0, int(getattr(getattr(scheduler, "scheduler", scheduler), "last_epoch", 0) or 0))
 
 
-def _describe_machine(card: RunCard, groups: list[dict[str, Any]]) -> None:
+def _describe_machine(card: RunCard, groups: list[dict[str, Any]], peak_flops: float | None) -> None:
+    if peak_flops is not None and not peak_flops > 0:
+        raise UsageError(f"peak_flops must be a positive number of FLOP/s, not {peak_flops!r}.")
     parameter = groups[0]["params"][0]
     card.hardware = hardware.device_name(parameter.device)
-    card.peak_flops_per_device = hardware.peak_flops(card.hardware)
+    card.peak_flops_per_device = peak_flops or hardware.peak_flops(card.hardware)
     card.mfu_convention = model_facts.MFU_CONVENTION
     card.precision = str(parameter.dtype).removeprefix("torch.")
 

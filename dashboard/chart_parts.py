@@ -198,7 +198,7 @@ def color_scale(values: pd.Series, log: bool, center: float | None) -> alt.Scale
     if center is None:
         return alt.Scale(zero=False)
     low, high = limits(values, center)
-    return alt.Scale(domain=[low, high], domainMid=center, reverse=True)
+    return alt.Scale(domain=[max(low, 0.0), high], domainMid=center, reverse=True)
 
 
 def large(data: pd.DataFrame) -> bool:

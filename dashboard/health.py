@@ -82,8 +82,8 @@ def mfu(view: View) -> tuple[str, str]:
         return "unknown", "The throughput collector has written nothing."
     if not card.peak_flops_per_device:
         return "unknown", (
-            f"The peak FLOP/s of {card.hardware!r} is not known. Pass it to tv.attach; another "
-            "device's peak would give a wrong number."
+            f"The peak FLOP/s of {card.hardware!r} is not known. Pass it to tv.attach as "
+            "peak_flops; another device's peak would give a wrong number."
         )
     if not card.flops_per_token:
         return "unknown", "The run card does not say how many FLOP a token costs."

@@ -134,7 +134,7 @@ def heatmap(
         "value:Q",
         title=value_title or (unit if unit != "1" else None),
         scale=color_scale(data["value"], log, center),
-        legend=alt.Legend(format=".0%" if percent else "~g", gradientLength=120, gradientThickness=10),
+        legend=alt.Legend(format=".0%" if percent else ".2~g", gradientLength=120, gradientThickness=10),
     )
     cells = alt.Chart(data).mark_rect(clip=True).encode(x=x, x2=x2, y=rows, color=color, tooltip=tooltip(unit, percent))
     layers = [cells]

@@ -22,7 +22,7 @@ Batch = dict[str, Tensor]
 HELD_OUT = 0.05
 """Share of each domain's documents that is never trained on."""
 VALIDATION_ROWS = 8
-"""Validation rows per domain: 8 x 128 tokens put the standard error of a mean loss near 0.08 nats."""
+"""Validation rows per domain; at 128 tokens each, an evaluation of five domains costs about one training step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ def as_batch(picks: list[tuple[Rows, int, int]]) -> Batch:
 
 
 def validation_batches(held_out: dict[str, Rows], batch_rows: int) -> list[Batch]:
-    """The first `VALIDATION_ROWS` held-out rows of every domain, the same at every evaluation."""
-    picks = [(rows, i, d) for d, rows in enumerate(held_out.values()) for i in range(min(len(rows), VALIDATION_ROWS))]
+    """`VALIDATION_ROWS` held-out rows of every domain, spread over its documents; the same at every evaluation."""
+    picks = [(rows, int(i), d) for d, rows in enumerate(held_out.values())
+             for i in np.unique(np.linspace(0, len(rows) - 1, VALIDATION_ROWS).astype(int))]
     return [as_batch(picks[i: i + batch_rows]) for i in range(0, len(picks), batch_rows)]

@@ -13,7 +13,7 @@ from typing import Any
 from trainvitals.card import UNATTRIBUTED
 from trainvitals.errors import UsageError
 
-MAX_CHARS_PER_DOCUMENT = 8_000
+MAX_CHARS_PER_DOCUMENT = 4_000
 """Longer texts are cut at line ends, so that even a domain of one file has documents to hold out."""
 MAX_DOMAINS = 64
 MAX_RECORDS = 200_000

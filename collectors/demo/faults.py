@@ -55,8 +55,9 @@ def mix_shift(training: Training, age: int) -> None:
 def router_collapse(training: Training, age: int) -> None:
     """The load-balancing loss enters with the wrong sign, to the end of the run.
 
-    The routers are now trained towards the experts that are already busy: within 40 steps, most layers send every
-    token to the same two. Shows in `router/max_vio`, `router/entropy` and `router/dead`, hardly in the loss.
+    The routers are now trained towards the experts that are already busy: within 40 steps, two of the four layers send
+    every token to the same two experts. Shows in `router/max_vio`, `router/entropy` and `router/dead`, hardly in
+    `loss/train`.
     """
     if age == 0:
         training.model.balance_coef *= -1

@@ -40,7 +40,7 @@ class BalancedOlmoeForCausalLM(OlmoeForCausalLM):
     """OLMoE whose load-balancing loss is taken layer by layer and averaged, as OLMoE was trained.
 
     transformers adds up the loads of all layers first, so that one layer's idle expert pays for another layer's busy
-    one: measured here after 160 steps, a MaxVio of 2.7 in one layer, against 0.8 layer by layer.
+    one: measured here after 160 steps at a weight of 0.01, a MaxVio of 2.8 in one layer, against 0.8 layer by layer.
     """
 
     def __init__(self, config: OlmoeConfig, balance_coef: float) -> None:

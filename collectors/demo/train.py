@@ -186,7 +186,7 @@ def attach_tap(config: DemoConfig, job: Job) -> Tap:
     training = job.training
     return attach(training.model, training.optimizer, run=config.run, scheduler=training.scheduler, lr_plan=job.plan,
                   domains=job.corpus.shares, domain_tokens=job.unique_tokens, tokenizer=job.tokenizer,
-                  total_steps=config.steps)
+                  total_steps=config.steps, collectors={"tokens": max(1, config.steps // 20)})
 
 
 def train_step(config: DemoConfig, training: Training, tap: Tap, step: int) -> float:

@@ -11,6 +11,8 @@ from trainvitals.formulas import REFERENCE_WINDOWS
 
 RECENT_ROWS = 200
 RECENT_WINDOWS = 5
+LEAST_SHOWN_SHARE = 0.001
+"""Scripts that no domain has more of are left out of the table."""
 
 
 def body(view: View) -> None:
@@ -157,7 +159,9 @@ def _scripts(view: View) -> None:
         span = reads.newest_steps(view.path, "tokens/script_bytes", RECENT_WINDOWS, view.choice.last)
         counts, (names, scripts), _, _ = reads.added_up(view.path, "tokens/script_bytes", span)
         seen = [i for i, row in enumerate(counts) if row.sum() > 0]
-        values = reads.shares(counts[seen])
+        shares = reads.shares(counts[seen])
+        visible = [j for j in range(len(scripts)) if shares[:, j].max() >= LEAST_SHOWN_SHARE]
+        values, scripts = shares[:, visible], tuple(scripts[j] for j in visible)
         rows = [names[i] for i in seen]
         data = pd.DataFrame(
             {
