@@ -4,7 +4,8 @@ Metrics recorded:
     update/sumsq_by_layer, weight/sumsq_by_layer   every 50 steps, per layer
 
 The update is the difference of the weights after and before the step. lr x gradient is not the update of Adam, Muon
-or any optimizer with weight decay. It costs a copy of this rank's weights while the measured step lasts.
+or any optimizer with weight decay. It costs a copy of this rank's weights: on the host it is kept, because taking 12 MB
+afresh at every step costs more in page faults (4 ms) than the copy itself (0.3 ms); on a device it lasts for the step.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class UpdateCollector(Collector):
         self.frame = self.tap.writer.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
                                            labels={"layer": self.tap.layers.labels})
         self.before: list[Tensor] | None = None
+        self.kept: list[Tensor] | None = None
 
     def rewind(self) -> None:
         self.before = None
@@ -33,7 +35,10 @@ class UpdateCollector(Collector):
     @torch.no_grad()
     def before_step(self, step: int) -> None:
         if self.due(step):
-            self.before = [local(p.detach()).clone() for p in self.tap.layers.parameters]
+            weights = [local(p.detach()) for p in self.tap.layers.parameters]
+            self.before = self.kept or [torch.empty_like(w) for w in weights]
+            torch._foreach_copy_(self.before, weights)
+            self.kept = self.before if self.tap.device.type == "cpu" else None
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from trainvitals.errors import RunDamaged
 
@@ -73,7 +74,11 @@ class RunCard:
         """
         try:
             raw = json.loads(text)
+            types = get_type_hints(cls)
             known = {f.name for f in fields(cls)}
+            wrong = [name for name in known & raw.keys() if not _fits(raw[name], types[name])]
+            if wrong:
+                raise ValueError(f"{wrong[0]} must be {types[wrong[0]]}")
             card = cls(**{k: v for k, v in raw.items() if k in known})
         except (ValueError, TypeError, AttributeError) as error:
             raise RunDamaged(f"{where} is not a run card ({error}). Restore it, or delete it to read the run "
@@ -83,3 +88,16 @@ class RunCard:
                              "Upgrade trainvitals.")
         card.notes |= {k: v for k, v in raw.items() if k not in known}
         return card
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's declared type."""
+    if kind is Any:
+        return True
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(item, get_args(kind)[1]) for item in value.values())
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind)

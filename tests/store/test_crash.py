@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainvitals.card import RunCard
 from trainvitals.catalogue import custom_field
 from trainvitals.store import RunWriter, open_run
 from trainvitals.store.segment import Tail
@@ -174,3 +175,13 @@ def test_damaged_files_are_reported_not_raised(tmp_path: Path) -> None:
     assert run.array("a").values.tolist() == [1.0]
     text = "\n".join(run.problems())
     assert "run.json" in text and "1-1.parquet" in text and "other.jsonl" in text
+
+
+@pytest.mark.parametrize("text", [
+    "[]", "12", '{"domains": ["web"]}', '{"world_size": "two"}', '{"domains": {"a": "b"}}',
+                                  '{"format": 99}', '{"peak_flops_per_device": true}', '{"lr_plan": 3}'])
+def test_a_card_of_wrong_types_is_a_problem_and_not_a_card(tmp_path: Path, text: str) -> None:
+    RunWriter(tmp_path).close()
+    (tmp_path / "run.json").write_text(text)
+    run = open_run(tmp_path)
+    assert run.card == RunCard() and any("run.json" in problem for problem in run.problems())
