@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
@@ -64,6 +65,15 @@ class Plans:
     cadences: dict[str, int]
 
 
+_TAPPED: WeakSet[nn.Module] = WeakSet()
+"""Modules that have a live tap."""
+
+
+def is_tapped(model: nn.Module) -> bool:
+    """Whether a tap that is not closed sits on this module."""
+    return core_of(model) in _TAPPED
+
+
 class Tap:
     """A live tap on one process of a training job. Made by `attach`."""
 
@@ -89,6 +99,8 @@ class Tap:
         self._custom: Any = None
         self._card_complete = False
         self._closed = False
+        self._process = os.getpid()
+        _TAPPED.add(self.core)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
         self._place_hooks()
@@ -128,9 +140,10 @@ class Tap:
 
     def close(self) -> None:
         """Write what is left and take everything out of the model. Calling it again does nothing."""
-        if self._closed:
-            return
+        if self._closed or os.getpid() != self._process:
+            return  # a forked child inherits the tap, and must not close it
         self._closed = True
+        _TAPPED.discard(self.core)
         atexit.unregister(self.close)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.finish)

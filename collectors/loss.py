@@ -92,8 +92,9 @@ class LossCollector(Collector):
             log_probability = F.log_softmax(logits, 1, dtype=logits.dtype)
             loss = F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction=reduction)
         except Exception as error:  # whatever fails here must fail, or not, as it does without the tap
+            loss = unchanged()  # raises where the fault is the caller's; then the collector is not to blame
             self.tap.disable(self, error)
-            return unchanged()
+            return loss
         self.tap.guard(self, self._add, log_probability.detach(), target, ignore_index)
         return loss
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from collectors import hardware, model_facts
 from collectors.learning_rate import find_plans, plan_for_card
-from collectors.loop import CADENCES, Plans, Tap, core_of, process_rank
+from collectors.loop import CADENCES, Plans, Tap, core_of, is_tapped, process_rank
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.errors import UsageError
 
@@ -61,6 +61,14 @@ def attach(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
+    if is_tapped(model):
+        raise UsageError("This model has a tap already. Close that one first: tap.close().")
+    if not str(run).strip():
+        raise UsageError("run must name a folder, not an empty string.")
+    for name, value in (("total_steps", total_steps), ("start_step", start_step)):
+        if value is not None and not isinstance(value, int):
+            raise UsageError(f"{name} must be a number of steps, not {value!r}.")
+    total_steps = total_steps if total_steps and total_steps > 0 else None
     optimizers = [_unwrapped(o) for o in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
     groups = [group for o in optimizers for group in o.param_groups]
     _check_parameters(model, groups)
@@ -97,6 +105,8 @@ def _check_parameters(model: nn.Module, groups: list[dict[str, Any]]) -> None:
 
 
 def _cadences(given: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"collectors must map names to steps, such as {{'update': 0}}, not {given!r}.")
     unknown = sorted(set(given) - set(CADENCES))
     if unknown:
         raise UsageError(f"Unknown collector {unknown[0]!r}. There are {', '.join(CADENCES)}.")
@@ -110,10 +120,16 @@ def _cadences(given: Mapping[str, int]) -> dict[str, int]:
 def _shares(domains: Domains | None) -> dict[str, float | None]:
     if domains is None:
         return {}
+    if isinstance(domains, str):
+        raise UsageError(f"domains must be several names, or shares by name, not the one string {domains!r}.")
     shares = dict(domains) if isinstance(domains, Mapping) else dict.fromkeys(domains)
     if len(shares) != len(domains) or UNATTRIBUTED in shares:
         raise UsageError(f"domains must be distinct names, and none of them {UNATTRIBUTED!r}.")
+    if not all(isinstance(name, str) and name.strip() for name in shares):
+        raise UsageError("Every domain needs a name that is not empty.")
     given = [share for share in shares.values() if share is not None]
+    if not all(isinstance(share, (int, float)) and share == share for share in given):
+        raise UsageError(f"Planned shares must be numbers, not {given!r}.")
     if given and (min(given) < 0 or abs(sum(given) - 1) > SHARES_TOLERANCE):
         raise UsageError(f"Planned shares of the domains sum to {sum(given):g}, not to 1. Give shares of input tokens, "
                          "or only the names.")

@@ -45,7 +45,7 @@ def body(view: View) -> None:
 def _header(view: View) -> None:
     run, card = view.run, view.run.card
     icon, color = STATUS[run.status]
-    done, total = run.last_step or 0, card.total_steps
+    done, total = run.last_step or 0, max(card.total_steps or 0, 0)
     name, progress, *tiles = st.columns([2.6, 3.2, 1.15, 1.25, 1.25, 1.25], gap="small", vertical_alignment="center")
     ago = None if run.last_time is None else time.time() - run.last_time
     with name.container(gap="xxsmall"):

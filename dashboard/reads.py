@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trainvitals import formulas
 from trainvitals.card import RunCard
 from trainvitals.catalogue import SIGNALS
-from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError
+from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, list_runs, open_run
 
 REFRESH_SECONDS = 1.0
@@ -86,7 +86,7 @@ class Shared:
                 self._run = open_run(self.path)
             run = self._run
             run.refresh()
-        except (RunNotFound, RunDamaged, OSError) as error:
+        except Exception as error:  # one broken run must not take the board from the others
             self._run = None
             return Snapshot(self.path, name=_last_part(self.path), error=str(error))
         return Snapshot(

@@ -80,7 +80,7 @@ class RunCard:
             if wrong:
                 raise ValueError(f"{wrong[0]} must be {types[wrong[0]]}")
             card = cls(**{k: v for k, v in raw.items() if k in known})
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RunDamaged(f"{where} is not a run card ({error}). Restore it, or delete it to read the run "
                              "without one.") from error
         if card.format > FORMAT_VERSION:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +87,8 @@ def dashboard(runs: str, port: int | None) -> None:
     try:
         server.wait()
     except KeyboardInterrupt:
+        click.echo("\nClosed.")
+    finally:
         server.terminate()
 
 
@@ -165,6 +168,7 @@ def _table(report: Report) -> str:
 
 def main() -> None:
     """Entry point of the `trainvitals` command."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         cli(standalone_mode=False)
     except TrainVitalsError as error:
@@ -175,6 +179,9 @@ def main() -> None:
         sys.exit(UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except Exception as error:  # a fault of ours must not end like a verdict (1 or 2), nor with a traceback at a user
+        click.echo(f"trainvitals: internal error, {type(error).__name__}: {error}. Please report it.", err=True)
+        sys.exit(TrainVitalsError.exit_code)
 
 
 if __name__ == "__main__":

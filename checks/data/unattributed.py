@@ -35,6 +35,15 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
             what_to_do="Attach with domains={name: planned share} and let batches carry a `domain` column.",
         )
         return
+    if _only_the_loss_knows(run):
+        yield Finding(
+            level="unknown",
+            n=len(data),
+            summary="The losses carry domains, the batches do not: the mix of the data is unknown.",
+            what_it_means="Losses per domain are right. Shares, epochs and routing per domain cannot be known.",
+            what_to_do="Give the domain to the model as well, model(x, domain=ids): the tap takes it out again.",
+        )
+        return
     tokens = np.nan_to_num(data.values)
     some = tokens.sum(axis=1) > 0
     steps, tokens = data.steps[some], tokens[some]
@@ -96,3 +105,13 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
         f"step {step:,}.",
         details={"onset": {"method": "from the first rows on" if row == 0 else "best two-level split of the share"}},
     )
+
+
+def _only_the_loss_knows(run: Run) -> bool:
+    """Whether domains came with per-token losses alone (`tap.loss(per_token, domain)`), never with a batch."""
+    batches, losses = vector(run, "data/domain_tokens"), vector(run, "loss/domain_tokens")
+    if UNATTRIBUTED not in losses.labels or not len(losses):
+        return False
+    known = [label != UNATTRIBUTED for label in losses.labels]
+    in_batches = np.nan_to_num(batches.values)[:, [label != UNATTRIBUTED for label in batches.labels]].sum()
+    return bool(in_batches == 0 and np.nan_to_num(losses.values)[:, known].sum() > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 import trainvitals as tv
 from collectors.collector import Collector
 from tests.collectors import tiny
+from trainvitals.errors import UsageError
 
 EVERYTHING = dict.fromkeys(("loss", "grad", "lr", "update", "router", "router_domain", "data", "tokens", "throughput",
                             "system"), 1)
@@ -92,7 +94,8 @@ def test_close_puts_everything_back(tmp_path: Path) -> None:
     before = _places(model, optimizer)
     functions = [getattr(torch.nn.utils, name) for name in ("clip_grad_norm_", "clip_grad_value_", "get_total_norm")]
     with tv.attach(model, optimizer, tmp_path / "one"):
-        with tv.attach(model, optimizer, tmp_path / "two") as tap:
+        other = tiny.llama()
+        with tv.attach(other, torch.optim.AdamW(other.parameters()), tmp_path / "two") as tap:
             assert _places(model, optimizer) != before
             assert torch.nn.utils.clip_grad_norm_ is not functions[0]
         tap.close()
@@ -245,3 +248,47 @@ def test_steps_continue_where_the_optimizer_was(tmp_path: Path) -> None:
                 model(**batch).loss.backward()
                 optimizer.step()
     assert tv.open_run(tmp_path / "run").array("loss/train").steps.tolist() == [1, 2, 3, 4]
+
+
+def test_a_model_takes_one_tap_at_a_time(tmp_path: Path) -> None:
+    model = tiny.llama()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tap = tv.attach(model, optimizer, tmp_path / "a")
+    with pytest.raises(UsageError, match="has a tap already"):
+        tv.attach(model, optimizer, tmp_path / "b")
+    tap.close()
+    tv.attach(model, optimizer, tmp_path / "b").close()
+
+
+def test_a_forward_that_the_loop_survives_costs_no_collector(tmp_path: Path) -> None:
+    model, (batch, *_) = tiny.llama(), tiny.batches(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with tv.attach(model, optimizer, tmp_path, domains=tiny.DOMAINS):
+        with pytest.raises((ValueError, RuntimeError, IndexError)):
+            model(**batch | {"labels": batch["labels"][:, :-2]})
+        model(**batch).loss.backward()
+        optimizer.step()
+    assert "collector_disabled" not in tiny.event_kinds(tmp_path)
+    assert np.isfinite(tiny.values(tmp_path, "loss/train")).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_does_not_end_the_run(tmp_path: Path) -> None:
+    model = tiny.llama()
+    tap = tv.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), tmp_path)
+    child = multiprocessing.get_context("fork").Process(target=tap.close)
+    child.start()
+    child.join()
+    tap.writer.flush()
+    assert tv.open_run(tmp_path).status == "live"
+    tap.close()
+    assert tv.open_run(tmp_path).status == "finished"
+
+
+@pytest.mark.parametrize("wrong", [
+    {"domains": "abc"}, {"domains": {"a": "x"}}, {"domains": {"a": float("nan")}}, {"domains": ["a", " "]},
+    {"collectors": ["loss"]}, {"start_step": "x"}, {"total_steps": "many"}, {"peak_flops": -1}])
+def test_wrong_arguments_are_refused_before_training(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    model = tiny.llama()
+    with pytest.raises(UsageError):
+        tv.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), tmp_path, **wrong)

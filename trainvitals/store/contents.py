@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from trainvitals.card import RunCard
 from trainvitals.errors import RunDamaged, RunNotFound
+from trainvitals.store.attempts import ENDLESS
 from trainvitals.store.compact import SegmentName
 from trainvitals.store.folder import Folder
 from trainvitals.store.parts import ColumnCache, HistoryPart, LivePart, Part
@@ -36,6 +37,8 @@ class Event:
         """An event from its line. Raises ValueError, KeyError or TypeError."""
         raw = json.loads(line)
         step = raw.get("step")
+        if step is not None and abs(int(step)) >= ENDLESS:
+            raise ValueError(f"step {step} is no step")
         return cls(float(raw["time"]), None if step is None else int(step), str(raw["kind"]),
                    str(raw.get("message", "")), int(raw.get("rank", 0)), str(raw.get("writer", "")),
                    int(raw.get("start_step", 0)), float(raw.get("started", 0.0)), int(raw.get("world_size", 1)),

@@ -183,11 +183,14 @@ class Run:
         known = [s for s in SIGNALS.values() if set(s.reads) <= stored]
         known += [signal_of(self._field(name)) for name in sorted(stored - {s.name for s in known})]
         rows = []
+        spans: dict[str, tuple[NDArray[np.int64], float]] = {}
         for signal in known:
             frame = self._frame_of(signal.reads[0])
-            steps = np.concatenate([self._main_steps(frame, i) for i in range(len(self.attempts))])
+            if frame not in spans:
+                steps = np.concatenate([self._main_steps(frame, i) for i in range(len(self.attempts))])
+                spans[frame] = steps, float(np.median(np.diff(steps))) if len(steps) > 1 else float("nan")
+            steps, cadence = spans[frame]
             if len(steps):
-                cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else float("nan")
                 rows.append([signal.name, signal.unit, ".".join(signal.axes), self._field(signal.reads[0]).merge,
                              cadence, len(steps), int(steps[0]), int(steps[-1]), signal.meaning])
         return pd.DataFrame(rows, columns=columns)
@@ -243,14 +246,15 @@ class Run:
 
     def findings(self) -> list[dict[str, Any]]:
         """What the checks last said of this run; empty before they did."""
-        return list(self.stored_findings().get("findings", []))
+        stored = self.stored_findings().get("findings")
+        return [item for item in stored if isinstance(item, dict)] if isinstance(stored, list) else []
 
     def stored_findings(self) -> dict[str, Any]:
         """The last findings with the store `version` and `time` they were made at; empty before that."""
         try:
             raw = json.loads(self._contents.folder.read("findings/latest.json"))
             return raw if isinstance(raw, dict) else {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
 
     def save_findings(self, findings: Sequence[dict[str, Any]]) -> None:

@@ -104,6 +104,7 @@ class RunWriter:
         self.folder = open_folder(path)
         self.rank, self.world_size, self.flush_seconds, self.when_full = rank, world_size, flush_seconds, when_full
         self.dropped_rows = 0
+        self._process = os.getpid()
         self._begin(start_step)
         self._frames: dict[str, FrameWriter] = {}
         self._queue: deque[tuple[FrameWriter, Block]] = deque()
@@ -171,8 +172,8 @@ class RunWriter:
 
     def close(self) -> None:
         """Flush, turn the segments into Parquet and end; calling it again does nothing."""
-        if self._closed:
-            return
+        if self._closed or os.getpid() != self._process:
+            return  # a forked child has the parent's writer in memory, and must not end it
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=30)
