@@ -120,6 +120,7 @@ def test_copies_and_pickles_of_the_model_carry_no_tap(tmp_path: Path) -> None:
         file = io.BytesIO()
         torch.save(model, file)
         file.seek(0)
+        # The pickle is our own, made three lines above: a whole module cannot be loaded with weights_only.
         for other in (averaged, torch.load(file, weights_only=False)):
             assert torch.equal(other(**plain).loss, expected)
         assert tap.batch is None and tap.collectors["router"]._table() is None
