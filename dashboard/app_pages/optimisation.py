@@ -11,19 +11,7 @@ HEAT_COLUMNS = 160
 
 def body(view: View) -> None:
     """Draw the page."""
-    with card("Gradient norm per layer", "L2 norm before clipping, logarithmic colour"):
-        if not missing(view, "grad/norm_by_layer", "gradient norm per layer"):
-            data = table(view, "grad/norm_by_layer", points=HEAT_COLUMNS, overlay=False)
-            chart = plots.heatmap(
-                data,
-                "1",
-                order=labels(view, data),
-                row_title="layer",
-                log=True,
-                steps=view.axis,
-                value_title="norm",
-            )
-            show(chart, "heat-grad", "Gradient norm of every layer over steps")
+    _by_layer(view, "grad/norm_by_layer", "Gradient norm", "L2 norm before clipping", "heat-grad", "norm")
     left, right = st.columns(2, gap="small")
     with left:
         _gradient(view)
@@ -51,19 +39,10 @@ def body(view: View) -> None:
             points=80,
             band=False,
         )
-    with card("Update ratio per layer", "norm of the weight change over that of the weights, logarithmic colour"):
-        if not missing(view, "update/ratio_by_layer", "update ratio per layer"):
-            data = table(view, "update/ratio_by_layer", points=HEAT_COLUMNS, overlay=False)
-            chart = plots.heatmap(
-                data,
-                "1",
-                order=labels(view, data),
-                row_title="layer",
-                log=True,
-                steps=view.axis,
-                value_title="ratio",
-            )
-            show(chart, "heat-update", "Update ratio of every layer over steps")
+    _by_layer(
+        view, "update/ratio_by_layer", "Update ratio", "norm of the weight change over that of the weights",
+        "heat-update", "ratio",
+    )  # fmt: skip
 
 
 def _gradient(view: View) -> None:
@@ -97,6 +76,23 @@ def _rate(view: View) -> None:
             marks=plain_marks(view),
         )
         show(chart, "lr", "Learning rate used and planned over steps")
+
+
+def _by_layer(view: View, signal: str, name: str, definition: str, key: str, value_title: str) -> None:
+    """Heat map of a per-layer signal, layers down and steps across."""
+    with card(f"{name} per layer", f"{definition}, logarithmic colour"):
+        if not missing(view, signal, f"{name.lower()} per layer"):
+            data = table(view, signal, points=HEAT_COLUMNS, overlay=False)
+            chart = plots.heatmap(
+                data,
+                "1",
+                order=labels(view, data),
+                row_title="layer",
+                log=True,
+                steps=view.axis,
+                value_title=value_title,
+            )
+            show(chart, key, f"{name} of every layer over steps")
 
 
 page(body)
