@@ -6,6 +6,7 @@ input (one line on standard error says which, and what to do).
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -28,7 +29,26 @@ if TYPE_CHECKING:
 BOARD_PORT = 8501
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.command"}
+"""Commands that live beside what they run, and are imported when they are asked for."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows `ROOMS` by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, those of `ROOMS` included."""
+        return sorted({*super().list_commands(ctx), *ROOMS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, its module imported by now."""
+        if cmd_name not in ROOMS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(ROOMS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """TrainVitals: the health board for training runs of large language models."""

@@ -1,0 +1,1 @@
+"""Contamination audits: which benchmark items were in the training data, where, and what is the score without them?"""

@@ -1,0 +1,137 @@
+"""A contamination audit from the request to the signed-off folder.
+
+DIR/report.html            what a person opens first
+DIR/audit.json             the same for machines: what was searched, verdict counts, scores, the decision
+DIR/items.parquet          one row per benchmark item
+DIR/matches.parquet        one row per item, document and detector
+DIR/sweep.parquet          scores at every threshold
+DIR/clean/, replace.csv, drop_documents.csv
+DIR/provenance.json        when, with which command and engine: the only file that differs between two equal audits
+DIR/work/                  index and partials, from which a killed audit goes on; may be deleted afterwards
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from checks.contamination.detectors import Detectors, load_detectors
+from checks.contamination.effect import measure
+from checks.contamination.engines.local import Heard, scan_local
+from checks.contamination.engines.on_ray import scan_ray
+from checks.contamination.exports import write_exports
+from checks.contamination.lsh import ROWS
+from checks.contamination.minhash import JACCARD
+from checks.contamination.partial import Partial, merge, saved
+from checks.contamination.plan import Plan, Request, prepare, write_json
+from checks.contamination.recall import measure_recall
+from checks.contamination.records import NS
+from checks.contamination.report import write_report
+from checks.contamination.rules import Rules
+from checks.contamination.scores import match_scores, read_scores
+from checks.contamination.signatures import NUM_PERM
+from checks.contamination.summary import corpus_summary, summarise
+from checks.contamination.sweep import sweep
+from checks.contamination.verdict import judge_items
+from trainvitals.errors import UsageError
+
+Progress = Callable[[str, int], Heard]
+"""Starts a bar: what is done and how many bytes it takes; the answer hears how many more are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A finished audit."""
+
+    folder: Path
+    summary: dict[str, Any]
+    """audit.json."""
+
+
+def run_audit(request: Request, progress: Progress) -> Audit:
+    """Run an audit, or go on with one that was killed or that others have scanned.
+
+    Raises:
+        UsageError: an input that cannot be used at all, or a folder that cannot be written.
+    """
+    began = time.time()
+    scores = read_scores(request.scores, request.control)
+    plan = prepare(request)
+    lost = _scan(request, plan, progress)
+    detectors = load_detectors(plan.work)
+    done = sorted(saved(plan.work / "partials"))
+    merged = merge((Partial.load(plan.work / "partials", index) for index in done), detectors.ngrams.sizes)
+    p_value = detectors.semantic.neighbour_p if detectors.semantic else None
+    items, matches = judge_items(plan.items, detectors.ngrams, merged, plan.pieces, p_value=p_value)
+    recall = _recall(request, plan, detectors, items) if request.inject else None
+    table = items.to_pandas()
+    matched = match_scores(table, scores)
+    summary = summarise(
+        plan.benchmarks,
+        table,
+        corpus_summary(plan.pieces, merged, lost),
+        measure(matched, seed=request.seed),
+        matched,
+        settings=_settings(request),
+        recall=recall,
+    )
+    pq.write_table(items, request.out / "items.parquet")
+    pq.write_table(matches, request.out / "matches.parquet")
+    pq.write_table(sweep(table, matched), request.out / "sweep.parquet")
+    slim = matches.drop_columns(["text", "spans", "item_spans"]).to_pandas()
+    write_exports(request.out, plan.benchmarks, table, slim)
+    write_json(request.out / "audit.json", summary)
+    write_report(request.out)
+    write_json(request.out / "provenance.json", _provenance(request, began))
+    return Audit(request.out, summary)
+
+
+def _scan(request: Request, plan: Plan, progress: Progress) -> dict[int, str]:
+    missing = plan.missing
+    if not missing:
+        return {}
+    heard = progress("Scanning", sum(piece.size for piece in missing))
+    engine = scan_ray if request.engine == "ray" else scan_local
+    try:
+        return engine(missing, plan.work, request.options, request.workers, heard)
+    except OSError as error:
+        raise UsageError(
+            f"The scan stopped: {error}. What is done is kept in {plan.work}; the same command goes on from there."
+        ) from error
+
+
+def _recall(request: Request, plan: Plan, detectors: Detectors, items: pa.Table) -> dict[str, Any]:
+    clean = [position for position, verdict in enumerate(items["verdict"].to_pylist()) if verdict == "clean"]
+    folder = plan.work / "inject"
+    return measure_recall(plan.items, clean, plan.pieces, detectors, request.options, folder, request.seed)
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    return {
+        "seed": request.seed,
+        "thresholds": asdict(Rules()),
+        "detectors": {
+            "exact": {"n": list(NS)},
+            "minhash": {"permutations": NUM_PERM, "rows": ROWS, "scheme": "affine32", "jaccard": JACCARD},
+            "semantic": {"model": request.semantic},
+        },
+    }
+
+
+def _provenance(request: Request, began: float) -> dict[str, Any]:
+    return {
+        "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began, 1),
+        "command": shlex.join(["trainvitals", *sys.argv[1:]]),
+        "engine": request.engine,
+        "workers": request.workers,
+    }

@@ -1,0 +1,157 @@
+"""An item beside the text of one window: what was changed, whether the numbers differ, whether the answer stands near.
+
+N-gram bits say how much is shared; only the text says whether a copy was edited, and how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checks.contamination.words import Hashes, Words, words_of
+
+MARGIN = 5
+"""Words looked at on both sides of the shared part."""
+ANSWER_BYTES = 1_500
+"""How far behind the question an answer is near: three times the mean length of GSM8K's solutions."""
+LONG_ANSWER = 8
+"""Words from which an answer is a text of its own, found by n-grams."""
+_UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+          "seventeen eighteen nineteen twenty").split()
+SPOKEN = {word: str(value) for value, word in enumerate(_UNITS)} | {
+    word: str(10 * value) for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)
+}
+"""English number words and their digits; a hundred and up are left alone, being mostly part of a longer number."""
+
+
+@lru_cache(maxsize=1 << 16)
+def is_number(word: str) -> bool:
+    """Whether a word is a number: it has a digit, or spells one from zero to ninety."""
+    return any(c.isdigit() for c in word) or word.casefold() in SPOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A field of an item beside its copy."""
+
+    words: int
+    """Of the field."""
+    changed: int
+    """Words replaced, dropped, or added between words of the field."""
+    numbers: tuple[str, str] | None
+    """Numbers of the item that the copy has not, and those that it has in their place; None without such."""
+    start: int
+    """Byte of the window's text at which the copy begins."""
+    end: int
+
+    @property
+    def exact(self) -> bool:
+        """The same words in the same order."""
+        return self.changed == 0
+
+
+def compare(field: str, window: str) -> Comparison | None:
+    """Set a field of an item against the part of a window that shares most with it; None where nothing is shared."""
+    ours, theirs = words_of(field), words_of(window)
+    region = _densest(ours.hashes, theirs.hashes)
+    if region is None:
+        return None
+    low, high = region
+    a, b = _spelled(field, ours), _spelled(window, theirs)[low:high]
+    matcher = SequenceMatcher(None, ours.hashes.tolist(), theirs.hashes[low:high].tolist(), autojunk=False)
+    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    if not blocks:
+        return None
+    changed, lost, new = 0, Counter[str](), Counter[str]()
+    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        # What stands around a copy is no edit of it.
+        if a0 == 0:
+            b0 = max(b0, b1 - (a1 - a0))
+        if a1 == len(a):
+            b1 = min(b1, b0 + (a1 - a0))
+        changed += max(a1 - a0, b1 - b0)
+        mine, other = _numbers(a[a0:a1]), _numbers(b[b0:b1])
+        if "".join(mine) != "".join(other):  # 80,000 and 80000 are one number, cut in different places
+            lost.update(mine)
+            new.update(other)
+    differ = bool(lost - new) and bool(new - lost)
+    numbers = (" ".join((lost - new).elements()), " ".join((new - lost).elements())) if differ else None
+    first, last = low + blocks[0].b, low + blocks[-1].b + blocks[-1].size - 1
+    return Comparison(len(a), changed, numbers, int(theirs.starts[first]), int(theirs.ends[last]))
+
+
+def _densest(ours: Hashes, theirs: Hashes) -> tuple[int, int] | None:
+    """Words of the window, from and to, among which most of the field's 3-grams stand (words, for shorter fields)."""
+    n = min(3, len(ours))
+    if n == 0 or len(theirs) < n:
+        return None
+    hits = np.flatnonzero(np.isin(runs(theirs, n), runs(ours, n)))
+    if not len(hits):
+        return None
+    width = len(ours) + max(10, len(ours) // 2)
+    inside = np.searchsorted(hits, hits + width) - np.arange(len(hits))
+    best = int(np.argmax(inside))
+    last = int(hits[best + inside[best] - 1]) + n
+    return max(int(hits[best]) - MARGIN, 0), min(last + MARGIN, len(theirs))
+
+
+def runs(hashes: Hashes, n: int) -> NDArray[np.uint64]:
+    """One key per run of n words: uint64[w - n + 1]."""
+    keys = np.zeros(max(len(hashes) - n + 1, 0), np.uint64)
+    for k in range(n):
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + hashes[k : k + len(keys)]
+    return keys
+
+
+def _spelled(text: str, words: Words) -> list[str]:
+    raw = text.encode("utf-8", errors="replace")
+    return [raw[a:b].decode("utf-8", errors="replace") for a, b in zip(words.starts, words.ends, strict=True)]
+
+
+def _numbers(words: Sequence[str]) -> list[str]:
+    return [SPOKEN.get(word.casefold(), word) for word in words if is_number(word)]
+
+
+def contains(window: str, text: str) -> bool:
+    """Whether all words of a text stand in a window, one after another."""
+    return find(words_of(window).hashes, words_of(text).hashes) >= 0
+
+
+def find(hashes: Hashes, wanted: Hashes) -> int:
+    """First word at which a run of words stands, -1 where it does not. An empty run stands nowhere."""
+    if not len(wanted) or len(wanted) > len(hashes):
+        return -1
+    at = np.flatnonzero((np.lib.stride_tricks.sliding_window_view(hashes, len(wanted)) == wanted).all(axis=1))
+    return int(at[0]) if len(at) else -1
+
+
+def answer_near(answer: str, choices: str | None, window: str, end: int) -> bool:
+    """Whether an answer stands within `ANSWER_BYTES` behind byte `end` of a window, word for word.
+
+    Of a solution that ends in "#### 18" (GSM8K), the last number has to be there; of other solutions, the whole. A
+    letter that names a choice has to follow the word "answer".
+    """
+    raw = window.encode("utf-8", errors="replace")[end : end + ANSWER_BYTES]
+    behind = raw.decode("utf-8", errors="ignore")
+    final = answer.rsplit("####", 1)[-1].strip()
+    if choices is not None and re.fullmatch(r"\(?[A-Ja-j]\)?", final):
+        letter = final.strip("()")
+        return re.search(rf"\banswer\b\W*(is\W+|:\W*)?\(?{letter}\b", behind, re.IGNORECASE) is not None
+    alike = {"true": "yes", "false": "no"}.get(final.casefold())
+    return contains(behind, final) or (alike is not None and contains(behind, alike))
+
+
+def choices_found(choices: str, window: str) -> float:
+    """Share of the choices (one a line) that stand in a window word for word; 0 where there are none."""
+    hashes = words_of(window).hashes
+    lines = [words for line in choices.splitlines() if len(words := words_of(line).hashes)]
+    return sum(find(hashes, line) >= 0 for line in lines) / len(lines) if lines else 0.0

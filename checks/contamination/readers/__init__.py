@@ -1,0 +1,1 @@
+"""Readers: each turns one slice of a shard into batches of documents and names everything it could not use."""

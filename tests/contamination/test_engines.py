@@ -1,0 +1,171 @@
+"""One process, two, Ray and datatrove leave the same audit; kills cost time only, and a lost slice is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checks.contamination.audit import run_audit
+from checks.contamination.engines import local
+from checks.contamination.partial import saved
+from checks.contamination.plan import Request, prepare
+from checks.contamination.records import Slice
+from trainvitals.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+SHARDS, DOCUMENTS = 6, 300
+EQUAL = ("items.parquet", "matches.parquet", "sweep.parquet", "audit.json", "report.html", "replace.csv",
+         "drop_documents.csv", "clean/exam.jsonl")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six shards of word salad with every third question of an exam in one document each."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("l", "n", "r", "st", "x")])
+    questions = [" ".join(rng.choice(words, 25)) + "?" for _ in range(60)]
+    (folder / "exam.jsonl").write_text("".join(json.dumps({"question": q, "answer": "yes"}) + "\n" for q in questions))
+    for shard in range(SHARDS):
+        texts = [" ".join(rng.choice(words, 120)) for _ in range(DOCUMENTS)]
+        for number in range(shard * 3, 60, 3 * SHARDS):
+            texts[int(rng.integers(DOCUMENTS))] += " " + questions[number]
+        (folder / f"shard{shard}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder
+
+
+def request(inputs: Path, out: Path, **more: object) -> Request:
+    """An audit of the made shards."""
+    shards = [str(inputs / f"shard{shard}.jsonl") for shard in range(SHARDS)]
+    return Request(corpus=shards, benchmark=[str(inputs / "exam.jsonl")], out=out, **more)  # type: ignore[arg-type]
+
+
+def quiet(what: str, total: int) -> Callable[[int], None]:
+    """A progress bar that shows nothing."""
+    return lambda more: None
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an audit in this process, which found what was planted."""
+    out = tmp_path_factory.mktemp("one")
+    summary = run_audit(request(inputs, out), quiet).summary
+    assert summary["benchmarks"][0]["verdicts"] == {"contaminated": 20, "suspect": 0, "clean": 40, "untestable": 0}
+    assert summary["corpus"]["documents"] == SHARDS * DOCUMENTS
+    return contents(out)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """The files that two equal audits share."""
+    return {name: (out / name).read_bytes() for name in EQUAL}
+
+
+def test_two_processes_leave_the_same_audit_even_when_workers_are_killed(
+    inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def submit_and_kill(pool: object, function: object, *args: object) -> object:
+        future = submit(pool, function, *args)
+        if len(killed) < 2:
+            victim = next(iter(pool._processes))  # type: ignore[attr-defined]
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+        return future
+
+    submit = local.ProcessPoolExecutor.submit
+    monkeypatch.setattr(local.ProcessPoolExecutor, "submit", submit_and_kill)
+    run_audit(request(inputs, tmp_path, workers=2), quiet)
+    assert len(killed) == 2
+    assert contents(tmp_path) == undisturbed
+
+
+def test_a_slice_that_kills_every_worker_is_named_and_the_audit_is_no_pass(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pool = local._in_pool
+    alone: list[int] = []
+
+    def deadly(pieces: list[Slice], *rest: object) -> object:
+        if len(pieces) == 1:
+            alone.append(pieces[0].index)
+        for piece in pieces:
+            if piece.index == 2:
+                yield piece, "the worker process died"
+                return
+            yield from in_pool([piece], *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(local, "_in_pool", deadly)
+    summary = run_audit(request(inputs, tmp_path, workers=2), quiet).summary
+    assert alone[0] == 2  # tried again by itself before it was given up
+    assert saved(tmp_path / "work" / "partials") == {0, 1, 3, 4, 5}
+    (problem,) = summary["corpus"]["problems"]
+    assert problem["source"].endswith("shard2.jsonl")
+    assert "died" in problem["what"]
+    assert summary["corpus"]["lost_slices"] == 1
+    assert "shard2" in summary["decision"]["sentence"] or "not scanned" in summary["decision"]["sentence"]
+    monkeypatch.undo()
+    run_audit(request(inputs, tmp_path), quiet)  # the same command scans what is missing
+    assert saved(tmp_path / "work" / "partials") == set(range(SHARDS))
+
+
+def test_sigkill_in_mid_scan_and_a_second_start_leave_the_same_audit(
+    inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    shards = [str(inputs / f"shard{shard}.jsonl") for shard in range(SHARDS)]
+    command = [sys.executable, "-m", "trainvitals.cli", "audit", "--corpus", *shards, "--benchmark",
+               str(inputs / "exam.jsonl"), "--out", str(tmp_path), "--workers", "1"]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not saved(tmp_path / "work" / "partials") and first.poll() is None:
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+    done = saved(tmp_path / "work" / "partials")
+    assert 0 < len(done) < SHARDS
+    before = {index: (tmp_path / "work" / "partials" / f"{index:07d}").stat().st_mtime_ns for index in done}
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert second.returncode == 2, second.stderr  # contaminated items
+    assert contents(tmp_path) == undisturbed
+    for index, then in before.items():
+        assert (tmp_path / "work" / "partials" / f"{index:07d}").stat().st_mtime_ns == then
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.filterwarnings("ignore")  # Ray's own, in its threads and at its end
+def test_ray_with_two_workers_leaves_the_same_audit(
+    inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    run_audit(request(inputs, tmp_path, engine="ray", workers=2), quiet)
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("datatrove") is None, reason="datatrove is not installed")
+@pytest.mark.filterwarnings("ignore")  # datatrove's own
+def test_a_datatrove_pipeline_leaves_the_same_audit(
+    inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from checks.contamination.engines.slurm import ScanStep
+
+    asked = request(inputs, tmp_path / "audit")
+    work = prepare(asked).work
+    for rank in range(2):
+        assert list(ScanStep(work).run(rank=rank, world_size=2)) == []
+    assert saved(work / "partials") == set(range(SHARDS))
+    run_audit(asked, lambda what, total: pytest.fail("nothing is left to scan"))
+    assert contents(tmp_path / "audit") == undisturbed
+
+
+def test_a_folder_of_another_audit_is_refused(inputs: Path, tmp_path: Path) -> None:
+    prepare(request(inputs, tmp_path))
+    with pytest.raises(UsageError, match="holds another audit"):
+        prepare(request(inputs, tmp_path, semantic="none"))

@@ -1,0 +1,99 @@
+"""Words from bytes: the compiled splitter against Python's own Unicode, and what must never tell two texts apart."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checks.contamination.words import Words, spellings, split_words, words_of
+from tests.contamination import twin
+
+ALPHABETS = st.text(
+    st.one_of(
+        st.sampled_from("aBz09_ .,'-\n\t\x00é\u0301ÄßﬁǅΣςσЖѣ½²①Ⅷ漢字かがカﾞ\u3099々한글각　”…\u00ad\ufeff"),
+        st.characters(min_codepoint=0x20, max_codepoint=0x24F),
+        st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3),
+        st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF),
+    ),
+    max_size=40,
+)
+
+
+quick = settings(deadline=None, max_examples=200)  # the first call may compile
+
+
+def spelt(text: str | bytes) -> list[str]:
+    raw = text.encode() if isinstance(text, str) else text
+    found = split_words(np.frombuffer(raw, np.uint8), np.array([0, len(raw)], np.int64))
+    points, first = spellings(np.frombuffer(raw, np.uint8), found)
+    return ["".join(map(chr, points[first[i] : first[i + 1]])) for i in range(len(found))]
+
+
+@quick
+@given(ALPHABETS.filter(lambda text: not any("FRACTION" in unicodedata.name(c, "") for c in text)))
+def test_words_are_those_of_a_regex_over_normalised_text(text: str) -> None:
+    assert spelt(text) == twin.words(text)
+
+
+@quick
+@given(st.text(max_size=60))
+def test_same_hash_means_same_letters_and_each_word_stands_alone_at_its_place(text: str) -> None:
+    raw = text.encode()
+    found, spelling = words_of(text), spelt(text)
+    hashes = found.hashes.tolist()
+    assert len({*zip(hashes, spelling, strict=True)}) == len(set(spelling)) == len(set(hashes))
+    for k in range(len(found)):
+        part = raw[found.starts[k] : found.ends[k]].decode()  # never within a character
+        assert spelt(part) == [spelling[k]]
+
+
+@quick
+@given(st.binary(max_size=60))
+def test_invalid_bytes_separate_words(raw: bytes) -> None:
+    assert spelt(raw) == spelt(raw.decode(errors="replace"))
+
+
+@quick
+@given(st.lists(ALPHABETS, max_size=6))
+def test_words_never_cross_documents(texts: list[str]) -> None:
+    raw = [text.encode() for text in texts]
+    found = split_words(np.frombuffer(b"".join(raw), np.uint8), np.cumsum([0, *map(len, raw)], dtype=np.int64))
+    for k, text in enumerate(texts):
+        assert found.hashes[found.first[k] : found.first[k + 1]].tolist() == words_of(text).hashes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Janet’s ducks — lay “16” eggs…", "janet's DUCKS lay 16\neggs"),
+        ("Café STRASSE", "cafe\u0301 Straße"),
+        ("ｆｕｌｌ　ｗｉｄｔｈ １２", "full width 12"),
+        ("soft\u00adhyphen zero\u200djoin", "softhyphen zerojoin"),
+        ("한국어 각", unicodedata.normalize("NFD", "한국어 각")),
+        ("がぎ", unicodedata.normalize("NFD", "がぎ")),
+        ("_stressed_ has_close_elements", "stressed *has__close_elements*"),
+        ("٣ apples", "3 apples"),
+    ],
+)
+def test_what_looks_the_same_is_the_same(one: str, other: str) -> None:
+    assert words_of(one).hashes.tolist() == words_of(other).hashes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("か", "が"), ("कि", "का"), ("x1", "x2"), ("a b", "ab"), ("fizz_buzz", "fizzbuzz")]
+)
+def test_what_differs_stays_different(one: str, other: str) -> None:
+    assert words_of(one).hashes.tolist() != words_of(other).hashes.tolist()
+
+
+def test_scripts_without_spaces_give_a_word_per_character() -> None:
+    assert [len(words_of(text)) for text in ("日本語とkana", "ภาษา", "中文abc中")] == [5, 4, 4]
+
+
+def test_no_text_no_words() -> None:
+    empty: Words = split_words(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    assert (len(empty), empty.first.tolist(), len(words_of("")), len(words_of(" ?!\x00"))) == (0, [0], 0, 0)
