@@ -12,6 +12,7 @@ DIR/work/                  index and partials, from which a killed audit goes on
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 import time
@@ -31,13 +32,14 @@ from checks.contamination.engines.on_ray import scan_ray
 from checks.contamination.exports import write_exports
 from checks.contamination.lsh import ROWS
 from checks.contamination.minhash import JACCARD
-from checks.contamination.partial import Partial, merge, saved
-from checks.contamination.plan import Plan, Request, prepare, write_json
+from checks.contamination.partial import Partial, in_slice, merge, saved, thin
+from checks.contamination.plan import SIGNATURES, Plan, Request, prepare, write_json
 from checks.contamination.recall import measure_recall
-from checks.contamination.records import NS
+from checks.contamination.records import NS, Slice, Tally
 from checks.contamination.report import write_report
 from checks.contamination.rules import Rules
 from checks.contamination.scores import match_scores, read_scores
+from checks.contamination.signature_files import scan_signatures
 from checks.contamination.signatures import NUM_PERM
 from checks.contamination.summary import corpus_summary, summarise
 from checks.contamination.sweep import sweep
@@ -100,6 +102,10 @@ def _scan(request: Request, plan: Plan, progress: Progress) -> dict[int, str]:
     if not missing:
         return {}
     heard = progress("Scanning", sum(piece.size for piece in missing))
+    for piece in [piece for piece in missing if piece.kind == SIGNATURES]:
+        _scan_signatures(piece, plan)
+        heard(piece.size)
+    missing = [piece for piece in missing if piece.kind != SIGNATURES]
     engine = scan_ray if request.engine == "ray" else scan_local
     try:
         return engine(missing, plan.work, request.options, request.workers, heard)
@@ -107,6 +113,16 @@ def _scan(request: Request, plan: Plan, progress: Progress) -> dict[int, str]:
         raise UsageError(
             f"The scan stopped: {error}. What is done is kept in {plan.work}; the same command goes on from there."
         ) from error
+
+
+def _scan_signatures(piece: Slice, plan: Plan) -> None:
+    path = Path(piece.shard)
+    pairs, cut = thin(in_slice(scan_signatures(path, plan.items), piece.index))
+    rows = pq.read_metadata(path).num_rows
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    tally = Tally(records=rows, documents=rows, bytes_read=piece.size, sha256=digest)
+    Partial(piece.index, tally, pairs, {}, cut).save(plan.work / "partials")
 
 
 def _recall(request: Request, plan: Plan, detectors: Detectors, items: pa.Table) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-MANY = ("--corpus", "--benchmark", "--scores", "--control")
+MANY = ("--corpus", "--signatures", "--benchmark", "--scores", "--control")
 MOST_PROBLEMS = 10
 EXIT_CODES = {"pass": 0, "warn": 1, "fail": 2, "unknown": 3}
 
@@ -43,7 +43,10 @@ def _repeated(args: Sequence[str]) -> list[str]:
 
 
 @click.command(cls=ManyValues)
-@click.option("--corpus", multiple=True, required=True, help="Files, globs, folders, URLs or data sets; one or many.")
+@click.option("--corpus", multiple=True, help="Files, globs, folders, URLs or data sets; one or many.")
+@click.option(
+    "--signatures", multiple=True, help="Parquet files of MinHash signatures of a corpus; evidence is suspect at most."
+)
 @click.option("--benchmark", multiple=True, required=True, help="Files or data sets with test items; one or many.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the audit.")
 @click.option("--scores", multiple=True, help="Per-item scores of the model under review: [MODEL=]FILE.")

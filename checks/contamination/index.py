@@ -59,12 +59,15 @@ def gram_hashes(hashes: Hashes, n: int) -> Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Grams:
-    """All grams of one n. A gram's id is its rank among the sorted hashes."""
+    """All grams of one n, numbered in the order in which the items first have them: a text that repeats an item walks
+    through memory in steps of one."""
 
     keys: Hashes
-    """uint64[g], sorted."""
+    """uint64[g]: hash of each gram."""
+    order: Ints
+    """int32[g]: ids in the order of their hashes."""
     buckets: Ints
-    """int32[2^b + 1]: keys with the top bits t are keys[buckets[t]:buckets[t + 1]]."""
+    """int32[2^b + 1]: grams whose hashes have the top bits t are order[buckets[t]:buckets[t + 1]]."""
     item_counts: NDArray[np.uint32]
     """uint32[g]: in how many items each gram occurs."""
     ids: Ints
@@ -76,13 +79,6 @@ class Grams:
     def shift(self) -> int:
         """How far a hash is shifted to the right to give its bucket."""
         return 64 - (len(self.buckets) - 1).bit_length() + 1
-
-    def find(self, hashes: Hashes) -> Longs:
-        """Ids of gram hashes, -1 where absent: int64 like `hashes`."""
-        at = np.minimum(np.searchsorted(self.keys, hashes), max(len(self.keys) - 1, 0))
-        if not len(self.keys):
-            return np.full(len(hashes), -1, np.int64)
-        return np.where(self.keys[at] == hashes, at, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +193,8 @@ class NgramIndex:
                              "again from the benchmarks.")
 
         def array(name: str) -> NDArray[np.generic]:
+            if not (folder / f"{name}.npy").exists():
+                raise UsageError(f"The n-gram index in {folder} lacks {name}.npy. Build it again from the benchmarks.")
             # A plain array over the mapping: numba compiles for arrays, not for np.memmap and its costly slices.
             return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
@@ -263,13 +261,17 @@ def _grams(words: Words, unit_items: Ints, n: int) -> Grams:
     first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     unit = np.repeat(np.arange(len(lengths)), lengths)
     at = np.arange(first[-1]) - first[unit] + words.first[unit]
-    keys, ids = np.unique(gram_hashes(words.hashes, n)[at], return_inverse=True)
+    keys, seen, ranks = np.unique(gram_hashes(words.hashes, n)[at], return_index=True, return_inverse=True)
+    by_place = np.argsort(seen)
+    order = np.empty(len(keys), np.int32)
+    order[by_place] = np.arange(len(keys))
+    ids = order[ranks]
     pairs = np.unique(ids.astype(np.int64) * (int(unit_items.max(initial=0)) + 1) + unit_items[unit])
     item_counts = np.bincount(pairs // (int(unit_items.max(initial=0)) + 1), minlength=len(keys)).astype(np.uint32)
     bits = max(len(keys).bit_length() + 1, 4)
     edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
     buckets = np.append(np.searchsorted(keys, edges), len(keys)).astype(np.int32)
-    return Grams(keys, buckets, item_counts, ids.astype(np.int32), first)
+    return Grams(keys[by_place], order, buckets, item_counts, ids, first)
 
 
 def _filter(keys: Hashes) -> Hashes:

@@ -105,6 +105,12 @@ def thin(pairs: pa.Table) -> tuple[pa.Table, int]:
     return table.select(PAIRS.names).cast(PAIRS).combine_chunks(), len(keys) - len(kept)
 
 
+def in_slice(pairs: pa.Table, index: int) -> pa.Table:
+    """The pairs with their slice written in: detectors do not know it."""
+    column = PAIRS.get_field_index("slice")
+    return pairs.set_column(column, PAIRS.field("slice"), pa.array(np.full(pairs.num_rows, index, np.int32)))
+
+
 @dataclass(slots=True)
 class Merged:
     """The sum of all partials."""

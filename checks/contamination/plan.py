@@ -22,6 +22,9 @@ from checks.contamination.records import Benchmark, Item, Slice
 from trainvitals import __version__
 from trainvitals.errors import UsageError
 
+SIGNATURES = "signatures"
+"""Kind of the slices that hold signatures instead of text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -30,6 +33,8 @@ class Request:
     corpus: Sequence[str]
     benchmark: Sequence[str]
     out: Path
+    signatures: Sequence[str] = ()
+    """Files of stored MinHash signatures, beside or instead of a corpus."""
     scores: Sequence[str] = ()
     control: Sequence[str] = ()
     engine: str = "local"
@@ -67,13 +72,19 @@ def prepare(request: Request) -> Plan:
     """
     benchmarks = read_benchmarks(request.benchmark, parse_roles(request.roles) if request.roles else None)
     items = [item for benchmark in benchmarks for item in benchmark.items]
-    pieces = plan_slices(request.corpus, request.options)
+    pieces = plan_slices(request.corpus, request.options) if request.corpus else []
+    pieces += [
+        Slice(len(pieces) + number, path, SIGNATURES, size=os.path.getsize(path) if os.path.exists(path) else 0)
+        for number, path in enumerate(request.signatures)
+    ]
+    if not pieces:
+        raise UsageError("An audit needs something to search. Name --corpus or --signatures.")
     work, key = request.out / "work", _fingerprint(request, benchmarks, items, pieces)
     plan = work / "plan.json"
     if plan.exists():
         if json.loads(plan.read_text())["fingerprint"] != key:
             raise UsageError(
-                f"{request.out} holds another audit (other inputs, or another version). Name another --out or delete it."
+                f"{request.out} holds another audit (other inputs or another version). Name another --out or delete it."
             )
     elif (request.out / "audit.json").exists():
         raise UsageError(f"{request.out} holds an audit without its work folder. Choose another --out, or delete it.")

@@ -10,8 +10,8 @@ from checks.contamination.corpus import CorpusOptions, read_slice
 from checks.contamination.detectors import Detectors
 from checks.contamination.exact import ExactScanner
 from checks.contamination.minhash import MinHashScanner
-from checks.contamination.partial import MERGE_ROWS, Partial, thin
-from checks.contamination.records import PAIRS, Slice, Tally
+from checks.contamination.partial import MERGE_ROWS, Partial, in_slice, thin
+from checks.contamination.records import Slice, Tally
 from checks.contamination.semantic import Scanner
 from checks.contamination.words import split_words
 
@@ -40,10 +40,5 @@ def scan_slice(
             on_bytes(tally.bytes_read - told)
             told = tally.bytes_read
     found += [scanner.finish() for scanner in scanners]
-    pairs, dropped = thin(_in_slice(pa.concat_tables(found), piece.index))
+    pairs, dropped = thin(in_slice(pa.concat_tables(found), piece.index))
     return Partial(piece.index, tally, pairs, exact.gram_counts(), cut + dropped)
-
-
-def _in_slice(pairs: pa.Table, index: int) -> pa.Table:
-    column = PAIRS.get_field_index("slice")
-    return pairs.set_column(column, PAIRS.field("slice"), pa.array([index] * pairs.num_rows, pa.int32()))

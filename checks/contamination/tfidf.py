@@ -4,7 +4,8 @@ A term is a word, counted once per window. idf is scikit-learn's smooth one, ln(
 of the benchmark alone, so that no slice needs to know of another; words that no item has count in full, as a document
 about something else should
 (https://scikit-learn.org/stable/modules/generated/sklearn.feature_extraction.text.TfidfTransformer.html).
-Counting a word once beats counting repeats: the rephrased GSM8K ranks first in .989 (1 + ln tf: .984, tf: .957).
+Counting a word once beats counting repeats: the rephrased GSM8K ranks first in .989 as whole documents (1 + ln tf:
+.984, tf: .957), and in .983 by windows and with LEAST.
 """
 
 # mypy: allow-untyped-defs
@@ -34,7 +35,8 @@ SHORTEST, LONGEST = 32, 512
 COMMON = 64
 """Items (at least; a hundredth of a large benchmark) from which a word is too common to look neighbours up by."""
 LEAST = 0.1
-"""Least cosine that the words with postings give by themselves: no paraphrase is below, most chance meetings are."""
+"""Least cosine that the words with postings give by themselves: two of 1,315 paraphrases of GSM8K fall below, and
+the scan is five times as fast."""
 RARE = 8
 """Of each item's words, the rarest that neighbours are looked up by however common they are."""
 

@@ -82,12 +82,13 @@ def test_a_window_deep_in_a_document_is_found_and_shown() -> None:
 def test_batches_change_nothing_and_ties_go_to_the_first(tmp_path: Path) -> None:
     rng = random.Random(2)
     items = [Item("b", str(i), {"question": babble(rng, 25)}) for i in range(30)]
-    texts = [babble(rng, 40) for _ in range(80)] + [items[4].fields["question"]] * 8
+    texts = [babble(rng, 40) for _ in range(80)] + [item.fields["question"] for item in items] * 8
     index = TfidfIndex.build(items)
     index.save(tmp_path)
     whole = search(index, texts)
     pd.testing.assert_frame_equal(search(TfidfIndex.load(tmp_path), texts, batch=7), whole)
-    assert whole[whole["item"] == 4]["record"].tolist() == [80, 81, 82, 83, 84]
+    for item in range(30):
+        assert whole[whole["item"] == item]["record"].tolist() == [80 + 30 * k + item for k in range(NEAREST)]
 
 
 def test_documents_and_items_without_words() -> None:
