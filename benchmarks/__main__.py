@@ -1,4 +1,5 @@
-"""Run the benchmarks and print their tables: `python -m benchmarks [store] [overhead] [board] [--quick]`.
+"""Run the benchmarks and print their tables: `python -m benchmarks [store] [overhead] [board] [scaling] [contamination]
+[--quick]`.
 
 A full run also writes benchmarks/RESULTS.md.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.report import machine
 
-NAMES = ("overhead", "store", "board")
+NAMES = ("overhead", "store", "board", "scaling", "contamination")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

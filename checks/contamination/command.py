@@ -76,7 +76,7 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
     from checks.contamination.corpus import CorpusOptions
     from checks.contamination.plan import Request
 
-    tokens = {name: given.pop(name) or "" for name in ("tokenizer", "token_dtype", "eos")}
+    tokens: dict[str, Any] = {name: given.pop(name) or "" for name in ("tokenizer", "token_dtype", "eos")}
     columns = tuple(text_column.split(",")) if text_column else ()
     request = Request(
         workers=workers or len(os.sched_getaffinity(0)),

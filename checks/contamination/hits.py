@@ -203,8 +203,8 @@ def find_hits(index, held, hashes, first, documents_before):
                 documents3[three] += np.uint32(1)
             begin, end = anchor_first[three], anchor_first[three + 1]
             out = _room(out, used, 3 * (end - begin))
-            used = _events(anchor_units, begin, end, weights[three], base, word - start, doc, windows, needs, block, now,
-                           before, told, out, used)
+            used = _events(anchor_units, begin, end, weights[three], base, word - start, doc, windows, needs, block,
+                           now, before, told, out, used)
             run3 += 1
             if run3 < 3:
                 continue
@@ -215,7 +215,8 @@ def find_hits(index, held, hashes, first, documents_before):
             run5 += 1
             if run5 < 4:
                 continue
-            eight = _longer(keys8, order8, buckets8, shift8, last8, documents8, hashes, word - 5, 8, number, eight + 1)
+            eight = _longer(keys8, order8, buckets8, shift8, last8, documents8, hashes, word - 5, 8, number,
+                            eight + 1)
             if eight < 0:
                 run8 = 0
                 continue

@@ -59,8 +59,10 @@ def gram_hashes(hashes: Hashes, n: int) -> Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Grams:
-    """All grams of one n, numbered in the order in which the items first have them: a text that repeats an item walks
-    through memory in steps of one."""
+    """All grams of one n, numbered in the order in which the items first have them.
+
+    So a text that repeats an item walks through memory in steps of one.
+    """
 
     keys: Hashes
     """uint64[g]: hash of each gram."""

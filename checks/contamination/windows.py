@@ -24,6 +24,8 @@ LEADING = np.array([role in ("question", "code", "passage") for role in ROLES])
 """Roles whose short fields count when they occur whole; a short answer or choice alone is anybody's phrase."""
 ATTACHED = 0.25
 """Share of another field near the first one from which it belongs to the window."""
+STRAY = 4
+"""Words between hits that one changed word may part: farther ones at a window's ends need not belong to it."""
 LONG_RUN = 8
 """A verbatim run of this many words makes a candidate whatever the share, if it tells enough: it may be a quotation
 from a long passage, and the n of the 8-gram rule has to have its document."""
@@ -113,32 +115,57 @@ def _from(hit_at, word):
 def _best_window(index, work, stamp, unit, hit_at, hit_gram, low, high):
     """The stretch of at most the unit's window length that holds the largest weight of its distinct 3-grams.
 
-    Looks at hits low to high; returns the weight and the words from (included) and to (not included).
+    Looks at hits low to high; of equals takes the one with more of them. Returns the weight and the words from
+    (included) and to (not included).
     """
-    for place in range(index.first[0, unit], index.first[0, unit + 1]):
-        work.stamp[index.ids[place]] = stamp
-        work.times[index.ids[place]] = 0
-    best, start, end = 0.0, np.int64(0), np.int64(0)
-    weight, left = 0.0, low
+    ids, weights, stamps, times = index.ids, index.weights, work.stamp, work.times
+    first, last, longest = index.first[0, unit], index.first[0, unit + 1], index.unit_windows[unit]
+    for place in range(first, last):
+        stamps[ids[place]] = stamp
+        times[ids[place]] = 0
+    best, most, start, end = 0.0, 0, low, low
+    weight, count, left = 0.0, 0, low
     for right in range(low, high):
         gram = hit_gram[right]
-        if work.stamp[gram] != stamp:
+        if stamps[gram] != stamp:
             continue
-        work.times[gram] += 1
-        if work.times[gram] == 1:
-            weight += index.weights[gram]
-        while left < right:
+        times[gram] += 1
+        count += 1
+        if times[gram] == 1:
+            weight += weights[gram]
+        while stamps[hit_gram[left]] != stamp or hit_at[right] + 3 - hit_at[left] > longest:
             leaving = hit_gram[left]
-            if work.stamp[leaving] == stamp:
-                if work.times[leaving] == 1:
-                    if hit_at[right] + 3 - hit_at[left] <= index.unit_windows[unit]:
-                        break
-                    weight -= index.weights[leaving]
-                work.times[leaving] -= 1
             left += 1
-        if weight > best + 1e-6:
-            best, start, end = weight, hit_at[left], hit_at[right] + 3
-    return best, start, end
+            if stamps[leaving] == stamp:
+                times[leaving] -= 1
+                count -= 1
+                if times[leaving] == 0:
+                    weight -= weights[leaving]
+        if weight > best + 1e-6 or (weight > best - 1e-6 and count > most):
+            best, most, start, end = weight, count, left, right
+    if most == 0:
+        return 0.0, np.int64(0), np.int64(0)
+    for place in range(first, last):
+        times[ids[place]] = 0
+    for hit in range(start, end + 1):
+        times[hit_gram[hit]] += 1
+    start = _trimmed(stamps, times, stamp, hit_at, hit_gram, start, end, 1)
+    end = _trimmed(stamps, times, stamp, hit_at, hit_gram, end, start, -1)
+    return best, hit_at[start], hit_at[end] + 3
+
+
+@compiled
+def _trimmed(stamps, times, stamp, hit_at, hit_gram, edge, other, step):
+    """The outermost hit of a window, without strays: hits far from the next one whose gram the window has again."""
+    while edge != other:
+        inner = edge + step
+        while stamps[hit_gram[inner]] != stamp:
+            inner += step
+        if times[hit_gram[edge]] == 1 or abs(hit_at[inner] - hit_at[edge]) <= STRAY:
+            break
+        times[hit_gram[edge]] -= 1
+        edge = inner
+    return edge
 
 
 @compiled

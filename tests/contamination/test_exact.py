@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from checks.contamination.exact import ExactScanner
@@ -66,7 +66,7 @@ def rows(path: str) -> list[dict[str, Any]]:
 texts = st.lists(st.sampled_from(VOCABULARY), max_size=40).map(" ".join)
 fields = st.dictionaries(st.sampled_from(ROLES), texts.filter(bool), min_size=1, max_size=3)
 benchmarks = st.lists(fields, min_size=1, max_size=4).map(lambda all_: [item(i, **f) for i, f in enumerate(all_)])
-quick = settings(deadline=None, max_examples=150)
+quick = settings(deadline=None, max_examples=300)
 
 
 @quick
@@ -90,6 +90,7 @@ def test_index_holds_all_grams_in_order(items: list[Item]) -> None:
 
 @quick
 @given(benchmarks, st.lists(texts, max_size=4))
+@example([item(0, question="ab ab ab ab")], ["ab ab ab e ab ab ab ab"])
 def test_counts_windows_and_bits_are_the_twins(items: list[Item], corpus: list[str]) -> None:
     index = NgramIndex.build(items)
     pairs, counts = scanned(index, corpus)

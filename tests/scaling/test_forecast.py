@@ -1,0 +1,268 @@
+"""The forecast of a final loss: right where it can be, `unknown` where it cannot, and its band held to account."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from checks.scaling import forecast_log
+from checks.scaling._rates import answered, is_gradual, rises_again, warmup_end
+from checks.scaling.backtest import ERRORS_AT_90, Past, band
+from checks.scaling.curve import Curve, read_curve, read_schedule
+from checks.scaling.forecast import Forecast, forecast
+from checks.scaling.forecast_command import forecast as command
+from tests.checks.synthetic import Synthetic
+from tests.scaling.curves import path_of, plan, public, simulated, truth, write_csv
+from trainvitals.errors import UsageError
+
+COSINE, WSD = plan("cosine", 12000), plan("wsd", 12000, decay_steps=2400)
+FLAT = plan("constant", 12000)
+SIBLINGS = [
+    simulated(plan("cosine", 6000), seed=8, name="short_cosine"),
+    simulated(plan("constant", 6000), seed=9, name="short_constant"),
+]
+
+
+def test_schedules_come_from_plans_files_and_json(tmp_path: Path) -> None:
+    curve = simulated(COSINE).until(4000)
+    spec = read_schedule("cosine:total=12000,warmup=500,peak=3e-4,final=3e-5", curve)
+    assert np.allclose(spec, COSINE)
+    assert np.allclose(read_schedule("cosine:total=12000,final=3e-5", curve), COSINE, rtol=0.01)
+    raw = '{"kind": "cosine", "peak": 3e-4, "final": 3e-5, "warmup_steps": 500, "total_steps": 12000}'
+    assert np.allclose(read_schedule(raw, curve), COSINE)
+    table = tmp_path / "plan.csv"
+    rows = [f"{s},{COSINE[s - 1]}," for s in [*range(1, 12000, 7), 12000]]
+    table.write_text("step,lr,loss\n" + "\n".join(rows))
+    assert np.allclose(read_schedule(str(table), curve), COSINE, rtol=0, atol=1e-6)
+
+
+def test_a_file_may_hold_the_rate_of_the_future(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("step,lr,loss\n" + "\n".join(f"{s},{1e-4 * s},{'' if s > 5 else 9 - s}" for s in range(1, 11)))
+    curve = read_curve(path)
+    assert curve.last_step == 5 and len(curve.rates) == 5 and np.allclose(curve.future, 1e-4 * np.arange(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("step,lr\n1,2\n", "no column for the loss"),
+        ("step,loss\n1,2\n1,3\n", "line 3: step 1 comes after step 1"),
+        ("step,loss\n1,x\n", "'x' in column loss is not a number"),
+        ("step,loss\n,2\n", "the step is missing"),
+        ("step,loss\n", "no rows"),
+        ("step,loss\n1,\n", "no loss in any row"),
+        ("step,loss\n1,3\n1e12,2\n", "tokens are not steps"),
+    ],
+)
+def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_curve(path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("sawtooth:total=9", "neither a file nor a plan"),
+        ("cosine:warmup=10", "needs total="),
+        ("wsd:total=9000", "needs decay="),
+        ("cosine:total=many", "is not one of total=NUMBER"),
+        ("cosine:length=9", "is not one of total=NUMBER"),
+        ("{}", "Not a learning-rate plan"),
+        ("{", "is not JSON"),
+        ("cosine:total=100", "beyond its warmup"),
+    ],
+)
+def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_schedule(spec, simulated(COSINE))
+
+
+def test_schedules_are_read_for_what_they_do() -> None:
+    assert warmup_end(COSINE) == pytest.approx(500, abs=1) and rises_again(COSINE) is None and is_gradual(COSINE)
+    assert not is_gradual(WSD) and not is_gradual(plan("constant", 900))
+    again = np.concatenate([COSINE[:8000], plan("linear", 4000)])
+    assert 8000 < (rises_again(again) or 0) < 8200
+    assert answered(WSD, 9600, 0.025) == 0 and answered(WSD, 10000, 0.025) < 0.1 < answered(WSD, 11000, 0.025)
+
+
+def _noisy(curve: Curve, **changes: object) -> Curve:
+    return replace(curve, **changes)  # type: ignore[arg-type]
+
+
+def _climbing() -> Curve:
+    curve = simulated(COSINE).until(9000)
+    losses = curve.losses.copy()
+    losses[-20:] *= 1.06
+    return _noisy(curve, losses=losses)
+
+
+def _spiky() -> Curve:
+    curve = simulated(COSINE).until(9000)
+    return _noisy(curve, losses=np.append(curve.losses[:-1], 2 * curve.losses[-1]))
+
+
+def _with_nan() -> Curve:
+    curve = simulated(COSINE).until(9000)
+    return _noisy(curve, losses=np.append(curve.losses[:-1], np.nan))
+
+
+def _ramped() -> Curve:
+    curve = simulated(COSINE).until(9000)
+    return _noisy(curve, tokens=np.cumsum(np.where(curve.steps < 3000, 1e5, 4e5)))
+
+
+RESTART = np.concatenate([COSINE[:6000], plan("linear", 6000)])
+
+UNIDENTIFIABLE = {
+    "wsd before its decay": (simulated(WSD).until(9000), WSD, "hardly fallen"),
+    "wsd at the first steps of its decay": (simulated(WSD).until(9700), WSD, "hardly fallen"),
+    "cosine under 30 %": (simulated(COSINE).until(3500), COSINE, "too little to tell"),
+    "too few points": (simulated(COSINE, every=900).until(9000), COSINE, "usable rows"),
+    "warm-up only": (simulated(COSINE, every=10).until(490), COSINE, "still in its warm-up"),
+    "restart ahead": (simulated(RESTART).until(5000), RESTART, "rises again"),
+    "batch ramp": (_ramped(), COSINE, "batch grows"),
+    "diverging": (_climbing(), COSINE, "diverging"),
+    "spike at the end": (_spiky(), COSINE, "spike"),
+    "not finite": (_with_nan(), COSINE, "not finite"),
+    "constant, too early": (simulated(FLAT).until(2000), FLAT, "without siblings"),
+}
+
+
+@pytest.mark.parametrize("case", UNIDENTIFIABLE, ids=lambda c: c.replace(" ", "_"))
+def test_what_is_not_identifiable_is_unknown(case: str) -> None:
+    curve, rates, says = UNIDENTIFIABLE[case]
+    told = forecast(curve, rates)
+    assert told.level == "unknown" and told.final_loss is None and told.interval is None
+    assert says in told.reason and told.what_to_do != "Nothing."
+
+
+def test_siblings_make_an_anneal_identifiable_that_nobody_has_seen() -> None:
+    early = simulated(WSD, seed=3).until(6000)
+    told = forecast(early, WSD, SIBLINGS)
+    assert told.level == "pass" and told.final_loss == pytest.approx(truth(WSD, np.array([12000]))[0], abs=0.01)
+    assert forecast(early, WSD, SIBLINGS[1:]).level == "unknown"  # a constant rate shows no anneal
+    other = _noisy(SIBLINGS[0], losses=1.1 * SIBLINGS[0].losses, name="larger")
+    told = forecast(early, WSD, [other])
+    assert told.level == "unknown" and "No one law" in told.reason
+
+
+def test_levels_follow_the_target() -> None:
+    curve = simulated(COSINE).until(8000)
+    low, high = forecast(curve, COSINE).interval or (0, 0)
+    levels = [forecast(curve, COSINE, target=t).level for t in (high + 0.01, (low + high) / 2, low - 0.01)]
+    assert levels == ["pass", "warn", "fail"]
+
+
+def test_the_run_of_another_schedule_is_named_as_such() -> None:
+    told = forecast(simulated(COSINE), WSD, SIBLINGS)
+    assert "Another run" in told.reason and told.trained_share == 0
+    assert told.final_loss == pytest.approx(truth(WSD, np.array([12000]))[0], abs=0.01)
+
+
+def test_a_bad_backtest_widens_the_band() -> None:
+    good = [Past("a", 1, 2, 0.004, 0.01) for _ in range(6)]
+    bad = [Past("a", 1, 2, 0.04, 0.01) for _ in range(6)]
+    assert band(0.01, good).half_width < ERRORS_AT_90 * 0.01 < band(0.01, bad).half_width
+    assert band(0.01, bad).inside == 0 and band(0.01, good).inside == 6
+
+
+def test_the_band_holds_in_simulations_of_known_truth() -> None:
+    """Truth is the law itself, so only noise misleads: the band may be wide here, never narrow."""
+    inside = total = 0
+    for seed in range(8):
+        kind = ("cosine", "constant", "linear", "wsd")[seed % 4]
+        rates = plan(kind, 10000, decay_steps=3000 if kind == "wsd" else 0)
+        end = truth(rates, np.array([10000]))[0]
+        for share in (0.45, 0.8):
+            told = forecast(simulated(rates, seed=seed, noise=0.01).until(int(10000 * share)), rates)
+            if told.interval:
+                total += 1
+                inside += told.interval[0] <= end <= told.interval[1]
+    print(f"\nsimulated: {inside} of {total} inside the 90 % band")
+    assert total >= 12 and inside / total >= 0.85
+
+
+def test_the_band_holds_on_public_curves() -> None:
+    """A few of the forecasts that `python -m benchmarks.forecast_backtest` makes: that one counts them all."""
+    inside = total = 0
+    siblings = [public(100, "cosine_24000"), public(100, "constant_24000")]
+    for name in ("cosine_72000", "constant_72000", "wsd_20000_24000", "wsdcon_3", "wsdld_20000_24000"):
+        whole = public(100, name)
+        for share, beside in ((0.35, siblings), (0.93, [])):
+            told = forecast(whole.until(int(share * whole.last_step)), whole.rates, beside)
+            assert told.interval is not None, told.reason
+            total += 1
+            inside += told.interval[0] <= whole.losses[-1] <= told.interval[1]
+    print(f"\npublic curves: {inside} of {total} inside the 90 % band")
+    assert inside >= 8
+
+
+def _asked(*args: str) -> Result:
+    return CliRunner().invoke(command, list(args))
+
+
+def test_command_line(tmp_path: Path) -> None:
+    curve, a, b = (tmp_path / f"{n}.csv" for n in "rab")
+    write_csv(curve, simulated(WSD, seed=3).until(6000))
+    write_csv(a, SIBLINGS[0])
+    write_csv(b, SIBLINGS[1])
+    spec = "wsd:total=12000,warmup=500,peak=3e-4,final=3e-5,decay=2400"
+    done = _asked(str(curve), "--siblings", str(a), str(b), "--schedule", spec, "--json")
+    told = json.loads(done.output)
+    assert done.exit_code == 0 and told["level"] == "pass" and told["siblings"] == ["a.csv", "b.csv"]
+    assert told["interval"][0] < told["final_loss"] < told["interval"][1] and told["trained_share"] == 0.5
+    assert set(told["alternatives"]) == {"multi_power", "step_power"}
+    alone = _asked(str(curve), "--schedule", spec, "--json")
+    assert alone.exit_code == 3 and json.loads(alone.output)["final_loss"] is None
+    blind = _asked(str(curve), "--json")
+    assert blind.exit_code == 3 and "--schedule" in json.loads(blind.output)["what_to_do"]
+    assert "hardly fallen" in _asked(str(curve), "--schedule", spec).output
+    write_csv(b, SIBLINGS[1], rates=False)
+    broken = _asked(str(curve), "--siblings", str(b), "--schedule", spec)
+    assert isinstance(broken.exception, UsageError) and "no lr column" in str(broken.exception)
+
+
+def test_a_log_without_rates_takes_them_from_the_schedule(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "run.csv", simulated(COSINE).until(8000), rates=False)
+    spec = "cosine:total=12000,warmup=500,peak=3e-4,final=3e-5"
+    told = json.loads(_asked(str(path), "--schedule", spec, "--json").output)
+    assert told["final_loss"] == pytest.approx(truth(COSINE, np.array([12000]))[0], abs=0.01)
+
+
+def test_forecasts_are_kept_and_scored(tmp_path: Path) -> None:
+    run = Synthetic(n=300, warmup=20).write(tmp_path)
+    end = float(np.mean(run.array("loss/train").values[-5:]))
+    made = Forecast(level="pass", reason="", final_loss=end + 0.1, interval=(end, end + 0.2), last_step=150,
+                    total_steps=300)
+    assert forecast_log.keep(run, made)
+    assert not forecast_log.keep(run, replace(made, last_step=152))  # within a percent of the run
+    assert not forecast_log.keep(run, replace(made, last_step=200, final_loss=None, interval=None, level="unknown"))
+    assert forecast_log.keep(run, replace(made, last_step=250, interval=(end + 0.01, end + 0.2)))
+    (tmp_path / "forecasts" / "step-000000999.json").write_text("{")
+    early, late = forecast_log.past(run)
+    assert early.error == pytest.approx(0.1) and early.inside and late.inside is False
+    going_on = forecast_log.score(run, [replace(early, total_steps=900, error=None, inside=None)])
+    assert going_on[0].error is None
+
+
+def test_the_real_run_of_another_lab() -> None:
+    """llm.c's 124M run, per step and noisy, linear decay to zero: none of its rows took part in any calibration."""
+    path = path_of(25, "cosine_24000").parents[1] / "llmc_124m_main.log"
+    words = [line.split() for line in path.read_text().splitlines() if " trl:" in line]
+    steps, losses, rates = (np.array([float(w[i].split(":")[1]) for w in words]) for i in range(3))
+    at = steps.astype(np.int64) + 1
+    dense = np.interp(np.arange(1, at[-1] + 1), at, rates)
+    end = losses[-200:].mean()
+    for share in (0.4, 0.6, 0.9):
+        told = forecast(Curve("llmc", at, losses, dense).until(int(share * at[-1])), dense)
+        assert told.final_loss is not None and told.interval is not None
+        print(f"\n{share:.0%}: {told.final_loss - end:+.4f}, band +-{(told.interval[1] - told.interval[0]) / 2:.4f}")
+        assert abs(told.final_loss - end) < 0.015 and told.interval[0] <= end <= told.interval[1]
