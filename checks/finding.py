@@ -9,10 +9,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from trainvitals.catalogue import FIELDS, SIGNALS
+
 Level = Literal["pass", "warn", "fail", "unknown"]
 LEVELS: tuple[str, ...] = get_args(Level)
 Steps = tuple[int, int]
 """First and last step, both included."""
+
+_AXIS_WORDS = {"router_layer": "layer", "layer": "layer", "domain": "domain", "rank": "rank", "group": "group"}
 
 _SPOKEN = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -25,6 +29,18 @@ class Evidence:
     steps: Steps | None = None
     label: str | None = None
     """Layer, expert (`layer.expert`), domain or rank; None for the whole signal."""
+
+    @property
+    def place(self) -> str:
+        """The label in words, such as `expert 3 of layer 1`; "" for the whole signal."""
+        known = SIGNALS.get(self.signal) or FIELDS.get(self.signal)
+        axes = known.axes if known else ()
+        if self.label is None:
+            return ""
+        if axes == ("router_layer", "expert"):
+            layer, _, expert = self.label.rpartition(".")
+            return f"expert {expert} of layer {layer}"
+        return f"{_AXIS_WORDS[axes[0]]} {self.label}" if len(axes) == 1 and axes[0] in _AXIS_WORDS else self.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,13 @@ CAUSES: Mapping[str, str] = {
     "optimisation": "learning",
     "routing": "learning",
     "data": "learning",
+    "scaling": "planning",
     "throughput": "machine",
     "telemetry": "telemetry",
 }
 """Areas whose faults can cause one another share a cause: a data shift moves routers, gradients and the loss."""
 
-DOWNSTREAM = ("data", "optimisation", "routing", "loss", "throughput", "telemetry")
+DOWNSTREAM = ("data", "optimisation", "routing", "loss", "scaling", "throughput", "telemetry")
 """Areas from cause to effect."""
 
 ONSET_ERROR_STEPS = 2

@@ -4,18 +4,20 @@
     def loss_spike(run, *, z: float = 6.0) -> Iterator[Finding]:
         \"\"\"Loss jumps more than `z` robust deviations above its running median.\"\"\"
 
-Every module `checks/<area>/<name>.py` is imported when the list is first asked for; names with a leading underscore
-hold what several checks of an area share.
+Every module `checks/<area>/<name>.py` with a check in it is imported when the list is first asked for; names with a
+leading underscore hold what several checks of an area share.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.abc import InspectLoader
 from typing import TYPE_CHECKING, Any
 
 from checks.finding import Finding
@@ -24,7 +26,7 @@ from trainvitals.errors import UnknownSignal, UsageError
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
-AREAS = ("loss", "optimisation", "routing", "data", "throughput", "telemetry")
+AREAS = ("loss", "optimisation", "routing", "data", "scaling", "throughput", "telemetry")
 CheckFunction = Callable[..., Iterable[Finding]]
 
 _CHECKS: dict[str, Check] = {}
@@ -117,8 +119,16 @@ def _discover() -> None:
     for area in AREAS:
         package = importlib.import_module(f"checks.{area}")
         for module in pkgutil.iter_modules(package.__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"checks.{area}.{module.name}")
+            name = f"checks.{area}.{module.name}"
+            if not module.name.startswith("_") and _registers(name):
+                importlib.import_module(name)
+
+
+def _registers(name: str) -> bool:
+    """Whether a module holds a check. Areas that are systems of their own hold much else, which is slow to import."""
+    spec = importlib.util.find_spec(name)
+    source = spec.loader.get_source(name) if spec and isinstance(spec.loader, InspectLoader) else None
+    return source is None or "@check(" in source
 
 
 def _has(run: Run, name: str) -> bool:

@@ -79,6 +79,25 @@ def k_of_n(flags: Bools, k: int, n: int) -> Bools:
     return enough
 
 
+def held_level(values: Floats, k: int, n: int) -> float:
+    """The highest level that `k` of `n` neighbouring rows reach, in any column; NaN where no rows do.
+
+    It is what a rule of k of n rows compares with its limit: the largest value of all may be a single row's. values:
+    [rows, ...], NaN where unknown.
+    """
+    best = -np.inf
+    for column in values.reshape(len(values), -1).T if len(values) >= n else ():
+        above = column > best
+        if above.sum() < k:
+            continue
+        total = np.concatenate([[0], np.cumsum(above)])
+        windows = sliding_window_view(column, n)[total[n:] - total[:-n] >= k]
+        if len(windows):
+            known = np.where(np.isnan(windows), -np.inf, windows)
+            best = max(best, float(np.partition(known, n - k, axis=1)[:, n - k].max()))
+    return best if np.isfinite(best) else float("nan")
+
+
 @dataclass(frozen=True, slots=True)
 class Excursion:
     """Rows that left their baseline together."""

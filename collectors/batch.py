@@ -57,10 +57,16 @@ class Batch:
         return torch.full(self.shape, self.domains, dtype=torch.int64, device=self.like.device)
 
     @cached_property
+    def flat_ids(self) -> Tensor:
+        """The same, int64 [B * S]."""
+        return self.domain_ids.reshape(-1)
+
+    @cached_property
     def cells(self) -> Tensor:
         """Row of a counter with D + 2 rows that every position belongs to, int64 [B * S]."""
-        ids = self.domain_ids
-        return (ids if self.mask is None else torch.where(self.mask, ids, self.domains + 1)).reshape(-1)
+        if self.mask is None:
+            return self.flat_ids
+        return torch.where(self.mask.reshape(-1), self.flat_ids, self.domains + 1)
 
     @cached_property
     def tokens(self) -> int | Tensor:
@@ -75,13 +81,11 @@ class Batch:
         positions = self._shaped(self._position_ids)
         if positions is None:
             return self.shape[0] if self.shape else 0
-        starts = torch.ones_like(positions, dtype=torch.bool)
-        starts[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
+        restarts = positions.diff(dim=1) != 1
         if self.mask is None:
-            return starts.sum()
+            return restarts.sum() + positions.shape[0]
         # A row that begins with padding has its first token after it.
-        starts[:, 1:] |= ~self.mask[:, :-1]
-        return (starts & self.mask).sum()
+        return ((restarts | ~self.mask[:, :-1]) & self.mask[:, 1:]).sum() + self.mask[:, 0].sum()
 
     def target_ids(self, targets: int, shifted: bool) -> Tensor | None:
         """Domain of every target of a flattened loss, int64 [targets]; None where the two cannot be aligned.
@@ -92,8 +96,10 @@ class Batch:
             return None
         rows, positions = self.shape
         ids = self.domain_ids
+        if targets == rows * positions and (self._by_row or not shifted):
+            return self.flat_ids
         if targets == rows * positions:
-            return (torch.cat([ids[:, 1:], ids[:, -1:]], dim=1) if shifted else ids).reshape(-1)
+            return torch.cat([ids[:, 1:], ids[:, -1:]], dim=1).reshape(-1)
         if shifted and targets == rows * (positions - 1):
             return ids[:, 1:].reshape(-1)
         if rows and targets % rows == 0 and self._by_row:
@@ -121,8 +127,8 @@ def domain_tensor(domain: Any, names: Sequence[str], device: torch.device) -> Te
         # A copy from pageable memory may wait for the device.
         domain = domain.pin_memory()
     ids: Tensor = domain.to(device, torch.int64, non_blocking=True)
-    unknown = len(names)
-    return ids.masked_fill((ids < 0) | (ids >= unknown), unknown)
+    # -1 and beyond become D.
+    return ids.clamp(-1, len(names)).remainder_(len(names) + 1)
 
 
 def _numbered(domain: Any, numbers: Mapping[str, int]) -> Any:

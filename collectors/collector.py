@@ -6,7 +6,7 @@ collector alone; training and the other collectors never notice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collectors.batch import Batch
     from collectors.loop import Tap
+
+
+Fields = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Handle(Protocol):
@@ -89,12 +92,22 @@ class Collector:
         """Whether this step gets a row."""
         return step % self.every == 0
 
-    def emit(self, frame: Any, step: int, values: Mapping[str, Any]) -> None:
-        """Write a row once its device values have arrived on the host."""
-        self.tap.transfer.add(self, step, values, lambda host: frame.append(step, host))
+    def emit(self, frame: Any, step: int, values: Mapping[str, Any], fields: Fields = lambda host: host) -> None:
+        """Write a row once its device values have arrived on the host.
+
+        `fields` makes the row's fields of them there, where small arithmetic costs no kernel launch.
+        """
+        self.tap.transfer.add(self, values, lambda host: frame.append(step, fields(host)))
 
 
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A zero tensor that may be updated in place inside and outside of inference mode."""
-    with torch.inference_mode(False):
-        return torch.zeros(shape, dtype=dtype, device=device)
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def count(counts: Tensor, cells: Tensor) -> None:
+    """Add 1 to a flat counter at every one of these cells, int64 [N]."""
+    counts.scatter_add_(0, cells, torch.ones_like(cells))

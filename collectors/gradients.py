@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from collectors.batch import Batch
 from collectors.collector import Collector, Handle
-from collectors.layers import local, norms
+from collectors.layers import local, norms, stacked
 
 PATCHED = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm")
 """Functions of torch.nn.utils that are watched. Trainers find them there by name, so that is where we stand."""
@@ -40,6 +40,7 @@ class GradientCollector(Collector):
             "grad", ["grad/sumsq", "grad/sumsq_by_layer", "grad/clip_coef", "grad/nonfinite"],
             labels={"layer": layers.labels})
         self.owned = {id(p) for p in layers.parameters}
+        self.watching = False
         self.rewind()
         self.handles.append(_Patch(self))
 
@@ -54,7 +55,9 @@ class GradientCollector(Collector):
             self.rewind()
 
     def owns(self, tensors: list[Tensor], are_gradients: bool) -> bool:
-        """Whether these are this optimizer's parameters, or gradients of them."""
+        """Whether these are this optimizer's parameters, or gradients of them, that nobody watches yet."""
+        if self.watching:  # one function of torch calls another
+            return False
         if are_gradients:
             return bool(tensors) and id(tensors[0]) in self._gradients()
         return any(id(t) in self.owned for t in tensors[:1])
@@ -66,8 +69,12 @@ class GradientCollector(Collector):
         if not clips_by_l2:
             # The function will not compute what we need, and may change the gradients.
             self.tap.guard(self, self._measure)
-        with _Watcher() as watcher:
-            result = call()
+        self.watching = True
+        try:
+            with _Watcher() as watcher:
+                result = call()
+        finally:
+            self.watching = False
         self.tap.guard(self, self._note, watcher)
         self.clip_unknown |= name == "clip_grad_value_"
         return result
@@ -82,12 +89,14 @@ class GradientCollector(Collector):
             for tensor, value in zip(tensors, values, strict=True):
                 i = index.get(id(tensor))
                 if i is not None:
-                    self.norms[i] = local(value.detach())
-        self.clipped += [local(factor.detach()) for factor in watcher.factors if not _partial(factor)]
+                    self.norms[i] = local(value)
+        self.clipped += [local(factor) for factor in watcher.factors if not _partial(factor)]
         self.clip_unknown |= any(_partial(factor) for factor in watcher.factors)
 
     def _measure(self) -> None:
         """Take the norms of all gradients that have none yet."""
+        if len(self.norms) == len(self.tap.layers.parameters):
+            return
         missing = {i: local(p.grad) for i, p in enumerate(self.tap.layers.parameters)
                    if p.grad is not None and i not in self.norms}
         dense = [g.coalesce().values() if g.is_sparse else g for g in missing.values()]
@@ -98,19 +107,24 @@ class GradientCollector(Collector):
         if self.due(step):
             self._measure()
             if self.norms:
-                by_layer, nonfinite = self.tap.layers.by_layer(list(self.norms.values()), tuple(self.norms))
-                self.emit(self.frame, step, {"grad/sumsq": by_layer.sum(), "grad/sumsq_by_layer": by_layer,
-                                             "grad/clip_coef": self._clip_factor(), "grad/nonfinite": nonfinite})
+                members, unknown = list(self.norms), self.clip_unknown
+                values = {"norms": stacked(list(self.norms.values()))}
+                if self.clipped:
+                    values["factors"] = stacked(self.clipped)
+                self.emit(self.frame, step, values, lambda host: self._fields(host, members, unknown))
         self.rewind()
 
-    def _clip_factor(self) -> float | Tensor:
-        """The one factor that clipping applied; NaN where there were several or it cannot be read."""
-        if self.clip_unknown:
-            return float("nan")
-        if not self.clipped:
-            return 1.0
-        factors = torch.stack([f.to(self.clipped[0].device, torch.float64) for f in self.clipped])
-        return torch.where((factors == factors[0]).all(), factors[0], float("nan"))
+    def _fields(self, host: dict[str, Any], members: list[int], clip_unknown: bool) -> dict[str, Any]:
+        by_layer, nonfinite = self.tap.layers.by_layer(host["norms"], members)
+        clip_coef = float("nan") if clip_unknown else clip_factor(host.get("factors", ()))
+        return {"grad/sumsq": by_layer.sum(), "grad/sumsq_by_layer": by_layer, "grad/clip_coef": clip_coef,
+                "grad/nonfinite": nonfinite}
+
+
+def clip_factor(factors: Sequence[float]) -> float:
+    """The one factor that clipping applied, 1 where there was none; NaN where there were several."""
+    different = {float(factor) for factor in factors}
+    return different.pop() if len(different) == 1 else float("nan") if different else 1.0
 
 
 def _partial(factor: Tensor) -> bool:
@@ -118,21 +132,24 @@ def _partial(factor: Tensor) -> bool:
     return any(not placement.is_replicate() for placement in getattr(factor, "placements", ()))
 
 
-class _Watcher(TorchFunctionMode):
-    """Keeps the results of the norm and clamp calls that run under it."""
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the results of the norm and clamp kernels that run under it.
+
+    It stands below Python: a `TorchFunctionMode` would be called for every `p.grad` that torch reads, too.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.norms: list[tuple[list[Tensor], list[Tensor]]] = []
         self.factors: list[Tensor] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch._foreach_norm and _is_l2(args[1:]):
+        if func is torch.ops.aten._foreach_norm.Scalar and _is_l2(args[1:]):
             self.norms.append((list(args[0]), list(result)))
-        elif func is torch.linalg.vector_norm and _is_l2(args[1:]):
+        elif func is torch.ops.aten.linalg_vector_norm.default and _is_l2(args[1:]):
             self.norms.append(([args[0]], [result]))
-        elif func is torch.clamp:
+        elif func is torch.ops.aten.clamp.default:
             self.factors.append(result)
         return result
 

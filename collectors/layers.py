@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -38,27 +40,18 @@ class Layers:
     shares: list[float]
     """Part of every parameter's sum of squares that this rank adds, [P]."""
 
-    _on_device: dict[tuple[torch.device, tuple[int, ...]], tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def by_layer(self, norms: list[Tensor], members: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """This rank's sum of squared norms per layer, float64 [L], and how many of the norms are not finite.
+    def by_layer(self, norms: NDArray[np.float64], members: Sequence[int]) -> tuple[NDArray[np.float64], float]:
+        """This rank's sum of squared norms per layer, [L], and how many of the norms are not finite.
 
         `members` are the parameters that the norms belong to.
         """
-        device = norms[0].device
-        index, share = self._layout(device, members)
-        norm = torch.stack([n.to(device) for n in norms]).to(torch.float64)
-        total = torch.zeros(len(self.labels), dtype=torch.float64, device=device)
-        total.index_add_(0, index, norm.square() * share)
-        return total, torch.where(norm.isfinite(), 0.0, share).sum()
-
-    def _layout(self, device: torch.device, members: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Layer and share of these parameters on the device; copied there once."""
-        if (device, members) not in self._on_device:
-            index = torch.tensor([self.index[i] for i in members], device=device)
-            share = torch.tensor([self.shares[i] for i in members], dtype=torch.float64, device=device)
-            self._on_device[device, members] = index, share
-        return self._on_device[device, members]
+        total, nonfinite = [0.0] * len(self.labels), 0.0
+        for norm, i in zip(norms.tolist(), members, strict=True):
+            share = self.shares[i]
+            total[self.index[i]] += norm * norm * share
+            if norm - norm != 0.0:  # NaN or infinite
+                nonfinite += share
+        return np.array(total), nonfinite
 
 
 def find_layers(model: nn.Module, optimized: Iterable[nn.Parameter]) -> Layers:
@@ -131,6 +124,12 @@ def sharded_replicas(parameter: Tensor) -> int | None:
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def stacked(norms: Sequence[Tensor]) -> Tensor:
+    """Norms as one tensor, on the device of the first."""
+    device = norms[0].device
+    return torch.stack([norm.to(device) for norm in norms])
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -94,6 +94,9 @@ class Tap:
         self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=self.step)
         self.transfer = Transfer(self.guard)
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
+        self._called_at = {moment: [c for c in self.collectors.values()
+                                    if getattr(type(c), moment) is not getattr(Collector, moment)]
+                           for moment in ("forward", "output", "before_step", "after_step", "rewind")}
         self._said: set[str] = set()
         self._handles: list[Any] = []
         self._custom: Any = None
@@ -262,7 +265,7 @@ class Tap:
         self.guard(None, self.transfer.send)
 
     def _each(self, moment: str, *args: Any) -> None:
-        for collector in list(self.collectors.values()):
+        for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
 
     # ---- the run ---------------------------------------------------------------------------------------------
@@ -270,7 +273,7 @@ class Tap:
     def _log(self, metrics: Mapping[str, Any], step: int) -> None:
         if self._custom is None:
             self._custom = self.writer.frame("custom", [])
-        self.transfer.add(None, step, metrics, lambda host: self._custom.append(step, host))
+        self.transfer.add(None, metrics, lambda host: self._custom.append(step, host))
 
     def _event(self, kind: str, message: str, step: int, data: dict[str, Any]) -> None:
         self.writer.event(kind, step=step, message=message, **data)

@@ -14,6 +14,7 @@ N targets, C classes, D domains.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from collectors.batch import Batch, domain_tensor
-from collectors.collector import Collector, Handle, zeros
+from collectors.collector import Collector, Handle, count, zeros
 from trainvitals.store import FrameWriter
 
 
@@ -48,6 +49,8 @@ class LossCollector(Collector):
         self.validation = DomainSums(len(self.tap.domain_names))
         self.returned: dict[str, Tensor] = {}
         self.forwards = 0
+        self.held: list[tuple[Tensor, Tensor, int]] = []
+        """Per-token losses of the forward that runs, with their targets and the target that is ignored."""
 
     def wanted(self) -> bool:
         """Whether the loss of the forward that runs will be written."""
@@ -55,10 +58,14 @@ class LossCollector(Collector):
         return batch is not None and batch.open and (not batch.training or self.due(self.tap.step + 1))
 
     def forward(self, batch: Batch) -> None:
+        self.held = []
         if batch.training:
             self._write_validation()
 
     def output(self, batch: Batch, output: Any) -> None:
+        for per_token, target, ignore_index in self.held:
+            self._count(batch, per_token, target, ignore_index)
+        self.held = []
         if not batch.training or not self.due(self.tap.step + 1):
             return
         self.forwards += 1
@@ -109,15 +116,18 @@ class LossCollector(Collector):
     def _add(self, log_probability: Tensor, target: Tensor, ignore_index: int) -> None:
         batch = self.tap.batch
         assert batch is not None
-        per_token = F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction="none")
+        self.held.append((F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction="none"), target,
+                          ignore_index))
+        batch.loss_seen = True
+
+    def _count(self, batch: Batch, per_token: Tensor, target: Tensor, ignore_index: int) -> None:
         ids = batch.target_ids(target.shape[0], shifted=self.shifted)
         if ids is None:
             self.tap.once("loss_unaligned", f"A loss over {target.shape[0]} targets does not line up with a batch of "
                           f"shape {batch.shape}: its tokens count as unattributed.")
             ids = torch.full_like(target, batch.domains)
-        ignored = torch.full_like(ids, batch.domains + 1)
-        self._sums(batch.training).add(per_token, torch.where(target == ignore_index, ignored, ids.to(target.device)))
-        batch.loss_seen = True
+        rows = ids.to(target.device).masked_fill(target == ignore_index, batch.domains + 1)
+        self._sums(batch.training).add(per_token, rows)
 
     def add_tokens(self, per_token: Tensor, domain: Any, mask: Tensor | None) -> None:
         """What `tap.loss` takes: losses of any shape, domains and mask that broadcast to it from the left."""
@@ -161,8 +171,10 @@ class LossCollector(Collector):
             values = self.train.take() | self.returned | {"loss/forwards": self.forwards}
             if self.train_frame is None:
                 # Only what this model computes: a loss that it does not have is not a loss of NaN.
-                self.train_frame = self.tap.writer.frame("loss", list(values), labels=self.labels)
-            self.emit(self.train_frame, step, values)
+                computed = list(DomainSums.FIELDS) if "losses" in values else []
+                self.train_frame = self.tap.writer.frame("loss", [*computed, *self.returned, "loss/forwards"],
+                                                         labels=self.labels)
+            self.emit(self.train_frame, step, values, DomainSums.fields)
         self.returned, self.forwards = {}, 0
 
     def finish(self) -> None:
@@ -170,10 +182,13 @@ class LossCollector(Collector):
 
     def _write_validation(self) -> None:
         if self.validation.values:
-            values = self.validation.take()
-            del values["loss/nonfinite_tokens"]
-            named = {name.replace("loss/", "loss/val_"): value for name, value in values.items()}
-            self.emit(self.eval_frame, self.validation_step, named)
+            self.emit(self.eval_frame, self.validation_step, self.validation.take(), _validation_fields)
+
+
+def _validation_fields(host: dict[str, Any]) -> dict[str, Any]:
+    fields = DomainSums.fields(host)
+    del fields["loss/nonfinite_tokens"]
+    return {name.replace("loss/", "loss/val_"): value for name, value in fields.items()}
 
 
 _RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",),
@@ -184,30 +199,41 @@ _RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",),
 class DomainSums:
     """Running sums over tokens, on the device of the losses."""
 
+    FIELDS = ("loss/sum", "loss/tokens", "loss/nonfinite_tokens", "loss/domain_sum", "loss/domain_tokens")
+
     def __init__(self, domains: int) -> None:
         self.domains = domains
-        self.values: tuple[Tensor, Tensor, Tensor] | None = None
+        self.values: tuple[Tensor, Tensor] | None = None
+        """Sums of losses [D + 2], and counts of tokens [(D + 2) * 2], those of finite losses after the others."""
 
     def add(self, per_token: Tensor, rows: Tensor) -> None:
         """Add losses [N] at rows [N] of the D + 2 rows; what is in the last row is not counted."""
         if self.values is None:
             size, device = self.domains + 2, per_token.device
             self.values = (zeros(size, dtype=torch.float64, device=device),
-                           zeros(size, dtype=torch.int64, device=device), zeros(dtype=torch.int64, device=device))
-        losses, tokens, nonfinite = self.values
+                           zeros(2 * size, dtype=torch.int64, device=device))
+        losses, tokens = self.values
         losses.index_add_(0, rows, per_token.to(torch.float64))
-        tokens.index_add_(0, rows, torch.ones_like(rows))
-        nonfinite += (~per_token.isfinite() & (rows <= self.domains)).sum()
+        count(tokens, torch.add(per_token.abs() < math.inf, rows, alpha=2))
 
     def take(self) -> dict[str, Tensor]:
-        """The sums since the last call, under the names of the training frame."""
+        """The sums since the last call, as `fields` takes them; {} if there are none."""
         if self.values is None:
             return {}
-        losses, tokens, nonfinite = self.values
+        losses, tokens = self.values
         self.values = None
-        losses, tokens = losses[:-1], tokens[:-1]
-        return {"loss/sum": losses.sum(), "loss/tokens": tokens.sum(), "loss/nonfinite_tokens": nonfinite,
-                "loss/domain_sum": losses, "loss/domain_tokens": tokens}
+        return {"losses": losses, "tokens": tokens}
+
+    @staticmethod
+    def fields(host: dict[str, Any]) -> dict[str, Any]:
+        """The training frame's fields of a row that holds sums."""
+        if "losses" not in host:
+            return host
+        losses, tokens = host.pop("losses")[:-1], host.pop("tokens")[:-2]
+        nonfinite, finite = tokens[::2], tokens[1::2]
+        return host | {"loss/sum": sum(losses.tolist()), "loss/tokens": sum(tokens.tolist()),
+                       "loss/nonfinite_tokens": sum(nonfinite.tolist()), "loss/domain_sum": losses,
+                       "loss/domain_tokens": nonfinite + finite}
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

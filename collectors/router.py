@@ -14,13 +14,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from collectors.collector import Collector, zeros
+from collectors.batch import Batch
+from collectors.collector import Collector, count, zeros
 from collectors.routers import RouterSite, find_routers, register
+
+HELD = 1 << 18
+"""Choices that may wait to be counted together: 2 MB."""
 
 
 class RouterCollector(Collector):
@@ -32,6 +37,8 @@ class RouterCollector(Collector):
     def open(self) -> None:
         self.every_domain = self.tap.cadence("router_domain")
         self.sites = self._find()
+        self.starts: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+        self.rewind()
         if not self.sites:
             return
         experts = self.sites[0].num_experts
@@ -39,7 +46,6 @@ class RouterCollector(Collector):
         self.frame = self.tap.writer.frame("router", ["router/tokens"], labels=labels)
         self.domain_frame = self.tap.writer.frame("router_domain", ["router/domain_tokens"],
                                                   labels=labels | {"domain": self.tap.domain_labels})
-        self.rewind()
         for layer, site in enumerate(self.sites):
             self.handles.append(self._shielded(register(site, self._callback(layer))))
 
@@ -58,9 +64,15 @@ class RouterCollector(Collector):
         return [site for site in search.sites if site.num_experts == experts]
 
     def rewind(self) -> None:
-        self.counts: list[Tensor | None] = [None] * len(self.sites)
-        self.pending: Tensor | None = None
-        self.window: Tensor | None = None
+        self.held: list[Tensor] = []
+        self.held_layers: tuple[int, ...] = ()
+        self.held_like: tuple[Batch | None, torch.Size, torch.dtype, torch.device] | None = None
+        self.counts: dict[torch.device, Tensor] = {}
+        """Choices since the last row per domain, by device: [L * (D + 2) * (E + 2)]."""
+        self.written: Tensor | int = 0
+        """Those of them that rows without domains hold, [L, E]."""
+        self.ran = False
+        """Whether a router ran since the last row."""
 
     def _callback(self, layer: int) -> Callable[[RouterSite, Tensor | None], None]:
         return lambda site, indices_Tk: self._count(layer, indices_Tk)
@@ -80,49 +92,65 @@ class RouterCollector(Collector):
             self.tap.once("router_unread", f"The router of layer {self.sites[layer].layer} ran, but its choice could "
                           "not be read: the loads of such layers are missing.")
             return
-        experts, domains = self.sites[layer].num_experts, len(self.tap.domain_names)
-        indices_Tk = indices_Tk.detach()
-        tokens = indices_Tk.shape[0]
+        like = (batch, indices_Tk.shape, indices_Tk.dtype, indices_Tk.device)
+        if self.held_like != like or len(self.held) * indices_Tk.numel() > HELD:
+            self._count_held()
+        # A copy: the model may reuse its own tensor before the layers are counted together.
+        self.held.append(indices_Tk.clone())
+        self.held_layers += (layer,)
+        self.held_like = like
+
+    def output(self, batch: Batch, output: Any) -> None:
+        self._count_held()
+
+    def _count_held(self) -> None:
+        """Count the choices of several layers at once: on small models the number of operations is what costs."""
+        held, layers, like = self.held, self.held_layers, self.held_like
+        self.held, self.held_layers, self.held_like = [], (), None
+        if like is None:
+            return
+        self.ran = True
+        batch, (tokens, _), _, device = like
+        domains, experts = len(self.tap.domain_names), self.sites[0].num_experts
         if batch is not None and batch.shape is not None and tokens == batch.shape[0] * batch.shape[1]:
-            cells_T = batch.cells.to(indices_Tk.device)
+            rows_T = batch.cells.to(device)
         else:
             self.tap.once("router_unaligned", f"A router saw {tokens} tokens, the batch has the shape "
                           f"{batch.shape if batch else None}: its counts are not split by domain, padding included.")
-            cells_T = torch.full((tokens,), domains, dtype=torch.int64, device=indices_Tk.device)
-        # An index outside of 0..E-1 means "no expert"; the last column takes it.
-        columns_Tk = indices_Tk.to(torch.int64).clamp(-1, experts) % (experts + 1)
-        flat = (cells_T[:, None] * (experts + 1) + columns_Tk).reshape(-1)
-        counts = self.counts[layer]
-        if counts is None:
-            counts = zeros((domains + 2) * (experts + 1), dtype=torch.int64, device=flat.device)
-            self.counts[layer] = counts
-        counts.scatter_add_(0, flat, torch.ones_like(flat))
+            rows_T = torch.full((tokens,), domains, dtype=torch.int64, device=device)
+        # An index outside of 0..E-1 means "no expert"; the first and the last column take it.
+        columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts)
+        columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 2)
+        if device not in self.counts:
+            self.counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 2), dtype=torch.int64,
+                                        device=device)
+        count(self.counts[device], columns_lTk.view(-1))
+
+    def _starts(self, layers: tuple[int, ...], device: torch.device) -> Tensor:
+        """Where each layer's expert 0 of row 0 is in the counts, [l, 1, 1]; copied to the device once."""
+        if (layers, device) not in self.starts:
+            size = (len(self.tap.domain_names) + 2) * (self.sites[0].num_experts + 2)
+            self.starts[layers, device] = torch.tensor([size * i + 1 for i in layers], device=device).view(-1, 1, 1)
+        return self.starts[layers, device]
 
     def after_step(self, step: int) -> None:
-        if not self.sites or not (self.due(step) or self._domains_due(step)):
+        if not self.sites:
             return
-        counts_DLE = self._table()
-        if counts_DLE is None:
+        self._count_held()
+        due, domains_due = self.due(step), bool(self.every_domain) and step % self.every_domain == 0
+        if not self.counts or not (due or domains_due):
             return
-        if self.every_domain:
-            self.window = counts_DLE if self.window is None else self.window + counts_DLE
-        self.pending = counts_DLE if self.pending is None else self.pending + counts_DLE
-        if self.due(step):
-            self.emit(self.frame, step, {"router/tokens": self.pending.sum(dim=0)})
-            self.pending = None
-        if self._domains_due(step) and self.window is not None:
-            self.emit(self.domain_frame, step, {"router/domain_tokens": self.window})
-            self.window = None
+        counts_LDE = self._table()
+        total_LE = counts_LDE.sum(dim=1)
+        if due and self.ran:
+            self.emit(self.frame, step, {"router/tokens": total_LE - self.written})
+            self.written, self.ran = total_LE, False
+        if domains_due:
+            self.emit(self.domain_frame, step, {"router/domain_tokens": counts_LDE.transpose(0, 1)})
+            self.counts, self.written = {}, self.written - total_LE
 
-    def _domains_due(self, step: int) -> bool:
-        return bool(self.every_domain) and step % self.every_domain == 0
-
-    def _table(self) -> Tensor | None:
-        """Counts since the last call, int64 [D + 1, L, E]; None if no router ran."""
-        ran = [counts for counts in self.counts if counts is not None]
-        if not ran:
-            return None
-        rows, columns = len(self.tap.domain_names) + 2, self.sites[0].num_experts + 1
-        layers = [torch.zeros_like(ran[0]) if c is None else c.to(ran[0].device) for c in self.counts]
-        self.counts = [None] * len(self.sites)
-        return torch.stack(layers).view(len(layers), rows, columns)[:, :-1, :-1].transpose(0, 1)
+    def _table(self) -> Tensor:
+        """Counts since the last row per domain, int64 [L, D + 1, E]."""
+        first, *others = self.counts.values()
+        whole = sum((other.to(first.device) for other in others), first)
+        return whole.view(len(self.sites), len(self.tap.domain_names) + 2, -1)[:, :-1, 1:-1]

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from collectors.batch import Batch
-from collectors.collector import Collector, zeros
+from collectors.collector import Collector, count, zeros
 from collectors.text import SCRIPTS, script_table, token_labels
 
 
@@ -36,7 +35,7 @@ class DataCollector(Collector):
         self.sequences = 0
         self.documents: int | Tensor = 0
 
-    def forward(self, batch: Batch) -> None:
+    def output(self, batch: Batch, output: Any) -> None:
         if not batch.training:
             return
         if batch.shape is None:
@@ -46,19 +45,22 @@ class DataCollector(Collector):
         if batch.domain is not None and not batch.names:
             self.tap.once("domains_unknown", 'The batches carry a "domain", but tv.attach was given no domains: all '
                           "tokens count as unattributed.")
-        cells = batch.cells
         if self.cells is None:
-            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=cells.device)
-        self.cells.scatter_add_(0, cells, torch.ones_like(cells))
+            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=batch.cells.device)
+        count(self.cells, batch.cells)
         self.sequences += batch.shape[0]
         self.documents = self.documents + batch.documents
 
     def after_step(self, step: int) -> None:
         if self.due(step) and self.cells is not None:
-            self.emit(self.frame, step, {
-                "data/domain_tokens": self.cells[:-1], "data/padding_tokens": self.cells[-1],
-                "data/sequences": self.sequences, "data/documents": self.documents})
+            self.emit(self.frame, step, {"cells": self.cells, "data/sequences": self.sequences,
+                                         "data/documents": self.documents}, _by_domain)
             self.rewind()
+
+
+def _by_domain(host: dict[str, Any]) -> dict[str, Any]:
+    cells = host.pop("cells")
+    return host | {"data/domain_tokens": cells[:-1], "data/padding_tokens": cells[-1]}
 
 
 class TokenCollector(Collector):
@@ -84,15 +86,15 @@ class TokenCollector(Collector):
     def rewind(self) -> None:
         self.counts: Tensor | None = None
 
-    def forward(self, batch: Batch) -> None:
+    def output(self, batch: Batch, output: Any) -> None:
         if not batch.training or not self.vocab_size or batch.input_ids is None:
             return
-        # The last column takes ids outside of the vocabulary, the last row padding.
-        columns = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size) % (self.vocab_size + 1)
-        flat = batch.cells * (self.vocab_size + 1) + columns
+        # The first and the last column take ids outside of the vocabulary, the last row padding.
+        columns = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
+        width = self.vocab_size + 2
         if self.counts is None:
-            self.counts = zeros((batch.domains + 2) * (self.vocab_size + 1), dtype=torch.int64, device=flat.device)
-        self.counts.scatter_add_(0, flat, torch.ones_like(flat))
+            self.counts = zeros((batch.domains + 2) * width, dtype=torch.int64, device=columns.device)
+        count(self.counts, columns.add(batch.cells, alpha=width).add_(1))
 
     def after_step(self, step: int) -> None:
         if self.due(step):
@@ -105,13 +107,14 @@ class TokenCollector(Collector):
     def _write(self, step: int) -> None:
         if self.counts is None:
             return
-        counts = self.counts.view(-1, self.vocab_size + 1)[:-1, :-1]
+        counts = self.counts.view(-1, self.vocab_size + 2)[:-1, 1:-1]
         self.counts = None
-        self.tap.transfer.add(self, step, {"tokens/counts": counts, "tokens/seen": counts.sum(dim=1)},
-                              lambda host: self._deliver(step, host))
+        self.emit(self.frame, step, {"tokens/counts": counts}, self._fields)
 
-    def _deliver(self, step: int, host: dict[str, Any]) -> None:
+    def _fields(self, host: dict[str, Any]) -> dict[str, Any]:
+        counts = host["tokens/counts"]
+        host["tokens/seen"] = counts.sum(axis=1)
         if self.scripts is not None:
-            host["tokens/script_bytes"] = np.asarray(host["tokens/counts"], np.float64) @ self.scripts
+            host["tokens/script_bytes"] = counts @ self.scripts
             host["tokens/bytes"] = host["tokens/script_bytes"].sum(axis=1)
-        self.frame.append(step, host)
+        return host

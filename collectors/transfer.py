@@ -58,7 +58,7 @@ class Transfer:
         self._flights: deque[_Flight] = deque()
         self._streams: dict[torch.device, Any] = {}
 
-    def add(self, owner: Collector | None, step: int, values: Mapping[str, Any], deliver: Deliver) -> None:
+    def add(self, owner: Collector | None, values: Mapping[str, Any], deliver: Deliver) -> None:
         """Hand over one row. Device tensors must not be changed in place afterwards; host tensors may."""
         row = _Row(owner, deliver)
         for name, value in values.items():
@@ -135,4 +135,4 @@ def host_value(value: Tensor) -> float | int | np.ndarray[Any, Any]:
     if value.dim() == 0:
         return value.item()
     dtype = torch.float64 if value.is_floating_point() else torch.int64
-    return value.detach().cpu().to(dtype, copy=True).numpy()
+    return value.detach().to("cpu", dtype).numpy().copy()

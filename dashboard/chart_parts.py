@@ -33,9 +33,15 @@ def with_columns(table: pd.DataFrame, log: bool) -> pd.DataFrame:
             data[name] = data["step" if name == "last_step" else "value"]
     drawable = ["value", "lo", "hi"]
     data[drawable] = data[drawable].astype("float64").replace([np.inf, -np.inf], np.nan)
+    data["label"] = harmless(data["label"])
     if log:
         data[drawable] = data[drawable].where(data[drawable] > 0)
     return data.reset_index(drop=True)
+
+
+def harmless(names: pd.Series) -> pd.Series:
+    """Labels as charts write them: without control or direction-changing characters."""
+    return names.map({name: plain(name) for name in names.unique()})
 
 
 def step_axis(steps: tuple[int, int] | None) -> alt.X:
@@ -73,9 +79,8 @@ def heading_layer(text: str) -> alt.Chart:
 
 
 def label_color(order: Sequence[str], legend: bool | Sequence[str]) -> alt.Color:
-    named = (
-        list(order) if legend is True else [] if legend is False else [name for name in order if name in set(legend)]
-    )
+    order = [plain(name) for name in order]
+    named = order if legend is True else [] if legend is False else [name for name in order if name in set(legend)]
     shown = alt.Legend(
         title=None,
         orient="top",
@@ -89,7 +94,7 @@ def label_color(order: Sequence[str], legend: bool | Sequence[str]) -> alt.Color
         padding=0,
     )
     return alt.Color(
-        "label:N", sort=list(order), scale=alt.Scale(domain=list(order)), legend=shown if len(named) > 1 else None
+        "label:N", sort=order, scale=alt.Scale(domain=order), legend=shown if len(named) > 1 else None
     )
 
 

@@ -90,7 +90,7 @@ def _chart(view: View, finding: Finding) -> None:
         if not lines:
             absent.append(shown.signal)
             continue
-        name = shown.signal if shown.label is None else f"{shown.signal} · {shown.label}"
+        name = f"{shown.signal} · {shown.place}" if shown.place else shown.signal
         unit = SIGNALS[shown.signal].unit if shown.signal in SIGNALS else ""
         panels.append(Panel(text.plain(name, 60), unit, lines))
     if panels:

@@ -23,7 +23,7 @@ STRIPS = (
     ("loss/train", "Training loss", "nats/token", 3.0),
     ("grad/norm", "Gradient norm", "1", 1.2),
     ("lr/used", "Learning rate", "1", 1.0),
-    ("router/max_vio", "Router MaxVio, worst layer", "1", 1.0),
+    ("router/max_vio", "MaxVio of the worst router: the busiest expert's excess over the mean", "1", 1.0),
     ("throughput/tokens_per_s", "Throughput", "tokens/s", 1.0),
 )
 """Signal, title, unit and share of the height; a strip without data gives its room to the others."""
@@ -227,8 +227,9 @@ def _incident(view: View, report: Report, incident: Incident, keys: list[str], o
             f":{level.color}-badge[{level.icon} {level.word} incident, {state}] "
             f":gray[:small[{text.steps(*incident.steps)}]]"
         )
-        label = f" ({text.md(incident.order[0].label, 60)})" if incident.order and incident.order[0].label else ""
-        st.markdown(f"**Moved first: {text.md(first.check)}{label}, step {_onset(incident):,}**")
+        place = next((e.place for e in first.evidence if e.place), "")
+        where = f" ({text.md(place, 60)})" if place else ""
+        st.markdown(f"**Moved first: {text.md(first.check)}{where}, step {_onset(incident):,}**")
         st.caption(text.md(first.what_to_do, 240))
         members = sorted(incident.findings, key=lambda i: i != wanted)
         for i in members[:MOST_ROWS]:

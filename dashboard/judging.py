@@ -16,6 +16,7 @@ from typing import Any
 
 from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
 from checks.judge import incidents, lag_steps
+from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, open_run
 
@@ -78,6 +79,7 @@ def _fresh(run: Run) -> Report:
     report = run_checks(run)
     try:
         run.save_findings(report.to_json())
+        keep_found(run, report.findings)
     except OSError as error:
         print(f"findings of {run.path} are shown but not stored: {error}", file=sys.stderr)
     return report

@@ -19,6 +19,7 @@ from dashboard.chart_parts import (
     area_layer,
     cadence,
     color_scale,
+    harmless,
     heading_layer,
     label_color,
     labels,
@@ -35,6 +36,7 @@ from dashboard.chart_parts import (
 )
 from dashboard.levels import LEVELS
 from dashboard.panels import Area, Mark
+from dashboard.text import plain
 
 WARM, COOL = "#dd6b4d", "#4a86cf"
 INK, INK_ON_DARK = "#1b2430", "#e4e9f0"
@@ -124,7 +126,7 @@ def heatmap(
     data = with_columns(table, log)
     rows = alt.Y(
         "label:N",
-        sort=list(order),
+        sort=[plain(name) for name in order],
         title=row_title,
         axis=alt.Axis(labelLimit=150, minExtent=AXIS_WIDTH, ticks=False, domain=False),
     )
@@ -167,15 +169,16 @@ def grid(
     The table has row, column, value.
     Cells above `center` are warm, below it cool. `dark` is the page: a text mark does not follow the theme by itself.
     """
+    table = table.assign(row=harmless(table["row"]), column=harmless(table["column"]))
     y = alt.Y(
         "row:N",
-        sort=list(rows),
+        sort=[plain(name) for name in rows],
         title=row_title,
         axis=alt.Axis(labelLimit=110, ticks=False, domain=False, minExtent=AXIS_WIDTH),
     )
     x = alt.X(
         "column:N",
-        sort=list(columns),
+        sort=[plain(name) for name in columns],
         title=column_title,
         axis=alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True, titlePadding=4),
     )
@@ -225,8 +228,9 @@ def shares(
     The table has label, share, planned (NaN where unknown).
     `palette` lists the labels in the order that decides their colours.
     """
-    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=110, ticks=False, domain=False))
+    y = _bar_axis(order)
     data = table.assign(
+        label=harmless(table["label"]),
         edge=table[["share", "planned"]].max(axis=1),
         note=[_against(row.share, row.planned) for row in table.itertuples()],
     )
@@ -246,6 +250,11 @@ def shares(
     return sized(alt.layer(bars, ticks, words), height or min(max(30 * len(table) + 46, 120), 420))
 
 
+def _bar_axis(order: Sequence[str]) -> alt.Y:
+    names = [plain(name) for name in order]
+    return alt.Y("label:N", sort=names, title=None, axis=alt.Axis(labelLimit=110, ticks=False, domain=False))
+
+
 def _against(share: float, planned: float) -> str:
     return f"{share:.1%}" if np.isnan(planned) else f"{share:.1%} of {planned:.1%}"
 
@@ -262,10 +271,10 @@ def bars(
 
     The table has label, value.
     """
-    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=110, ticks=False, domain=False))
+    y = _bar_axis(order)
     reach = float(table["value"].max()) * 1.15 if len(table) else 1.0
     x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, max(reach, 1e-9)]))
-    base = alt.Chart(table).encode(x=x, y=y)
+    base = alt.Chart(table.assign(label=harmless(table["label"]))).encode(x=x, y=y)
     marks = base.mark_bar(height={"band": 0.6}, cornerRadiusEnd=2).encode(
         color=label_color(palette, False),
         tooltip=[alt.Tooltip("label:N", title="label"), alt.Tooltip("value:Q", title=value_title)],
@@ -301,7 +310,7 @@ def stacked(
             tooltip=tooltip("", True),
         )
     )
-    ranks = {label: rank for rank, label in enumerate(order)}
+    ranks = {plain(label): rank for rank, label in enumerate(order)}
     chart.data = data.assign(rank=data["label"].map(ranks).fillna(len(ranks)))
     return sized(chart, height)
 

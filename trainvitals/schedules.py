@@ -61,7 +61,7 @@ class Plan:
         if self.kind == "constant":
             return np.full(step.shape, self.peak)
         length = self.decay_steps if self.kind == "wsd" else self.total_steps - self.warmup_steps
-        progress = np.clip(1 - (self.total_steps - step) / max(length, 1), 0.0, 1.0)
+        progress = np.minimum(np.maximum(1 - (self.total_steps - step) / max(length, 1), 0.0), 1.0)
         falling = 0.5 * (1 + np.cos(np.pi * progress)) if self.kind == "cosine" else 1 - progress
         return self.final + (self.peak - self.final) * falling
 

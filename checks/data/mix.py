@@ -93,7 +93,7 @@ def _no_rows() -> Finding:
         level="unknown",
         summary="No row has tokens of a planned domain.",
         what_it_means="Either the batches carry no domain, or its names are not those of the plan.",
-        what_to_do="Let batches carry a `domain` column whose ids follow the order of the plan.",
+        what_to_do="Let batches carry a column named domain whose ids follow the order of the plan.",
     )
 
 
@@ -184,8 +184,14 @@ def _judge(
             threshold=threshold,
             masked=masked,
             details=details,
-            summary=f"The mix follows its plan: {tvd_all[0]:.3g} away over the run.",
-            statistic=Statistic("total variation distance", float(tvd_all[0]), "1", 0.0, float(tvd_all[0])),
+            summary=f"The mix follows its plan: {tvd_all[0]:.3g} away over the run, sampling noise subtracted.",
+            statistic=Statistic(
+                "total variation distance, sampling noise subtracted",
+                float(tvd_all[0]),
+                "1",
+                0.0,
+                float(tvd_all[0]),
+            ),
             what_it_means=f"A shift that moves more than {100 * resolution:.2g} % of the tokens would have been seen.",
             what_to_do="Nothing.",
         )
@@ -266,7 +272,7 @@ def _alarm(
         f"{100 * s.plan[worst]:.3g} %, {names[most]} {100 * now[most]:.3g} % instead of {100 * s.plan[most]:.3g} %"
         + (", to the last step." if ongoing else f", until step {last:,}."),
         statistic=Statistic(
-            "total variation distance since the onset",
+            "total variation distance since the onset, sampling noise subtracted",
             amount,
             "1",
             max(amount - 2 * noise.sigma_tvd, 0.0),

@@ -32,7 +32,7 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
             n=len(data),
             summary="The run names no domains, so no token can be attributed.",
             what_it_means="Per-domain signals need domains.",
-            what_to_do="Attach with domains={name: planned share} and let batches carry a `domain` column.",
+            what_to_do="Attach with domains={name: planned share} and let batches carry a column named domain.",
         )
         return
     if _only_the_loss_knows(run):
@@ -95,12 +95,14 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
         n=n,
         steps=(step, last),
         ongoing=bool(over[-1]),
-        summary=f"{100 * level:.3g} % of the tokens since step {step:,} carry no domain of the plan.",
+        summary=f"{100 * level:.3g} % of the tokens "
+        + (f"since step {step:,} carry" if over[-1] else f"from step {step:,} to {last:,} carried")
+        + " no domain of the plan.",
         statistic=Statistic("unattributed share since the onset", level, "share of tokens"),
         threshold=threshold,
         evidence=(Evidence("data/domain_share", (step, last), UNATTRIBUTED),),
         what_it_means="Per-domain losses and shares leave these tokens out.",
-        what_to_do="Check the `domain` ids of the batches against the order of the plan, and sources added or "
+        what_to_do="Check the domain ids of the batches against the order of the plan, and sources added or "
         "renamed at "
         f"step {step:,}.",
         details={"onset": {"method": "from the first rows on" if row == 0 else "best two-level split of the share"}},

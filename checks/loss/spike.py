@@ -113,7 +113,8 @@ def spike(
             masked += events
             continue
         spikes.append(_judge(rows, loss, center, scale, grad, limits))
-    yield from _report(loss, spikes, tuple(dict.fromkeys(masked)), grad is not None, z, per_10k_steps, at_most, run)
+    top = float(np.nanmax(score)) if np.isfinite(score).any() else None
+    yield from _report(loss, spikes, tuple(dict.fromkeys(masked)), grad is not None, z, per_10k_steps, at_most, top)
 
 
 def _gradient(
@@ -170,7 +171,7 @@ def _report(
     z: float,
     per_10k_steps: float,
     at_most: int,
-    run: Run,
+    top: float | None,
 ) -> Iterator[Finding]:
     threshold = Threshold(z, None, "robust deviations", SOURCE)
     alarms = [s for s in spikes if s.kind != "note"]
@@ -181,14 +182,13 @@ def _report(
         "gradient_known": with_grad,
     }
     if not alarms:
-        top = max((s.z for s in spikes), default=None)
         yield Finding(
             level="pass",
             n=len(loss),
             threshold=threshold,
             masked=masked,
             details=details,
-            statistic=None if top is None else Statistic("largest jump", top, "robust deviations"),
+            statistic=None if top is None else Statistic("largest jump of a single row", top, "robust deviations"),
             summary="No loss spike."
             if not notes
             else f"No loss spike; {len(notes)} isolated row{'s' if len(notes) > 1 else ''} stood out and came back.",

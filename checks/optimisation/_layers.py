@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from checks.finding import Evidence, Finding, Threshold
 from checks.reading import has, remember, scalar, vector
 from checks.robust import Excursion, Floats
 
@@ -56,6 +57,26 @@ def _log(norms: Floats) -> Floats:
     return np.log(norms, out=np.full(norms.shape, TINY), where=norms > 0)
 
 
+LEAST_ROWS = 40
+
+
+def too_few(n: int, threshold: Threshold) -> Finding:
+    """The answer where fewer than `LEAST_ROWS` rows of norms are finite."""
+    return Finding(
+        level="unknown",
+        n=n,
+        summary=f"{n} finite gradient norms are too few for a baseline.",
+        threshold=threshold,
+        what_it_means="A norm is judged against the rows before it.",
+        what_to_do=f"Wait for at least {LEAST_ROWS} logged steps.",
+    )
+
+
+def excused(beyond: bool) -> str:
+    """What a passing answer says where its number is beyond the limit all the same."""
+    return " Rows beyond the limit are within this norm's usual noise, or follow a planned event." if beyond else ""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerExcursion:
     """One layer's excursion, in steps."""
@@ -80,6 +101,16 @@ def grouped(found: list[LayerExcursion], apart: int) -> list[list[LayerExcursion
         else:
             groups.append([e])
     return groups
+
+
+def evidence(group: list[LayerExcursion]) -> tuple[Evidence, ...]:
+    """The norms that show a group."""
+    return tuple(Evidence(e.signal, (e.first, e.last), None if e.label == ALL else e.label) for e in group[:20])
+
+
+def order_details(group: list[LayerExcursion]) -> list[dict[str, object]]:
+    """What moved when, as JSON types."""
+    return [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]]
 
 
 def order_text(group: list[LayerExcursion]) -> str:

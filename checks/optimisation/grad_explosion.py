@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
+from checks.finding import Finding, Masked, Statistic, Threshold
 from checks.masking import Quiet, quiet
-from checks.optimisation._layers import LayerExcursion, LogNorms, grouped, log_norms, order_text, spoken
+from checks.optimisation._layers import (
+    LEAST_ROWS,
+    LayerExcursion,
+    LogNorms,
+    evidence,
+    excused,
+    grouped,
+    log_norms,
+    order_details,
+    order_text,
+    spoken,
+    too_few,
+)
 from checks.registry import check
-from checks.robust import Excursion, Floats, excursions, segmented_baseline
+from checks.robust import Excursion, Floats, excursions, held_level, segmented_baseline
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -52,18 +64,11 @@ def grad_explosion(
     tables = log_norms(run)
     n = len(tables[0])
     threshold = Threshold(warn_factor, fail_factor, "times the running median", SOURCE)
-    if n < 40:
-        yield Finding(
-            level="unknown",
-            n=n,
-            summary=f"{n} finite gradient norms are too few for a baseline.",
-            threshold=threshold,
-            what_it_means="A norm is judged against the rows before it.",
-            what_to_do="Wait for at least 40 logged steps.",
-        )
+    if n < LEAST_ROWS:
+        yield too_few(n, threshold)
         return
     mask = quiet(run, "optimisation")
-    found, largest, masked = _search(tables, mask, warn_factor, fail_factor, lone_factor, z, window_rows)
+    found, held, masked = _search(tables, mask, warn_factor, fail_factor, lone_factor, z, window_rows)
     if not found:
         yield Finding(
             level="pass",
@@ -71,8 +76,10 @@ def grad_explosion(
             summary="No gradient norm left its range.",
             threshold=threshold,
             masked=masked,
-            statistic=Statistic("largest norm", largest, "times the running median"),
-            what_it_means="Gradients are in proportion to their recent past.",
+            statistic=None
+            if np.isnan(held)
+            else Statistic("largest norm held by 3 of 5 rows", held, "times the running median"),
+            what_it_means="Gradients are in proportion to their recent past." + excused(held > warn_factor),
             what_to_do="Nothing.",
             details={"layers": len(tables[-1].labels) if len(tables) > 1 else 0},
         )
@@ -94,13 +101,13 @@ def _search(
 ) -> tuple[list[LayerExcursion], float, tuple[Masked, ...]]:
     found: list[LayerExcursion] = []
     masked: dict[Masked, None] = {}
-    largest = 0.0
+    held = float("nan")
     for t in tables:
         center, sigma = segmented_baseline(t.values, mask.level_rows(t.steps), window=window_rows)
         sigma = np.fmax(sigma, 0.05)
         with np.errstate(invalid="ignore", over="ignore"):
             jump = np.where(center > -60, t.values - center, np.nan)
-            largest = max(largest, float(np.exp(np.nanmax(jump))) if np.isfinite(jump).any() else 0.0)
+            held = float(np.fmax(held, np.exp(min(held_level(jump, 3, 5), 700.0))))
             warn = (jump > np.log(warn_factor)) & (jump > z * sigma)
             fail = jump > np.log(fail_factor)
             lone = jump > np.log(lone_factor)
@@ -122,7 +129,7 @@ def _search(
                 found.append(
                     LayerExcursion(t.signal, t.labels[column], first, last, rows.recovered, factor, failed, rows)
                 )
-    return found, largest, tuple(masked)
+    return found, held, tuple(masked)
 
 
 def _of_layer(
@@ -162,17 +169,14 @@ def _finding(
         statistic=Statistic("largest norm", top.factor, "times the running median"),
         threshold=threshold,
         masked=masked,
-        evidence=tuple(
-            Evidence(e.signal, (e.first, e.last), e.label if e.signal == "grad/norm_by_layer" else None)
-            for e in group[:20]
-        ),
+        evidence=evidence(group),
         what_it_means="The model is being pushed hard by a batch or is leaving the region where its learning "
         "rate is stable.",
         what_to_do=f"Look at the batches just before step {onset:,} and at the first layer's weights and "
         f"activations; if it "
         "does not come back, restart before it with a lower rate or tighter clipping.",
         details={
-            "order": [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]],
+            "order": order_details(group),
             "explosions": total,
             "onset": {"method": "first row above the warning factor among those that raised the alarm"},
         },

@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
+from checks.finding import Finding, Masked, Statistic, Threshold
 from checks.masking import quiet
-from checks.optimisation._layers import TINY, LayerExcursion, grouped, log_norms, order_text, spoken
+from checks.optimisation._layers import (
+    LEAST_ROWS,
+    TINY,
+    LayerExcursion,
+    evidence,
+    excused,
+    grouped,
+    log_norms,
+    order_details,
+    order_text,
+    spoken,
+    too_few,
+)
 from checks.registry import check
-from checks.robust import excursions, segmented_baseline
+from checks.robust import excursions, held_level, segmented_baseline
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -46,22 +58,16 @@ def grad_vanishing(
     tables = log_norms(run)
     n = len(tables[0])
     threshold = Threshold(1 / warn_factor, 1 / fail_factor, "of the running median", SOURCE)
-    rows = int(np.clip(n // 20, 5, 20))
-    if n < 40:
-        yield Finding(
-            level="unknown",
-            n=n,
-            summary=f"{n} finite gradient norms are too few for a baseline.",
-            threshold=threshold,
-            what_it_means="A norm is judged against the rows before it.",
-            what_to_do="Wait for at least 40 logged steps.",
-        )
+    if n < LEAST_ROWS:
+        yield too_few(n, threshold)
         return
+    rows = int(np.clip(n // 20, 5, 20))
+    most = max(4, int(0.8 * rows))
     mask = quiet(run, "optimisation")
     found: list[LayerExcursion] = []
     masked: dict[Masked, None] = {}
     frozen: list[str] = []
-    smallest = np.inf
+    held = float("nan")
     for t in tables:
         center, _ = segmented_baseline(t.values, mask.level_rows(t.steps), window=window_rows)
         known = center > TINY / 2
@@ -71,13 +77,12 @@ def grad_vanishing(
             if not alive
         ]
         drop = np.where(known, center - t.values, np.nan)
-        if np.isfinite(drop).any():
-            smallest = min(smallest, float(np.exp(-np.nanmax(drop))))
+        held = float(np.fmin(held, np.exp(-held_level(drop, most, rows))))
         with np.errstate(invalid="ignore"):
             over = drop > np.log(warn_factor)
         for column in np.flatnonzero(over.any(axis=0)):
             calm = -(center[:, column] - np.log(warn_factor) / 2)
-            for e in excursions(-t.values[:, column], over[:, column], calm, k=max(4, int(0.8 * rows)), n=rows):
+            for e in excursions(-t.values[:, column], over[:, column], calm, k=most, n=rows):
                 first, last = int(t.steps[e.first]), int(t.steps[e.last])
                 if events := mask.explains(first, last):
                     masked |= dict.fromkeys(events)
@@ -96,6 +101,8 @@ def grad_vanishing(
                         e,
                     )
                 )
+    name = f"smallest norm held by {most} of {rows} rows"
+    smallest = None if np.isnan(held) else Statistic(name, held, "of the running median")
     yield from _report(found, n, threshold, tuple(masked), frozen, smallest, at_most)
 
 
@@ -105,7 +112,7 @@ def _report(
     threshold: Threshold,
     masked: tuple[Masked, ...],
     frozen: list[str],
-    smallest: float,
+    smallest: Statistic | None,
     at_most: int,
 ) -> Iterator[Finding]:
     note = f" {len(frozen)} layers never had one: frozen." if frozen else ""
@@ -116,8 +123,9 @@ def _report(
             summary=f"Every layer keeps its gradient.{note}",
             threshold=threshold,
             masked=masked,
-            statistic=Statistic("smallest norm", smallest, "of the running median"),
-            what_it_means="No layer has stopped learning.",
+            statistic=smallest,
+            what_it_means="No layer has stopped learning."
+            + excused(bool(smallest and threshold.warn and smallest.value < threshold.warn)),
             what_to_do="Nothing.",
             details={"frozen": frozen},
         )
@@ -138,16 +146,13 @@ def _report(
             statistic=Statistic("median norm since", share, "of the running median"),
             threshold=threshold,
             masked=masked,
-            evidence=tuple(
-                Evidence(e.signal, (e.first, e.last), e.label if e.signal == "grad/norm_by_layer" else None)
-                for e in group[:20]
-            ),
+            evidence=evidence(group),
             what_it_means="These layers get no signal and stop learning.",
             what_to_do=f"Look for what changed at step {onset:,}: a detached branch, saturated activations, a "
             f"loss term "
             "that went away, an expert that gets no tokens.",
             details={
-                "order": [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]],
+                "order": order_details(group),
                 "frozen": frozen,
                 "onset": {"method": "first row below the warning factor among those that raised the alarm"},
             },

@@ -6,15 +6,16 @@ fair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Finding
+from checks.finding import Finding, Masked
+from checks.masking import quiet
 from checks.reading import remember, vector
-from checks.robust import Floats, best_split
+from checks.robust import Floats, best_split, excursions, segmented_baseline
 
 if TYPE_CHECKING:
     from trainvitals.store import Run, Series
@@ -140,6 +141,57 @@ def too_few(run: Run) -> Finding:
         f"{MIN_WINDOWS} of them.",
         what_to_do="Wait for more steps.",
     )
+
+
+MIN_OWN = 8
+"""Windows before a run's own level is known."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Episode:
+    """Windows in which one layer was beyond its limit."""
+
+    first: int
+    last: int
+    recovered: bool
+    layer: int
+
+
+def episodes(
+    run: Run,
+    loads: Loads,
+    values: Floats,
+    *,
+    own: Callable[[Floats, Floats], Floats],
+    margin: float,
+    absolute: float,
+    windows: int,
+) -> tuple[list[Episode], tuple[Masked, ...]]:
+    """Where three of four windows are above `absolute` or above what is usual in this run, earliest first.
+
+    values: [w, L]. `own` makes the run's own limit of the median and sigma of the `windows` windows before; an episode
+    ends below that median plus `margin`. Planned events excuse one, and come second.
+    """
+    mask = quiet(run, "routing")
+    center, sigma = segmented_baseline(values, mask.level_rows(loads.first), window=windows, min_rows=MIN_OWN)
+    limit, calm = own(center, sigma), center + margin
+    # Where nothing in this run is known yet, only the absolute limit holds.
+    limit, calm = (np.fmin(np.where(np.isfinite(x), x, np.inf), absolute) for x in (limit, calm))
+    over = values > limit
+    found: list[Episode] = []
+    masked: dict[Masked, None] = {}
+    for layer in np.flatnonzero(over.any(axis=0)):
+        for e in excursions(values[:, layer], over[:, layer], calm[:, layer], k=3, n=4, calm_rows=3):
+            if events := mask.explains(int(loads.first[e.first]), int(loads.last[e.last])):
+                masked |= dict.fromkeys(events)
+            else:
+                found.append(Episode(e.first, e.last, e.recovered, int(layer)))
+    return sorted(found), tuple(masked)
+
+
+def sustained(values: Floats, found: list[Episode]) -> float:
+    """The largest median of an episode's values [w, L]."""
+    return max(float(np.median(values[e.first : e.last + 1, e.layer])) for e in found)
 
 
 def onset(run: Run, loads: Loads, window: int, end: int, layer: int, expert: int | None) -> int:

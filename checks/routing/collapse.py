@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
-from checks.masking import quiet
+from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.registry import check
-from checks.robust import excursions, segmented_baseline
-from checks.routing._loads import Loads, loads, mix_sentence, mix_shift, onset, too_few
+from checks.routing._loads import (
+    Episode,
+    Loads,
+    episodes,
+    loads,
+    mix_sentence,
+    mix_shift,
+    onset,
+    sustained,
+    too_few,
+)
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -59,28 +67,23 @@ def collapse(
         )
         return
     degree = (experts - found.effective_experts) / (experts - top_k)
-    mask = quiet(run, "routing")
-    center, sigma = segmented_baseline(degree, mask.level_rows(found.first), window=windows, min_rows=8)
-    own = center + np.fmax(own_rise, z * sigma)
-    limit = np.fmin(np.where(np.isfinite(own), own, np.inf), warn_degree)
-    over = degree > limit
     threshold = Threshold(warn_degree, fail_degree, "collapse, 0 to 1", SOURCE)
-    episodes: list[tuple[int, int, bool, int]] = []
-    masked: list[Masked] = []
-    for layer in np.flatnonzero(over.any(axis=0)):
-        calm = np.fmin(np.where(np.isfinite(center), center + own_rise / 2, np.inf)[:, layer], warn_degree)
-        for e in excursions(degree[:, layer], over[:, layer], calm, k=3, n=4, calm_rows=3):
-            if events := mask.explains(int(found.first[e.first]), int(found.last[e.last])):
-                masked += events
-            else:
-                episodes.append((e.first, e.last, e.recovered, int(layer)))
-    if not episodes:
+    beyond, masked = episodes(
+        run,
+        found,
+        degree,
+        own=lambda center, sigma: center + np.fmax(own_rise, z * sigma),
+        margin=own_rise / 2,
+        absolute=warn_degree,
+        windows=windows,
+    )
+    if not beyond:
         yield Finding(
             level="pass",
             n=len(found.first),
             summary="No router has collapsed.",
             threshold=threshold,
-            masked=tuple(dict.fromkeys(masked)),
+            masked=masked,
             statistic=Statistic(
                 "collapse, median over windows of the worst layer",
                 float(np.median(degree, axis=0).max()),
@@ -91,39 +94,39 @@ def collapse(
             details={"rows_per_window": found.rows_per_window},
         )
         return
-    yield _finding(run, found, degree, sorted(episodes), threshold)
+    yield _finding(run, found, degree, beyond, threshold)
 
 
 def _finding(
     run: Run,
     found: Loads,
     degree: np.ndarray,
-    episodes: list[tuple[int, int, bool, int]],
+    beyond: list[Episode],
     threshold: Threshold,
 ) -> Finding:
-    window, end, _, layer = episodes[0]
-    born = window == 0
-    step = int(found.first[0]) if born else onset(run, found, window, end, layer, None)
-    last = max(int(found.last[e[1]]) for e in episodes)
-    ongoing = any(not e[2] for e in episodes)
-    sustained = max(float(np.median(degree[e[0] : e[1] + 1, e[3]])) for e in episodes)
-    effective = float(np.median(found.effective_experts[window : end + 1, layer]))
+    head = beyond[0]
+    born = head.first == 0
+    step = int(found.first[0]) if born else onset(run, found, head.first, head.last, head.layer, None)
+    last = max(int(found.last[e.last]) for e in beyond)
+    ongoing = any(not e.recovered for e in beyond)
+    amount = sustained(degree, beyond)
+    effective = float(np.median(found.effective_experts[head.first : head.last + 1, head.layer]))
     shift = mix_shift(run, step, 4 * int(found.last[0] - found.first[0] + 1))
-    layers = list(dict.fromkeys(found.layers[e[3]] for e in episodes))
+    layers = list(dict.fromkeys(found.layers[e.layer] for e in beyond))
     return Finding(
-        level="fail" if threshold.fail is not None and sustained > threshold.fail else "warn",
+        level="fail" if threshold.fail is not None and amount > threshold.fail else "warn",
         n=len(found.first),
         steps=(step, last),
         ongoing=ongoing,
-        summary=f"The router of layer {found.layers[layer]} {'is collapsing' if ongoing else 'had collapsed'} "
-        f"since step "
-        f"{step:,}: {effective:.1f} effective experts of {len(found.experts)}"
+        summary=f"The router of layer {layers[0]} "
+        + (f"is collapsing since step {step:,}" if ongoing else f"had collapsed from step {step:,} to {last:,}")
+        + f": {effective:.1f} effective experts of {len(found.experts)}"
         + (f"; {len(layers)} layers affected." if len(layers) > 1 else "."),
-        statistic=Statistic("collapse, median since the onset", sustained, "collapse, 0 to 1"),
+        statistic=Statistic("collapse, median since the onset", amount, "collapse, 0 to 1"),
         threshold=threshold,
         evidence=tuple(
-            Evidence("router/entropy", (int(found.first[e[0]]), int(found.last[e[1]])), found.layers[e[3]])
-            for e in episodes[:20]
+            Evidence("router/entropy", (int(found.first[e.first]), int(found.last[e.last])), found.layers[e.layer])
+            for e in beyond[:20]
         ),
         what_it_means="Most experts of the layer stand idle: it has the capacity of a far smaller one."
         + mix_sentence(shift),

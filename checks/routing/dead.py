@@ -10,7 +10,7 @@ import numpy as np
 from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
 from checks.masking import quiet
 from checks.registry import check
-from checks.robust import excursions
+from checks.robust import excursions, held_level
 from checks.routing._loads import Loads, loads, mix_sentence, mix_shift, onset, too_few
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ def dead(
             summary="Every expert gets tokens.",
             threshold=threshold,
             masked=tuple(dict.fromkeys(masked)),
-            statistic=Statistic("smallest load", float(ratio.min()), "of the fair share"),
+            statistic=Statistic(
+                f"smallest load held by {windows_in_a_row} windows in a row",
+                -held_level(-ratio, windows_in_a_row, windows_in_a_row),
+                "of the fair share",
+            ),
             what_it_means="No expert stands idle.",
             what_to_do="Nothing.",
             details={"rows_per_window": found.rows_per_window},
@@ -92,6 +96,7 @@ def _finding(
     worst = int(per_layer.max())
     many = worst >= max(2, fail_share * len(found.experts)) if len(found.experts) > 8 else worst >= 1
     names = [f"{found.layers[e[3]]}.{found.experts[e[4]]}" for e in ends]
+    head = f"expert {found.experts[expert]} of layer {found.layers[layer]}"
     shift = mix_shift(run, step, 4 * int(found.last[0] - found.first[0] + 1))
     since = "from the start" if born else f"since step {step:,}"
     state = f"{len(now)} still are" if now else "all came back"
@@ -100,8 +105,8 @@ def _finding(
         n=len(found.first),
         steps=(step, last),
         ongoing=bool(now),
-        summary=f"{len(ends)} expert{'s' if len(ends) > 1 else ''} dead {since}, first {names[0]} "
-        f"(layer.expert); {state}.",
+        summary=f"{len(ends)} expert{'s' if len(ends) > 1 else ''} dead {since}, first {head}; "
+        f"{state}.",
         statistic=Statistic("dead experts in the worst layer", worst, f"of {len(found.experts)}"),
         threshold=threshold,
         evidence=tuple(

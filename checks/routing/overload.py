@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
-from checks.masking import quiet
+from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.registry import check
-from checks.robust import excursions, segmented_baseline
-from checks.routing._loads import Loads, loads, mix_sentence, mix_shift, onset, too_few
+from checks.routing._loads import (
+    Episode,
+    Loads,
+    episodes,
+    loads,
+    mix_sentence,
+    mix_shift,
+    onset,
+    sustained,
+    too_few,
+)
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -53,86 +61,81 @@ def overload(
         yield too_few(run)
         return
     violation = np.maximum(found.ratio.max(axis=-1) - 1 - found.noise, 0.0)
-    mask = quiet(run, "routing")
-    center, sigma = segmented_baseline(violation, mask.level_rows(found.first), window=windows, min_rows=MIN_OWN)
-    own = np.fmax(own_factor * center + own_margin, center + z * sigma)
     warn_limit = warn_of_ceiling * found.ceiling
-    # Where nothing in this run is known yet, only the absolute limit holds.
-    limit = np.fmin(np.where(np.isfinite(own), own, np.inf), warn_limit)
-    over = violation > limit
     threshold = Threshold(warn_limit, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)
-    episodes: list[tuple[int, int, bool, int]] = []
-    masked: list[Masked] = []
-    for layer in np.flatnonzero(over.any(axis=0)):
-        calm = np.fmin(np.where(np.isfinite(center), center + own_margin, np.inf)[:, layer], warn_limit)
-        for e in excursions(violation[:, layer], over[:, layer], calm, k=3, n=4, calm_rows=3):
-            if events := mask.explains(int(found.first[e.first]), int(found.last[e.last])):
-                masked += events
-            else:
-                episodes.append((e.first, e.last, e.recovered, int(layer)))
-    if not episodes:
+    beyond, masked = episodes(
+        run,
+        found,
+        violation,
+        own=lambda center, sigma: np.fmax(own_factor * center + own_margin, center + z * sigma),
+        margin=own_margin,
+        absolute=warn_limit,
+        windows=windows,
+    )
+    if not beyond:
         yield Finding(
             level="pass",
             n=len(found.first),
             summary="No expert is overloaded.",
             threshold=threshold,
-            masked=tuple(dict.fromkeys(masked)),
+            masked=masked,
             statistic=Statistic(
                 "MaxVio, median over windows of the worst layer",
                 float(np.median(violation, axis=0).max()),
                 "MaxVio",
             ),
-            what_it_means="Loads are as even as this router's have been.",
+            what_it_means=f"Loads are as even as this router's have been. {MAX_VIO}",
             what_to_do="Nothing.",
             details={"rows_per_window": found.rows_per_window, "ceiling": found.ceiling},
         )
         return
-    yield _finding(run, found, violation, sorted(episodes), threshold)
+    yield _finding(run, found, violation, beyond, threshold)
 
 
-MIN_OWN = 8
-"""Windows before a run's own level is known."""
+MAX_VIO = "MaxVio says how far the busiest expert is above the mean of its layer: 0 is balanced, 1 is twice the mean."
 
 
 def _finding(
     run: Run,
     found: Loads,
     violation: np.ndarray,
-    episodes: list[tuple[int, int, bool, int]],
+    beyond: list[Episode],
     threshold: Threshold,
 ) -> Finding:
-    window, end, _, layer = episodes[0]
-    expert = int(found.ratio[window : end + 1, layer].mean(axis=0).argmax())
-    born = window == 0
-    step = int(found.first[0]) if born else onset(run, found, window, end, layer, expert)
-    last = max(int(found.last[e[1]]) for e in episodes)
-    ongoing = any(not e[2] for e in episodes)
-    sustained = max(float(np.median(violation[e[0] : e[1] + 1, e[3]])) for e in episodes)
+    head = beyond[0]
+    expert = int(found.ratio[head.first : head.last + 1, head.layer].mean(axis=0).argmax())
+    born = head.first == 0
+    step = int(found.first[0]) if born else onset(run, found, head.first, head.last, head.layer, expert)
+    last = max(int(found.last[e.last]) for e in beyond)
+    ongoing = any(not e.recovered for e in beyond)
+    amount = sustained(violation, beyond)
+    layers = list(dict.fromkeys(found.layers[e.layer] for e in beyond))
     shift = mix_shift(run, step, 4 * int(found.last[0] - found.first[0] + 1))
     return Finding(
-        level="fail" if threshold.fail is not None and sustained > threshold.fail else "warn",
+        level="fail" if threshold.fail is not None and amount > threshold.fail else "warn",
         n=len(found.first),
         steps=(step, last),
         ongoing=ongoing,
-        summary=f"Expert {found.experts[expert]} of layer {found.layers[layer]} is overloaded since step "
-        f"{step:,}: MaxVio "
-        f"{sustained:.2g} of at most {found.ceiling:.2g}"
-        + (f", {len({e[3] for e in episodes})} layers affected." if len(episodes) > 1 else "."),
-        statistic=Statistic("MaxVio, median since the onset", sustained, "MaxVio"),
+        summary=f"Expert {found.experts[expert]} of layer {layers[0]} "
+        + (f"is overloaded since step {step:,}" if ongoing else f"was overloaded from step {step:,} to {last:,}")
+        + f": MaxVio {amount:.2g} of at most {found.ceiling:.2g}"
+        + (f", {len(layers)} layers affected." if len(layers) > 1 else "."),
+        statistic=Statistic("MaxVio, median since the onset", amount, "MaxVio"),
         threshold=threshold,
         evidence=(
-            Evidence("router/load", (step, last), f"{found.layers[layer]}.{found.experts[expert]}"),
+            Evidence("router/load", (step, last), f"{layers[0]}.{found.experts[expert]}"),
             *(
-                Evidence("router/max_vio", (int(found.first[e[0]]), int(found.last[e[1]])), found.layers[e[3]])
-                for e in episodes[:20]
+                Evidence("router/max_vio", (int(found.first[e.first]), int(found.last[e.last])), found.layers[e.layer])
+                for e in beyond[:20]
             ),
         ),
-        what_it_means="This expert slows its rank and, where capacity is bounded, drops tokens." + mix_sentence(shift),
+        what_it_means=f"This expert slows its rank and, where capacity is bounded, drops tokens. {MAX_VIO}"
+        + mix_sentence(shift),
         what_to_do=f"Compare router inputs and the load-balancing term before and after step {step:,}; raise "
         f"its weight, or the "
         "bias step of loss-free balancing (https://arxiv.org/abs/2408.15664).",
         details={
-            "layers": list(dict.fromkeys(found.layers[e[3]] for e in episodes)),
+            "layers": layers,
             "mix_shift": shift,
             "rows_per_window": found.rows_per_window,
             "onset": {

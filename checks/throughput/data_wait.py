@@ -72,8 +72,8 @@ def data_wait(
             n=len(rows),
             steps=(step, last),
             ongoing=not e.recovered,
-            summary=f"Steps wait for data {100 * level:.0f} % of their time since step {step:,}"
-            + (", to the last step." if not e.recovered else f", until step {last:,}."),
+            summary=f"Steps {'waited' if e.recovered else 'wait'} for data {100 * level:.0f} % of their time "
+            + (f"from step {step:,} to {last:,}." if e.recovered else f"since step {step:,}."),
             statistic=Statistic("data wait, median since the onset", level, "share of the step"),
             threshold=threshold,
             evidence=(

@@ -11,7 +11,7 @@ from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.masking import quiet
 from checks.reading import Rows, scalar
 from checks.registry import check
-from checks.robust import Excursion, best_split, excursions
+from checks.robust import Excursion, best_split, excursions, held_level
 from checks.throughput._steady import blocks, expanding_median, settled, without_moments
 
 if TYPE_CHECKING:
@@ -71,14 +71,22 @@ def drop(
     spells = excursions(times, over, (1 + (warn_factor - 1) / 2) * center, k=k, n=n)
     found = [e for e in spells if edges[e.last + 1] - edges[e.first] >= min_rows][:at_most]
     usual = float(np.median(times))
+    size = int(edges[1] - edges[0])
+    blocks_needed = max(n, -(-min_rows // size))
+    slow_needed = -(-k * blocks_needed // n)
+    held = held_level(times / center, slow_needed, blocks_needed)
     if not found:
         yield Finding(
             level="pass",
             n=len(rows),
             summary=f"Steps take {usual:.3g} s throughout.",
             threshold=threshold,
-            statistic=Statistic(
-                "99th percentile of step time", float(np.quantile(times, 0.99) / usual), "times the median"
+            statistic=None
+            if np.isnan(held)
+            else Statistic(
+                f"longest step time held by {slow_needed * size} of {blocks_needed * size} rows",
+                held,
+                "times the median of the steps before",
             ),
             details={"short_spells": len(spells)},
             what_it_means="The speed has not dropped for long.",
@@ -111,8 +119,9 @@ def _finding(
         n=len(rows),
         steps=(step, last),
         ongoing=not e.recovered,
-        summary=f"Steps take {factor:.2g} times as long since step {step:,}: {before * factor:.3g} s instead "
-        f"of {before:.3g} s" + (", to the last step." if not e.recovered else f", until step {last:,}."),
+        summary=f"Steps {'took' if e.recovered else 'take'} {factor:.2g} times as long "
+        + (f"from step {step:,} to {last:,}" if e.recovered else f"since step {step:,}")
+        + f": {before * factor:.3g} s instead of {before:.3g} s.",
         statistic=Statistic("median step time since the onset", factor, "times the median before"),
         threshold=threshold,
         evidence=(
@@ -126,7 +135,8 @@ def _finding(
             if waiting is not None and waiting > 0.1
             else ""
         ),
-        what_to_do="Look at data wait, at step time by rank, and at what else runs on the machines since then.",
+        what_to_do="Look at data wait, at step time by rank, and at what else "
+        + ("ran on the machines in these steps." if e.recovered else "runs on the machines since then."),
         details={
             "onset": {"method": "best two-level split of the step times around the first slow ones"},
             "data_wait_share": waiting,

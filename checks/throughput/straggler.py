@@ -158,9 +158,13 @@ def _finding(slow: Slow, n: int, threshold: Threshold, fail_score: float) -> Fin
         n=n,
         steps=(first, last),
         ongoing=not recovered,
-        summary=f"Rank {rank} holds up the others since step {first:,}: "
-        + ("it waits for its batch" if late else f"score {score:.2f}")
-        + (", to the last step." if not recovered else f", until step {last:,}."),
+        summary=f"Rank {rank} "
+        + (
+            f"held up the others from step {first:,} to {last:,}"
+            if recovered
+            else f"holds up the others since step {first:,}"
+        )
+        + (": it waits for its batch." if late else f": score {score:.2f}."),
         statistic=Statistic("score", score, "speed over that of the other ranks"),
         threshold=threshold,
         evidence=(Evidence(signal, (first, last), rank),),

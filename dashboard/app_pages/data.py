@@ -11,43 +11,52 @@ from trainvitals.formulas import REFERENCE_WINDOWS
 
 RECENT_ROWS = 200
 RECENT_WINDOWS = 5
+MOST_DOMAINS = 10
+"""Lines and bars, one per colour: with more domains the largest are drawn, and the others added up."""
 LEAST_SHOWN_SHARE = 0.001
 """Scripts that no domain has more of are left out of the table."""
 
 
 def body(view: View) -> None:
     """Draw the page."""
+    shown = _chosen(view)
     left, right = st.columns([2, 3], gap="small")
     with left:
-        _mix(view)
+        _mix(view, shown)
     with right, card("Mix over time", "share of input tokens per domain"):
         if not missing(view, "data/domain_share", "data mix"):
             data = table(view, "data/domain_share", points=200, overlay=False)
+            data = _added(data, shown, _rest(view, shown))
             show(
-                plots.stacked(data, order=domains(view), steps=view.axis, height=218),
+                plots.stacked(data, order=_with_rest(view, shown), steps=view.axis, height=218),
                 "mix-time",
                 "Share of every domain over steps",
             )
     left, right = st.columns([2, 3], gap="small")
     with left:
-        _epochs(view)
+        _epochs(view, shown)
     with right:
         line_card(
             view,
             "tokens/js",
             "Drift of token ids",
             "1",
-            order=domains(view),
+            order=shown,
+            only=shown,
             log=False,
             height=190,
             note="Jensen-Shannon distance to the first windows, sampling noise subtracted: 0 to 1",
+            empty="Drift is a distance between windows of token ids, and there is only one so far. Windows are as "
+            "long as the cadence of the `tokens` collector; it can be set in `tv.attach`.",
         )
     _moved(view)
     left, right = st.columns(2, gap="small")
     with left:
-        line_card(view, "tokens/bytes_per_token", "Bytes per token", "bytes/token", order=domains(view), log=False)
+        line_card(
+            view, "tokens/bytes_per_token", "Bytes per token", "bytes/token", order=shown, only=shown, log=False
+        )
     with right:
-        _scripts(view)
+        _scripts(view, shown)
     left, right = st.columns(2, gap="small")
     with left:
         line_card(view, "data/padding_share", "Padding", "share of positions", percent=True, log=False, points=150)
@@ -57,7 +66,51 @@ def body(view: View) -> None:
         )
 
 
-def _mix(view: View) -> None:
+def _chosen(view: View) -> list[str]:
+    """The domains to draw: all, or of many those that the viewer picks, at first the largest by tokens."""
+    names = domains(view)
+    if len(names) <= MOST_DOMAINS:
+        return names
+    ranked = names
+    if reads.has(view.path, "data/domain_tokens"):
+        span = reads.newest_steps(view.path, "data/domain_tokens", RECENT_ROWS, view.choice.last)
+        counts, (found,), _, _ = reads.added_up(view.path, "data/domain_tokens", span)
+        tokens = dict(zip(found, counts, strict=True))
+        ranked = sorted(names, key=lambda name: -tokens.get(name, 0.0))
+    largest = ranked[: MOST_DOMAINS - 1]
+    picked = st.multiselect(
+        f"Domains, the largest of {len(names):,} first",
+        ranked,
+        default=largest,
+        format_func=text.plain,
+        max_selections=2 * MOST_DOMAINS,
+        key="domains",
+        placeholder=f"The {len(largest)} largest",
+    )
+    chosen = set(picked or largest)
+    return [name for name in ranked if name in chosen]
+
+
+def _rest(view: View, shown: list[str]) -> str:
+    """The label under which the domains that are not drawn are added up; "" if all are."""
+    more = len(domains(view)) - len(shown)
+    return f"{more:,} more" if more > 0 else ""
+
+
+def _with_rest(view: View, shown: list[str]) -> list[str]:
+    return [*shown, *filter(None, [_rest(view, shown)])]
+
+
+def _added(data: pd.DataFrame, shown: list[str], rest: str) -> pd.DataFrame:
+    """The table with the rows of all labels that are not shown added up under one."""
+    if not rest:
+        return data
+    keep = data["label"].isin(shown)
+    others = data[~keep].groupby(["step", "last_step"], as_index=False)["value"].sum().assign(label=rest)
+    return pd.concat([data[keep], others], ignore_index=True)
+
+
+def _mix(view: View, shown: list[str]) -> None:
     span = reads.newest_steps(view.path, "data/domain_tokens", RECENT_ROWS, view.choice.last)
     note = f"bars: tokens of {text.steps(*span)}; tick: plan" if span else ""
     with card("Mix against plan", note):
@@ -74,14 +127,25 @@ def _mix(view: View) -> None:
             }
         )
         data = data[(data["share"] > 0) | data["planned"].notna()]
+        if rest := _rest(view, shown):
+            keep = data["label"].isin(shown)
+            others = data.loc[~keep, ["share", "planned"]].sum(min_count=1)
+            data = data[keep].set_index("label").loc[[name for name in shown if name in set(data["label"])]]
+            data = data.reset_index()
+            data.loc[len(data)] = [rest, others["share"], others["planned"]]
         show(
-            plots.shares(data, order=list(data["label"]), palette=domains(view), height=218),
+            plots.shares(
+                data,
+                order=list(data["label"]),
+                palette=_with_rest(view, shown),
+                height=max(218, 22 * len(data)),
+            ),
             "mix",
             "Share of every domain against its plan",
         )
 
 
-def _epochs(view: View) -> None:
+def _epochs(view: View, shown: list[str]) -> None:
     with card("Epochs", "passes over each domain's unique tokens"):
         if missing(view, "data/epochs", "epochs"):
             return
@@ -92,8 +156,9 @@ def _epochs(view: View) -> None:
                 "`domain_tokens` to `tv.attach`."
             )
             return
+        data = data[data["label"].isin(shown)]
         show(
-            plots.bars(data, order=list(data["label"]), palette=domains(view), value_title="epochs", height=190),
+            plots.bars(data, order=list(data["label"]), palette=shown, value_title="epochs", height=190),
             "epochs",
             "Epochs of every domain",
         )
@@ -111,7 +176,10 @@ def _moved(view: View) -> None:
         first, (names, tokens), _, _ = reads.added_up(view.path, "tokens/counts", before)
         now = reads.added_up(view.path, "tokens/counts", after)[0]
         seen = [name for i, name in enumerate(names) if first[i].sum() > 0 and now[i].sum() > 0]
-        chosen = st.selectbox("Token ids of", ["all domains", *seen], key="moved", bind="query-params", width=240)
+        options = ["all domains", *seen]
+        chosen = st.selectbox(
+            "Token ids of", options, format_func=text.plain, key="moved", bind="query-params", width=240
+        )
         pair = (first.sum(axis=0), now.sum(axis=0))
         if chosen in seen:
             pair = (first[names.index(chosen)], now[names.index(chosen)])
@@ -152,13 +220,16 @@ def _movers(found: tuple[Mover, ...], what: str, key: str) -> None:
     )
 
 
-def _scripts(view: View) -> None:
+def _scripts(view: View, shown: list[str]) -> None:
     with card("Scripts", "share of UTF-8 bytes per Unicode script, newest window"):
         if missing(view, "tokens/script_share", "shares of scripts"):
             return
         span = reads.newest_steps(view.path, "tokens/script_bytes", RECENT_WINDOWS, view.choice.last)
         counts, (names, scripts), _, _ = reads.added_up(view.path, "tokens/script_bytes", span)
-        seen = [i for i, row in enumerate(counts) if row.sum() > 0]
+        seen = [i for i, row in enumerate(counts) if row.sum() > 0 and names[i] in set(shown)]
+        if not seen:
+            st.caption("No bytes of these domains in the newest window.")
+            return
         shares = reads.shares(counts[seen])
         visible = [j for j in range(len(scripts)) if shares[:, j].max() >= LEAST_SHOWN_SHARE]
         values, scripts = shares[:, visible], tuple(scripts[j] for j in visible)

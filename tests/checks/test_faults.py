@@ -154,6 +154,24 @@ def test_planted_fault(plant: Plant, check: str, off: int, beside: set[str], lab
     assert report.level == max((f.level for f in alarms), key=["warn", "fail"].index)
 
 
+HELD = ("grad.explosion", "grad.vanishing", "router.dead", "throughput.drop")
+
+
+def test_one_slow_step_is_not_the_speed_of_the_run(tmp_path: Path) -> None:
+    s = Synthetic(n=300, seed=2)
+    s.step_time[[90, 150, 151, 220]] *= 9
+    (found,) = run_checks(s.write(tmp_path), only="throughput.drop").findings
+    assert found.level == "pass" and found.statistic is not None and found.statistic.value < 1.25
+
+
+def test_what_is_over_is_told_as_over(tmp_path: Path) -> None:
+    s = Synthetic(n=400, seed=5)
+    s.step_time[200:260] *= 1.6
+    (found,) = run_checks(s.write(tmp_path), only="throughput.drop").findings
+    assert not found.ongoing and "took" in found.summary and "from step 201 to" in found.summary
+    assert "since" not in found.summary + found.what_to_do
+
+
 @pytest.mark.parametrize("n", [60, 300])
 def test_false_alarms(n: int, tmp_path: Path) -> None:
     """Healthy runs of both router sizes; the rates are printed (pytest -s)."""
@@ -165,6 +183,12 @@ def test_false_alarms(n: int, tmp_path: Path) -> None:
         report = run_checks(Synthetic(n=n, seed=seed, warmup=n // 10, **moe).write(tmp_path / str(seed)))
         levels.update((f.check, f.level) for f in report.findings)
         told += [f.summary for f in report.findings if f.level in ("warn", "fail")]
+        for f in report.findings:
+            # What a passing rule compares is on the right side of its limit.
+            if f.level == "pass" and f.statistic and f.threshold and f.threshold.warn and f.check in HELD:
+                beyond = f.statistic.value > f.threshold.warn
+                assert beyond is (f.check in ("grad.vanishing", "router.dead")), f
+            assert f.check != "loss.spike" or f.level == "unknown" or f.statistic is not None
     names = sorted({name for name, _ in levels})
     print(f"\nhealthy runs of {n} steps, {len(seeds)} seeds")
     for name in names:

@@ -95,6 +95,22 @@ def test_missing_signals_are_unknown_with_a_remedy(tmp_path: Path) -> None:
     assert "router collector" in dead.what_to_do
 
 
+@pytest.mark.parametrize(
+    ("signal", "label", "words"),
+    [
+        ("router/load", "1.3", "expert 3 of layer 1"),
+        ("router/load", "encoder.block.2.7", "expert 7 of layer encoder.block.2"),
+        ("router/entropy", "1", "layer 1"),
+        ("data/domain_share", "web", "domain web"),
+        ("lr/used", "decay", "group decay"),
+        ("loss/train", None, ""),
+        ("own/metric", "x", "x"),
+    ],
+)
+def test_a_label_in_words(signal: str, label: str | None, words: str) -> None:
+    assert Evidence(signal, None, label).place == words
+
+
 def test_finding_survives_json_with_infinities() -> None:
     full = Finding(
         check="a.b", area="loss", level="fail", summary="It is so.", steps=(3, 9), ongoing=True, n=4,

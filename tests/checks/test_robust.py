@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from checks.robust import MAD_TO_SIGMA, best_split, difference_sigma, excursions, k_of_n, trailing_baseline
+from checks.robust import (
+    MAD_TO_SIGMA,
+    best_split,
+    difference_sigma,
+    excursions,
+    held_level,
+    k_of_n,
+    trailing_baseline,
+)
 
 
 @pytest.mark.parametrize("shape", [(700,), (700, 3)])
@@ -41,6 +49,19 @@ def test_best_split_minimises_the_squared_error(values: np.ndarray) -> None:
 def test_k_of_n_counts(flags: np.ndarray, k: int, n: int) -> None:
     expected = [flags[max(i - n + 1, 0) : i + 1].sum() >= k for i in range(len(flags))]
     assert k_of_n(flags, k, n).tolist() == expected
+
+
+@given(arrays(np.float64, st.tuples(st.integers(0, 25), st.integers(1, 3)), elements=st.floats(-5, 5)), st.data())
+def test_the_held_level_is_what_k_of_n_rows_reach(values: np.ndarray, data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 6))
+    k = data.draw(st.integers(1, n))
+    levels = [np.sort(values[i : i + n, c])[n - k] for c in range(values.shape[1]) for i in range(len(values) - n + 1)]
+    level = held_level(values, k, n)
+    assert (level == max(levels)) if levels else np.isnan(level)
+    values[::2] = np.nan
+    if np.isfinite(level := held_level(values, k, n)):
+        assert any(k_of_n(column >= level, k, n).any() for column in values.T)
+        assert not any(k_of_n(column > level, k, n)[n - 1 :].any() for column in values.T)
 
 
 def test_excursions_hold_on_to_the_baseline_of_their_onset() -> None:

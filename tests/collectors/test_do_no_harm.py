@@ -48,8 +48,8 @@ def test_weights_under_autocast_and_accumulation(tmp_path: Path) -> None:
 
 MOMENTS = [(name, moment) for name, moments in {
     "loss": ("output", "_add", "after_step"), "grad": ("_note", "_measure", "before_step"), "lr": ("before_step",),
-    "update": ("before_step", "after_step"), "router": ("_count", "after_step"), "data": ("forward", "after_step"),
-    "tokens": ("forward", "_deliver"), "throughput": ("forward", "after_step"), "system": ("after_step",),
+    "update": ("before_step", "after_step"), "router": ("_count", "after_step"), "data": ("output", "after_step"),
+    "tokens": ("output", "_fields"), "throughput": ("forward", "after_step"), "system": ("after_step",),
 }.items() for moment in moments]
 
 
@@ -123,9 +123,9 @@ def test_copies_and_pickles_of_the_model_carry_no_tap(tmp_path: Path) -> None:
         # The pickle is our own, made three lines above: a whole module cannot be loaded with weights_only.
         for other in (averaged, torch.load(file, weights_only=False)):
             assert torch.equal(other(**plain).loss, expected)
-        assert tap.batch is None and tap.collectors["router"]._table() is None
+        assert tap.batch is None and not tap.collectors["router"].counts
         model(**batch)
-        assert tap.collectors["router"]._table() is not None
+        assert tap.collectors["router"].counts
 
 
 @pytest.mark.parametrize("where", ["/dev/null/run", "/proc/run"])

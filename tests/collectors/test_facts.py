@@ -80,10 +80,10 @@ def test_device_values_are_delivered_in_order_once_they_have_landed(monkeypatch:
     rows: list[dict[str, Any]] = []
     moved = transfer.Transfer(lambda owner, call, *args: call(*args))
     big = 2**40 + 1
-    moved.add(None, 1, {"count": torch.tensor([[big, 2]]), "host": 7, "norm": torch.tensor(1.5)}, rows.append)
-    moved.add(None, 1, {"host": 8}, rows.append)
+    moved.add(None, {"count": torch.tensor([[big, 2]]), "host": 7, "norm": torch.tensor(1.5)}, rows.append)
+    moved.add(None, {"host": 8}, rows.append)
     moved.send()
-    moved.add(None, 2, {"loss": torch.tensor([float("nan")])}, rows.append)
+    moved.add(None, {"loss": torch.tensor([float("nan")])}, rows.append)
     moved.send()
     assert not rows
     monkeypatch.setattr(_FakeEvent, "landed", True)

@@ -54,6 +54,31 @@ def test_router_cadence_sums_since_the_last_row(tmp_path: Path) -> None:
     assert np.array_equal(tiny.values(tmp_path / "third", "router/tokens"), every.reshape(2, 3, 2, 4).sum(axis=1))
 
 
+def test_loads_do_not_depend_on_when_the_choices_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reuse(module: Any, args: Any, output: Any) -> None:
+        """What a model may do with the tensor of its choice once the experts have run."""
+        args[1].data.fill_(3)
+
+    data, kept, reusing = tiny.batches(4), tiny.olmoe(), tiny.olmoe()
+    for layer in reusing.model.layers:
+        layer.mlp.experts.register_forward_hook(reuse)
+    tiny.train(reusing, data, tmp_path / "together", lr=0.0, collectors={"router_domain": 2})
+    monkeypatch.setattr("collectors.router.HELD", 0)
+    tiny.train(kept, data, tmp_path / "apart", lr=0.0, collectors={"router_domain": 2})
+    for signal in ("router/tokens", "router/domain_tokens"):
+        assert np.array_equal(tiny.values(tmp_path / "together", signal), tiny.values(tmp_path / "apart", signal))
+
+
+def test_rows_of_domains_between_rows_of_loads(tmp_path: Path) -> None:
+    data = tiny.batches(9)
+    tiny.train(tiny.olmoe(), data, tmp_path / "every", collectors={"router": 1, "router_domain": 1})
+    tiny.train(tiny.olmoe(), data, tmp_path / "mixed", collectors={"router": 3, "router_domain": 2})
+    every, by_domain = (tiny.values(tmp_path / "every", f"router/{name}tokens") for name in ("", "domain_"))
+    mixed, domains = (tiny.values(tmp_path / "mixed", f"router/{name}tokens") for name in ("", "domain_"))
+    assert np.array_equal(mixed, every.reshape(3, 3, 2, 4).sum(axis=1))
+    assert np.array_equal(domains, by_domain[:8].reshape(4, 2, *by_domain.shape[1:]).sum(axis=1))
+
+
 def test_a_missed_router_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collectors.router.find_routers", lambda model: types.SimpleNamespace(sites=(), missed="None."))
     tiny.train(tiny.olmoe(), tiny.batches(1), tmp_path / "run")

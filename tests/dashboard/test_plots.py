@@ -64,6 +64,21 @@ def test_charts_are_valid_and_hold_hostile_strings_as_data_only(chart):
             assert "window" not in str(value)
 
 
+@pytest.mark.parametrize("chart", [
+    lambda name: plots.shares(pd.DataFrame({"label": [name], "share": 0.2, "planned": 0.2}), order=[name],
+                              palette=[name]),
+    lambda name: plots.bars(pd.DataFrame({"label": [name], "value": 1.0}), order=[name], palette=[name],
+                            value_title="epochs"),
+    lambda name: plots.lines(table([name]), "nats", order=[name]),
+    lambda name: plots.heatmap(table([name]), "1", order=[name], row_title="layer"),
+    lambda name: plots.grid(cells().assign(row=name), rows=[name], columns=["0", "1"], row_title="a",
+                            column_title="b", value_title="v", dark=True),
+])  # fmt: skip
+def test_no_label_turns_the_text_around(chart):
+    written = json.dumps(chart("web\u202egnp.exe").to_dict(), ensure_ascii=False)
+    assert "\u202e" not in written and "webgnp.exe" in written
+
+
 def walk(node, key=""):
     if isinstance(node, dict):
         for name, inner in node.items():
