@@ -12,6 +12,18 @@ PAGES = Path(__file__).with_name("app_pages")
 
 # A file: the favicon of a Material icon or an emoji would be fetched from the internet.
 st.set_page_config("TrainVitals", str(PAGES.with_name("icon.svg")), layout="wide", initial_sidebar_state=230)
+contamination = st.Page(
+    PAGES / "contamination.py",
+    title="Contamination",
+    icon=":material/plagiarism:",
+    help="Which benchmark items were in the training data, and which score to trust.",
+)
+scaling = st.Page(
+    PAGES / "scaling.py",
+    title="Scaling",
+    icon=":material/stacked_line_chart:",
+    help="Is the run on its curve, where will it end, and what should have been trained?",
+)
 current = st.navigation(
     [
         st.Page(PAGES / "health.py", title="Health", icon=":material/monitor_heart:", default=True,
@@ -26,12 +38,19 @@ current = st.navigation(
                 help="Data mix against plan, epochs, token drift, padding."),
         st.Page(PAGES / "throughput.py", title="Throughput", icon=":material/speed:",
                 help="Tokens per second, step time, data wait, utilisation, memory."),
+        scaling,
+        contamination,
     ],
     position="top",
 )  # fmt: skip
 
-choice = sidebar.choose()
-st.session_state["_choice"] = choice
-if choice is not None:
-    sidebar.facts(reads.poll(choice.path))
+if sidebar.opens_on_audits():
+    st.switch_page(contamination, query_params=st.query_params.to_dict())
+if current is contamination or current is scaling and not reads.runs_below(sidebar.runs_folder()):
     current.run()
+else:
+    choice = sidebar.choose()
+    st.session_state["_choice"] = choice
+    if choice is not None:
+        sidebar.facts(reads.poll(choice.path))
+        current.run()

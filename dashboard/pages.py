@@ -152,12 +152,22 @@ def line_card(
     legend: bool = True,
     points: int = POINTS,
     band: bool = True,
+    only: Sequence[str] | None = None,
+    empty: str = "",
 ) -> None:
-    """A box with one signal over steps, or with the reason why it is not there."""
+    """A box with one signal over steps, or with the reason why it is not there.
+
+    `only` are the labels to draw, None for all; `empty` says why there may be rows but no value.
+    """
     with card(title, note, "" if unit == "1" else unit):
         if missing(view, signal, title[0].lower() + title[1:]):
             return
         data = table(view, signal, points=points)
+        if only is not None:
+            data = data[data["label"].isin(list(only))]
+        if empty and data["value"].isna().all():
+            st.caption(f":material/hourglass_top: {empty}")
+            return
         use_log = view.choice.log if log is None else log
         chart = plots.lines(
             data,

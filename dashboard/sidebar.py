@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard import reads, text
+from dashboard.audit_folders import audits_below
 from dashboard.launch import RUNS_VARIABLE
 from dashboard.reads import Snapshot
 
@@ -77,6 +78,15 @@ def look(choice: Choice) -> View:
 def runs_folder() -> str:
     """The folder that `trainvitals dashboard` was given."""
     return os.environ.get(RUNS_VARIABLE) or "runs"
+
+
+def opens_on_audits() -> bool:
+    """Whether this is a viewer's first look at a folder that holds audits and no run."""
+    if "_opened" in st.session_state:
+        return False
+    st.session_state["_opened"] = True
+    folder = runs_folder()
+    return not reads.runs_below(folder) and bool(audits_below(folder))
 
 
 def choose() -> Choice | None:
@@ -161,4 +171,6 @@ def _no_runs(folder: str) -> None:
     )
     st.markdown("Start a training job that writes there, for example the demo, or point the board at another folder:")
     st.code("trainvitals demo --run runs/demo\ntrainvitals dashboard runs", language="bash")
+    if found := audits_below(folder):
+        st.markdown(f"Contamination holds {text.plural(len(found), 'audit')} from this folder.")
     st.button("Look again", icon=":material/refresh:", key="again")

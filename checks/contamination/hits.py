@@ -145,7 +145,7 @@ def _events(units, begin, end, weight, base, word, doc, windows, needs, block, n
         number = word // windows[unit]
         here = base + number
         if block[unit] != here:
-            before[unit] = np.float32(0)
+            before[unit] = now[unit] if block[unit] == here - 1 else np.float32(0)
             now[unit] = np.float32(0)
             block[unit] = here
         now[unit] += weight if weight >= 0 else needs[unit]

@@ -209,6 +209,17 @@ def test_edited_copies_are_found_and_short_items_only_whole() -> None:
     assert [(row["item"], row["record"]) for row in pairs] == [(i, i) for i in range(120)]
 
 
+def test_a_faint_copy_is_found_wherever_it_stands() -> None:
+    """38 % of the item's 3-grams and no run of five words: as little as a candidate may have, across every block edge."""
+    rng = random.Random(6)
+    own = story(rng, 60).split()
+    faint = " ".join("changed" if k % 5 == 4 else word for k, word in enumerate(own[:54]))
+    corpus = [f"{story(rng, before)} {faint} {story(rng, 200)}" for before in range(160)]
+    pairs = scanned(NgramIndex.build([item(0, question=" ".join(own))]), corpus)[0].to_pylist()
+    assert [row["record"] for row in pairs] == list(range(160))
+    assert {(row["longest"], round(row["score"], 2)) for row in pairs} == {(4, 0.38)}
+
+
 def test_an_item_stands_alone() -> None:
     only = item(0, question="The quick brown fox jumps over the lazy dog near the river bank today")
     pairs = scanned(NgramIndex.build([only]), ["no", f"So: {only.fields['question']}!"])[0].to_pylist()

@@ -91,6 +91,21 @@ def test_a_collector_that_is_off_is_named(board, tmp_path, runs):
         assert not board(tmp_path, page=page).exception
 
 
+def test_of_many_domains_the_largest_are_drawn(board, tmp_path):
+    shares = {f"domain {i}": 1 / (i + 1) for i in range(300)}
+    total = sum(shares.values())
+    maker = Maker(tmp_path / "many", total_steps=60, domains={name: s / total for name, s in shares.items()})
+    maker.run_to(60)
+    maker.close()
+    test = board(tmp_path, page="data")
+    assert not test.exception
+    (chosen,) = test.multiselect
+    assert len(chosen.value) == 9 and chosen.value[0] == "domain 0" and len(chosen.options) == 301
+    assert "Drift is a distance between windows" in words(test)
+    chosen.set_value(["domain 299"]).run()
+    assert not test.exception and test.multiselect[0].value == ["domain 299"]
+
+
 def test_a_rolled_back_attempt_can_be_shown(board, tmp_path):
     maker = Maker(tmp_path / "rolled", total_steps=200)
     maker.run_to(120)
