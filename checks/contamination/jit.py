@@ -37,9 +37,9 @@ def compiled(function: Kernel) -> Kernel:
 
 
 def _places() -> list[Path]:
-    if named := os.environ.get("NUMBA_CACHE_DIR"):
-        return [Path(named)]
-    places = [HERE / "__pycache__", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()]
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    places = [Path(named)] if named else [HERE / "__pycache__", home]
     return [place for place in places if _writable(place)]
 
 

@@ -128,7 +128,7 @@ class Merged:
         return sum(tally.documents for tally in self.tallies.values())
 
 
-MERGE_ROWS = 200_000
+MERGE_ROWS = 50_000
 """Pairs held unthinned while merging: bounds the memory."""
 
 

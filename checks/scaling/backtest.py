@@ -4,7 +4,7 @@ A bootstrap of the parameters is no band: it knows the noise of the rows, not th
 to 35 % of held-out points on the Chinchilla data). Here the law is refitted at earlier rows, asked for a loss that is
 known by now, and the error is divided by the size it should have had (`expected_error`). That size comes from what a
 forecast still has to guess; how many of them the true error takes was measured in rolling-origin backtests on the
-public curves of https://github.com/thu-yao-01-luo/MultiPowerLaw, and the run's own backtest widens or narrows it.
+public curves of https://github.com/thu-yao-01-luo/MultiPowerLaw, and the run's own backtest may widen it.
 
 Legend: k parameters, r the noise of one of `CURVE_WEIGHT` rows.
 """
@@ -27,7 +27,8 @@ PRIOR_ERRORS = 8.0
 """Weight of that measurement against the run's own backtest, in past forecasts."""
 USUAL_SQUARE = 1.6
 """Mean square of error over expected error there."""
-NARROWEST, WIDEST = 0.7, 3.0
+WIDEST = 3.0
+"""A good backtest does not narrow the band: a handful of related forecasts prove little. A bad one widens it."""
 
 WEIGHTS = (1.2, 0.1, 0.08, 0.015, 1.0)
 """Parts of the expected error: of the parameters' own uncertainty, of the drop that no curve has answered to yet, of
@@ -113,7 +114,7 @@ def band(expected: float, past: Sequence[Past]) -> Band:
     """The 90 % band of a forecast with this expected error, given what past ones were off by."""
     squares = sum((p.error / p.expected) ** 2 for p in past) / USUAL_SQUARE
     factor = np.sqrt((PRIOR_ERRORS + squares) / (PRIOR_ERRORS + len(past)))
-    errors = ERRORS_AT_90 * float(np.clip(factor, NARROWEST, WIDEST))
+    errors = ERRORS_AT_90 * float(np.clip(factor, 1.0, WIDEST))
     return Band(errors * expected, expected, errors, tuple(past))
 
 

@@ -210,7 +210,7 @@ def test_edited_copies_are_found_and_short_items_only_whole() -> None:
 
 
 def test_a_faint_copy_is_found_wherever_it_stands() -> None:
-    """38 % of the item's 3-grams and no run of five words: as little as a candidate may have, across every block edge."""
+    """38 % of the item's 3-grams and no run of five words, across every block edge: as little as is kept."""
     rng = random.Random(6)
     own = story(rng, 60).split()
     faint = " ".join("changed" if k % 5 == 4 else word for k, word in enumerate(own[:54]))
