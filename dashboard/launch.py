@@ -37,7 +37,7 @@ def serve(
     The runs folder may be empty or not exist yet: the board says so and looks again.
 
     Args:
-        runs_path: one run folder or a folder of runs; a path or an fsspec URL.
+        runs_path: a run, a folder of runs, an audit or a folder of audits; a path or an fsspec URL.
         port: TCP port on 127.0.0.1.
         open_browser: open the board in the user's browser.
         wait_seconds: how long the server may take to answer.

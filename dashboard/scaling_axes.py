@@ -15,6 +15,8 @@ from dashboard.scaling import Chosen
 
 HUE, RUN_HUE = "#3f7fd0", "#d9822b"
 STAR = "M0,-1L.29,-.4L.95,-.31L.48,.15L.59,.81L0,.5L-.59,.81L-.48,.15L-.95,-.31L-.29,-.4Z"
+RAMP = ("#6ca0e3", "#9068c0", "#d4552f")
+"""From small to large, readable on light and on dark."""
 GRID = 48
 """Points of a frontier and of its band."""
 POWER = (
@@ -91,8 +93,8 @@ def loss_y(field: str) -> alt.Y:
 
 
 def size_color(field: str, title: str, *, legend: bool = True) -> alt.Color:
-    shown = alt.Legend(title=title, labelExpr=POWER, gradientLength=110, gradientThickness=9, titleFontSize=11)
-    return alt.Color(field, scale=alt.Scale(type="log"), legend=shown if legend else None)
+    shown = alt.Legend(title=title, labelExpr=POWER, type="gradient", gradientLength=110, gradientThickness=9, titleFontSize=11)
+    return alt.Color(field, scale=alt.Scale(type="log", range=list(RAMP)), legend=shown if legend else None)
 
 
 def planned(data: pd.DataFrame | alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
@@ -109,6 +111,6 @@ def star(data: pd.DataFrame | alt.NamedData, x: alt.X, y: alt.Y, title: str) -> 
     """The run. data: flops, value, label."""
     tips = [alt.Tooltip("label:N", title="this run"), tip("flops", "compute, FLOPs"), tip("value", title)]
     mark: alt.Chart = alt.Chart(data).mark_point(
-        shape=STAR, size=150, filled=True, color=RUN_HUE, stroke="white", strokeWidth=0.8, opacity=1, clip=True
+        shape=STAR, size=210, filled=True, color=RUN_HUE, stroke="white", strokeWidth=0.8, opacity=1, clip=True
     ).encode(x=x, y=y, tooltip=tips)  # fmt: skip
     return mark

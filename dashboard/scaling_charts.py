@@ -116,7 +116,7 @@ def deviating(chosen: Chosen, budget: float, run: Reached | None) -> alt.LayerCh
     data = pd.DataFrame({"n": [x.n for x in found], "value": [x.penalty for x in found], "d": [x.d for x in found],
                          "loss": [x.loss for x in found], "wasted": [x.wasted for x in found]})
     x = log_x("n:Q", "Parameters, at this compute", (float(data["n"].min()), float(data["n"].max())))
-    y = alt.Y("value:Q", title="Loss over the best", axis=alt.Axis(format="+.1%", tickCount=4, minExtent=AXIS_WIDTH))
+    y = alt.Y("value:Q", title="Extra loss", axis=alt.Axis(format="+.1%", tickCount=4, minExtent=AXIS_WIDTH))
     tips = [tip("n", "parameters"), tip("d", "tokens"), alt.Tooltip("loss:Q", title="loss, nats/token", format=".4f"),
             alt.Tooltip("value:Q", title="over the best", format="+.2%"),
             alt.Tooltip("wasted:Q", title="compute wasted", format=".0%")]

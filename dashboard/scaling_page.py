@@ -65,20 +65,25 @@ def _section(choice: Choice | None, waits: bool) -> None:
         plan_note(chosen, asked)
     with answers:
         _answers(chosen, snap, run, findings, known=version != "")
-    left, right = st.columns([1, 1], gap="small")
+    look = partial(parts, chosen, run, asked.budget.flops)
+    if choice is None or snap is None:
+        look()
+        return
+    left, right = st.columns(2, gap="small")
     with left:
         forecast_card(choice, snap, findings.get(FORECAST), version)
     with right:
-        parts(chosen, run, asked.budget.flops)
+        look()
 
 
 def _controls(snap: Snapshot | None) -> Chosen:
     """The row that says which law is shown; changing it refits."""
-    source_at, loss_at, drop_at, far_at, table_at = st.columns([2.6, 2.1, 2.1, 2.1, 1.1], vertical_alignment="bottom")
-    with table_at.popover("Table", icon=":material/upload_file:", width="stretch"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        first = st.container(width=230)
+        loss_at, drop_at, far_at, last = (st.container(width=w) for w in (210, 190, 150, 120))
+    with last.popover("Table", icon=":material/upload_file:", width="stretch"):
         uploaded, columns = _table()
-    options = scaling.sources(runs_folder(), snap.path if snap else "", uploaded)
-    source = _source(source_at, options)
+    source = _source(first, scaling.sources(runs_folder(), snap.path if snap else "", uploaded))
     fitted = source.kind != "published"
     loss = loss_at.segmented_control(
         "Loss of the fit", list(LOSSES), default="huber", required=True, key="fit_loss", bind="query-params",
@@ -145,8 +150,11 @@ def _verdict(chosen: Chosen) -> None:
     """How good the law is, in one line."""
     if chosen.reference is not None:
         if not chosen.error:
-            st.caption(f":material/menu_book: {text.md(chosen.reference.note, 400)} Losses are of "
-                       f"{text.md(chosen.reference.data)}.")
+            st.caption(
+                f":material/menu_book: {text.md(chosen.reference.note, 400)} Losses are of "
+                f"{text.md(chosen.reference.data)}. For a law of your own, put a CSV file of finished runs (N, D, loss) "
+                f"into {text.md(runs_folder(), 80)}, or give one under *Table*."
+            )
         return
     assert chosen.fit is not None and chosen.whole is not None
     name, why = chosen.fit.judgement
@@ -183,8 +191,8 @@ def _answers(
     """The three questions."""
     if snap is None:
         st.info(
-            "No run to hold against the law: start one in this folder, or choose one in the sidebar. Until then the "
-            "page fits ladders and plans budgets.",
+            "No run to hold against the law: start one in this folder, or choose one that has data. Until then the page "
+            "fits ladders and plans budgets.",
             icon=":material/star:",
         )
         return

@@ -111,9 +111,9 @@ def planner(chosen: Chosen, asked: Asked) -> tuple[DeltaGenerator, DeltaGenerato
         spent += f" · {text.number(asked.budget.cost)} at this price"
     with st.container(border=True, gap="xsmall"):
         n, d, loss = st.columns(3)
-        n.metric("N*, parameters", big(float(best.n)))
-        d.metric("D*, tokens", big(float(best.d)))
-        loss.metric("Loss, nats", f"{float(best.loss):.3f}", help="Per token.")
+        n.metric("Parameters", big(float(best.n)))
+        d.metric("Tokens", big(float(best.d)))
+        loss.metric("Nats/token", f"{float(best.loss):.3f}")
         st.caption(f"{spent} · {float(best.tokens_per_parameter):.3g} tokens per parameter")
         return st.container(gap="xsmall"), st.container(gap="xsmall")
 
@@ -144,12 +144,9 @@ def plan_note(chosen: Chosen, asked: Asked) -> None:
                    f"loss {told.loss:.3f}. " + " ".join(text.md(c) for c in told.caveats if "passes" in c))
 
 
-def forecast_card(choice: Choice | None, snap: Snapshot | None, found: Finding | None, version: str) -> None:
+def forecast_card(choice: Choice, snap: Snapshot, found: Finding | None, version: str) -> None:
     """The run so far, where it goes, and what was said before."""
     with card("Forecast of this run", "its 90 % band, and earlier forecasts of the end at the step they were made"):
-        if choice is None or snap is None:
-            st.caption(":material/visibility_off: **No run.** A live run writes its forecasts here as it grows.")
-            return
         past = scaling.past_forecasts(snap.path, version)
         details = dict(found.details) if found else {}
         told = details.get("forecast")

@@ -99,7 +99,7 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
 @click.argument("runs", type=click.Path())
 @click.option("--port", type=int, help=f"[the first free one from {BOARD_PORT}]")
 def dashboard(runs: str, port: int | None) -> None:
-    """Open the board on a run, or on a folder of runs.
+    """Open the board on a run, a folder of runs, or an audit.
 
     Example: trainvitals dashboard runs
     """

@@ -46,6 +46,9 @@ from checks.contamination.sweep import sweep
 from checks.contamination.verdict import judge_items
 from trainvitals.errors import UsageError
 
+ROW_GROUP = 2_000
+"""Rows that a reader of one item has to decode at most."""
+
 Progress = Callable[[str, int], Heard]
 """Starts a bar: what is done and how many bytes it takes; the answer hears how many more are done."""
 
@@ -86,8 +89,8 @@ def run_audit(request: Request, progress: Progress) -> Audit:
         settings=_settings(request),
         recall=recall,
     )
-    pq.write_table(items, request.out / "items.parquet")
-    pq.write_table(matches, request.out / "matches.parquet")
+    pq.write_table(items, request.out / "items.parquet", row_group_size=ROW_GROUP)
+    pq.write_table(matches, request.out / "matches.parquet", row_group_size=ROW_GROUP)
     pq.write_table(sweep(table, matched), request.out / "sweep.parquet")
     slim = matches.drop_columns(["text", "spans", "item_spans"]).to_pandas()
     write_exports(request.out, plan.benchmarks, table, slim)

@@ -440,7 +440,8 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
         (_audit({"suspect": 9}, **LOST), "unknown",
          "Trust no score of gsm8k yet: 2 records of 1,000 could not be read."),
         (_audit({"clean": 9}, **FEW), "pass",
-         "gsm8k may be scored: no match found in 1,000 documents for its 9 testable items; 2 records could not be read."),
+         "gsm8k may be scored: no match found in 1,000 documents for its 9 testable items; 2 records could not be "
+         "read."),
         (_audit({"clean": 9}, **BLANK), "pass",
          "gsm8k may be scored: no match found in 1,000 documents for its 9 testable items."),
         (_audit({"clean": 9}, **TORN), "unknown",
