@@ -78,7 +78,7 @@ def test_two_processes_leave_the_same_audit_even_when_workers_are_killed(
     def submit_and_kill(pool: object, function: object, *args: object) -> object:
         future = submit(pool, function, *args)
         if len(killed) < 2:
-            victim = next(iter(pool._processes))  # type: ignore[attr-defined]
+            (victim,) = pool._processes  # type: ignore[attr-defined]
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
         return future
@@ -93,21 +93,20 @@ def test_two_processes_leave_the_same_audit_even_when_workers_are_killed(
 def test_a_slice_that_kills_every_worker_is_named_and_the_audit_is_no_pass(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_pool = local._in_pool
-    alone: list[int] = []
+    asked: list[int] = []
 
-    def deadly(pieces: list[Slice], *rest: object) -> object:
-        if len(pieces) == 1:
-            alone.append(pieces[0].index)
-        for piece in pieces:
-            if piece.index == 2:
-                yield piece, "the worker process died"
-                return
-            yield from in_pool([piece], *rest)  # type: ignore[arg-type]
+    def submit_and_kill(pool: object, function: object, piece: Slice) -> object:
+        future = submit(pool, function, piece)
+        asked.append(piece.index)
+        if piece.index == 2:
+            (victim,) = pool._processes  # type: ignore[attr-defined]
+            os.kill(victim, signal.SIGKILL)
+        return future
 
-    monkeypatch.setattr(local, "_in_pool", deadly)
+    submit = local.ProcessPoolExecutor.submit
+    monkeypatch.setattr(local.ProcessPoolExecutor, "submit", submit_and_kill)
     summary = run_audit(request(inputs, tmp_path, workers=2), quiet).summary
-    assert alone[0] == 2  # tried again by itself before it was given up
+    assert asked == [0, 1, 2, 3, 4, 5, 2]  # tried again by itself before it was given up
     assert saved(tmp_path / "work" / "partials") == {0, 1, 3, 4, 5}
     (problem,) = summary["corpus"]["problems"]
     assert problem["source"].endswith("shard2.jsonl")

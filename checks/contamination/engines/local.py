@@ -10,11 +10,11 @@ import multiprocessing
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,13 @@ def scan_local(
     """
     if workers == 1:
         return _in_this_process(pieces, work, options, heard)
-    waiting, deaths, lost = deque(pieces), Counter[int](), dict[int, str]()
-    while waiting:
-        # After a death nobody knows which of the running slices it was: each of them goes on alone.
-        alone = [piece for piece in waiting if deaths[piece.index]]
-        batch = alone[:1] or list(waiting)
-        for piece, error in _in_pool(batch, work, options, min(workers, len(batch)), heard):
-            if error is None or deaths[piece.index]:
-                waiting.remove(piece)
-            if error is not None:
-                deaths[piece.index] += 1
-            if error is not None and deaths[piece.index] > 1:
-                lost[piece.index] = error
-    return lost
+    once = _in_workers(pieces, work, options, workers, heard)
+    twice: dict[int, str] = {}
+    for piece in pieces:
+        if piece.index in once:
+            # By itself: a worker that was killed for memory has all of it now.
+            twice |= _in_workers([piece], work, options, 1, heard)
+    return twice
 
 
 def _in_this_process(pieces: Sequence[Slice], work: Path, options: CorpusOptions, heard: Heard) -> dict[int, str]:
@@ -68,27 +62,43 @@ def _in_this_process(pieces: Sequence[Slice], work: Path, options: CorpusOptions
     return lost
 
 
-def _in_pool(
+def _in_workers(
     pieces: Sequence[Slice], work: Path, options: CorpusOptions, workers: int, heard: Heard
-) -> Iterator[tuple[Slice, str | None]]:
-    """Each slice that ended, with what went wrong or None; slices not yet begun when the pool broke are left out."""
+) -> dict[int, str]:
+    """Scan slices in `workers` processes; the slices that failed or lost their worker, and why.
+
+    A pool for each worker: a death then names its slice and leaves the others at work. (In one pool it would also race
+    with the start of the next worker, which the dying pool waits for without end.)
+    """
     spawn = multiprocessing.get_context("spawn")
-    read = spawn.Value("q", 0)
-    queue, running = deque(pieces), dict[Future[None], Slice]()
-    with (
-        _heard_from(read, heard),
-        ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(work, options, read)) as pool,
-    ):
+    read = spawn.RawArray("q", workers)
+    queue, lost = deque(pieces), dict[int, str]()
+    with ExitStack() as stack:
+        stack.enter_context(_heard_from(read, heard))
+
+        def begin(number: int) -> ProcessPoolExecutor:
+            start = (work, options, read, number)
+            return stack.enter_context(ProcessPoolExecutor(1, spawn, initializer=_start, initargs=start))
+
+        pools = [begin(number) for number in range(workers)]
+        running: dict[Future[None], tuple[Slice, int]] = {}
+        free = list(range(workers))
         while queue or running:
-            while queue and len(running) < workers:
-                piece = queue.popleft()
-                running[pool.submit(_scan, piece)] = piece
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken = any(isinstance(future.exception(), BrokenProcessPool) for future in done)
-            for future in list(running) if broken else done:
-                yield running.pop(future), _why(future)
-            if broken:
-                return
+            while queue and free:
+                piece, number = queue.popleft(), free.pop()
+                try:
+                    future = pools[number].submit(_scan, piece)
+                except BrokenProcessPool:
+                    # Its worker died: over the slice before, which is in `lost`, or while it waited.
+                    pools[number] = begin(number)
+                    future = pools[number].submit(_scan, piece)
+                running[future] = (piece, number)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                piece, number = running.pop(future)
+                free.append(number)
+                if (why := _why(future)) is not None:
+                    lost[piece.index] = why
+    return lost
 
 
 def _why(future: Future[None]) -> str | None:
@@ -101,17 +111,18 @@ def _why(future: Future[None]) -> str | None:
 
 
 @contextmanager
-def _heard_from(read: Any, heard: Heard) -> Iterator[None]:
+def _heard_from(read: Sequence[int], heard: Heard) -> Iterator[None]:
     """Pass on what the workers count, a few times a second."""
     stop = threading.Event()
 
     def listen() -> None:
         told = 0
-        while not stop.wait(0.2):
-            now = read.value
+        ended = False
+        while not ended:
+            ended = stop.wait(0.2)
+            now = sum(read)
             heard(now - told)
             told = now
-        heard(read.value - told)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -131,16 +142,16 @@ class _Worker:
     heard: Heard
 
 
-def _start(work: Path, options: CorpusOptions, read: Any) -> None:
+def _start(work: Path, options: CorpusOptions, read: Any, number: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
     _Worker.detectors, _Worker.work, _Worker.options = load_detectors(work), work, options
-    _Worker.heard = partial(_add, read)
+    _Worker.heard = partial(_add, read, number)
 
 
-def _add(read: Any, more: int) -> None:
-    with read.get_lock():
-        read.value += more
+def _add(read: Any, number: int, more: int) -> None:
+    # Each worker has a place of its own, without a lock: one killed with the lock in hand would stop all the others.
+    read[number] += more
 
 
 def _end_with_parent() -> None:
