@@ -93,7 +93,9 @@ def loss_y(field: str) -> alt.Y:
 
 
 def size_color(field: str, title: str, *, legend: bool = True) -> alt.Color:
-    shown = alt.Legend(title=title, labelExpr=POWER, type="gradient", gradientLength=110, gradientThickness=9, titleFontSize=11)
+    shown = alt.Legend(
+        title=title, labelExpr=POWER, type="gradient", gradientLength=110, gradientThickness=9, titleFontSize=11
+    )
     return alt.Color(field, scale=alt.Scale(type="log", range=list(RAMP)), legend=shown if legend else None)
 
 

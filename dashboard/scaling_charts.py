@@ -97,10 +97,11 @@ def valleys(found: IsoFlop, ladder: Ladder) -> alt.LayerChart:
             lows.append({"n": valley.n, "value": valley.loss, "flops": valley.flops})
     everything = pd.DataFrame([*points, *curves])
     x = log_x("n:Q", "Parameters", (everything["n"].min() / 1.2, everything["n"].max() * 1.2))
-    y, color = loss_y("value:Q"), size_color("flops:Q", "budget, FLOPs")
+    y, color = loss_y("value:Q"), size_color("flops:Q", "", legend=False)
     tips = [tip("flops", "budget, FLOPs"), tip("n", "parameters"), alt.Tooltip("value:Q", title="loss", format=".4f")]
     layers = [
-        alt.Chart(pd.DataFrame(points)).mark_circle(size=26, opacity=0.7).encode(x=x, y=y, color=color, tooltip=tips),
+        alt.Chart(pd.DataFrame(points)).mark_circle(size=26, opacity=0.7).encode(
+            x=x, y=y, color=size_color("flops:Q", "budget, FLOPs"), tooltip=tips),
         alt.Chart(pd.DataFrame(curves)).mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="flops:Q"),
     ]
     if lows:

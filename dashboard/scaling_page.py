@@ -152,8 +152,8 @@ def _verdict(chosen: Chosen) -> None:
         if not chosen.error:
             st.caption(
                 f":material/menu_book: {text.md(chosen.reference.note, 400)} Losses are of "
-                f"{text.md(chosen.reference.data)}. For a law of your own, put a CSV file of finished runs (N, D, loss) "
-                f"into {text.md(runs_folder(), 80)}, or give one under *Table*."
+                f"{text.md(chosen.reference.data)}. For a law of your own, put a CSV file of finished runs (N, D, "
+                f"loss) into {text.md(runs_folder(), 80)}, or give one under *Table*."
             )
         return
     assert chosen.fit is not None and chosen.whole is not None
@@ -191,8 +191,8 @@ def _answers(
     """The three questions."""
     if snap is None:
         st.info(
-            "No run to hold against the law: start one in this folder, or choose one that has data. Until then the page "
-            "fits ladders and plans budgets.",
+            "No run to hold against the law: start one in this folder, or choose one that has data. Until then the "
+            "page fits ladders and plans budgets.",
             icon=":material/star:",
         )
         return

@@ -27,6 +27,7 @@ from trainvitals.errors import UsageError
 
 H100_TFLOPS = 989.0
 """Dense bf16: https://www.nvidia.com/en-us/data-center/h100/."""
+PEAKS = (0.01, 1e5)
 STEPS = (1, 1.1, 1.25, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 2.8, 3.2, 3.5, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9)
 BUDGETS = [f"{mantissa:g}e{decade}" for decade in range(13, 29) for mantissa in STEPS]
 """FLOPs in steps of a twentieth of a decade, as Renard numbers."""
@@ -58,14 +59,11 @@ def budget_inputs(chosen: Chosen, run: Reached | None, snap: Snapshot | None) ->
             "Budget", list(WAYS), default="flops", required=True, key="budget", bind="query-params",
             format_func=WAYS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
-        unique = None
         try:
-            asked = _flops(chosen, run) if way == "flops" else _machines(snap)
-            unique = st.session_state.get("unique") or None
+            return Asked(_flops(chosen, run)) if way == "flops" else _machines(snap)
         except UsageError as error:
             st.error(text.md(error), icon=":material/calculate:")
-            asked = Budget(_start(chosen, run))
-        return Asked(asked, None if unique is None else float(unique) * 1e9)
+            return Asked(Budget(_start(chosen, run)))
 
 
 def _start(chosen: Chosen, run: Reached | None) -> float:
@@ -82,22 +80,25 @@ def _flops(chosen: Chosen, run: Reached | None) -> Budget:
     return budget(flops=float(asked))
 
 
-def _machines(snap: Snapshot | None) -> Budget:
+def _machines(snap: Snapshot | None) -> Asked:
     left, right = st.columns(2)
     gpus = left.number_input("GPUs", 1, 1_000_000, 256, key="gpus", bind="query-params")
     days = right.slider("Days", 1, 180, 10, key="days", bind="query-params")
     mfu = left.slider("MFU, per cent", 5, 70, 40, key="mfu", bind="query-params", help="Model FLOP utilisation.")
-    own = snap.card.peak_flops_per_device if snap else None
+    own = (snap.card.peak_flops_per_device or 0.0) / 1e12 if snap else 0.0
     peak = right.number_input(
-        "Peak of a GPU, TFLOP/s", 1.0, 1e5, own / 1e12 if own else H100_TFLOPS, key="peak", bind="query-params",
-        help="Dense, at the precision of the run: 989 for an H100 in bf16.",
+        "Peak of a GPU, TFLOP/s", *PEAKS, own if PEAKS[0] <= own <= PEAKS[1] else H100_TFLOPS, key="peak",
+        bind="query-params", help="Dense, at the precision of the run: 989 for an H100 in bf16.",
     )  # fmt: skip
     price = left.number_input("Price of a GPU hour", 0.0, 1000.0, 2.0, 0.5, key="price", bind="query-params")
-    right.number_input("Unique tokens, billions", 0.0, 1e6, 0.0, key="unique", bind="query-params",
-                       help="Different tokens at hand, where data is short; 0 for no limit.")
-    return budget(
+    unique = right.number_input(
+        "Unique tokens, billions", 0.0, 1e6, 0.0, key="unique", bind="query-params",
+        help="Different tokens at hand, where data is short; 0 for no limit.",
+    )  # fmt: skip
+    spend = budget(
         gpus=gpus, days=float(days), peak_flops=peak * 1e12, mfu=mfu / 100, price_per_gpu_hour=price or None
     )
+    return Asked(spend, unique * 1e9 or None)
 
 
 def planner(chosen: Chosen, asked: Asked) -> tuple[DeltaGenerator, DeltaGenerator]:

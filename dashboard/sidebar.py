@@ -171,6 +171,7 @@ def _no_runs(folder: str) -> None:
     )
     st.markdown("Start a training job that writes there, for example the demo, or point the board at another folder:")
     st.code("trainvitals demo --run runs/demo\ntrainvitals dashboard runs", language="bash")
+    st.markdown("Scaling fits ladders of finished runs, and plans budgets, without a run.")
     if found := audits_below(folder):
         st.markdown(f"Contamination holds {text.plural(len(found), 'audit')} from this folder.")
     st.button("Look again", icon=":material/refresh:", key="again")

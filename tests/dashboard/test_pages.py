@@ -10,7 +10,7 @@ import pytest
 
 from tests.dashboard.make_run import Maker, make_run
 
-PAGES = ("health", "loss", "optimisation", "routing", "data", "throughput")
+PAGES = ("health", "loss", "optimisation", "routing", "data", "throughput", "scaling")
 
 
 def charts(test) -> int:
