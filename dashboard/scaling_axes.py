@@ -20,7 +20,7 @@ RAMP = ("#6ca0e3", "#9068c0", "#d4552f")
 GRID = 48
 """Points of a frontier and of its band."""
 POWER = (
-    "datum.value >= 1e15 ? replace(format(datum.value, '.0e'), '+', '') "
+    "datum.value >= 1e14 ? replace(format(datum.value, '.0e'), '+', '') "
     ": replace(format(datum.value, '~s'), 'G', 'B')"
 )
 

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from checks import Finding
+from checks.scaling._ladder import below_ladder
 from checks.scaling.levenberg import Loss
 from dashboard import reads, scaling, text
 from dashboard.levels import level_of
@@ -220,9 +221,9 @@ def _answer(headline: str, level: str, word: str, why: str, more: str = "") -> N
 def _curve(chosen: Chosen, run: Reached | None, found: Finding | None) -> None:
     if found is None:
         return
-    if found.level != "unknown" and found.statistic is not None:
+    if found.statistic is not None:
         head = f"{math.expm1(found.statistic.value):+.1%} of its curve"
-        word = {"pass": "on it", "warn": "above it", "fail": "far above it"}[found.level]
+        word = {"pass": "on it", "warn": "above it", "fail": "far above it", "unknown": "not comparable"}[found.level]
         _answer(head, found.level, word, found.summary, "" if found.level == "pass" else found.what_to_do)
         return
     expected = None if run is None or run.loss is None else _expected(chosen, run)
@@ -241,7 +242,7 @@ def _curve(chosen: Chosen, run: Reached | None, found: Finding | None) -> None:
 
 def _expected(chosen: Chosen, run: Reached) -> tuple[float, float, float] | None:
     """Loss that the lab's own ladder predicts for the run as planned, with its 90 % band."""
-    if chosen.fit is None or chosen.fit.judgement[0] in ("fail", "unknown"):
+    if chosen.fit is None or chosen.fit.judgement[0] in ("fail", "unknown") or below_ladder(chosen.fit, run.size):
         return None
     half = chosen.band_at(run.size.flops)
     if half is None:

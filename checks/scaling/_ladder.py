@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 LADDER_FILE = "ladder.json"
+BELOW = 0.5
+"""Share of a ladder's smallest model, or fewest tokens, below which its law is not asked. Convention: backtests hold
+out the largest runs, so nothing tells how far a law may be believed downwards."""
 GIVE_LADDER = (
     f"Fit finished runs of your own and store the fit beside the runs: trainvitals scaling fit TABLE.csv --json > "
     f"RUNS/{LADDER_FILE}."
@@ -143,6 +146,20 @@ def beyond_published(stick: Yardstick, size: Size) -> str | None:
             f"{size.n:.3g} parameters lie outside the {low:.1e} to {high:.1e} of the published runs "
             f"({law.name}), and there is no ladder of your own."
         )
+    return None
+
+
+def below_ladder(fit: FitResult, size: Size) -> str | None:
+    """Why a ladder says nothing of a run that is smaller than its own; None where it may be asked."""
+    for mine, least, what in (
+        (size.n, float(fit.ladder.n.min()), "parameters"),
+        (size.d_planned, float(fit.ladder.d.min()), "tokens"),
+    ):
+        if mine < BELOW * least:
+            return (
+                f"The run's {mine:.3g} {what} lie below the {least:.3g} of the ladder's smallest run: "
+                "no backtest tests a law downwards."
+            )
     return None
 
 

@@ -13,6 +13,7 @@ from checks.scaling._ladder import (
     GIVE_LADDER,
     Size,
     Yardstick,
+    below_ladder,
     beyond_published,
     penalty,
     refused,
@@ -128,4 +129,4 @@ def _not_asked(stick: Yardstick, size: Size) -> str | None:
         return beyond_published(stick, size)
     if not stick.fit.identifiability.identifiable:
         return f"The ladder does not determine an optimum: {stick.fit.identifiability.reasons[0]}"
-    return None
+    return below_ladder(stick.fit, size)

@@ -10,7 +10,7 @@ import numpy as np
 from checks.finding import Evidence, Finding, Level, Statistic, Threshold
 from checks.reading import has, scalar
 from checks.registry import check
-from checks.scaling._ladder import GIVE_LADDER, Size, Yardstick, refused, size_of, unknown_size, yardstick
+from checks.scaling._ladder import GIVE_LADDER, Size, Yardstick, below_ladder, refused, size_of, unknown_size, yardstick
 from checks.scaling.run_curve import plan_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ SOURCE = (
 DONE_SHARE = 0.99
 TO_SIGMA = 1.645
 """Half a 90 % band in standard deviations."""
+_COSTLY = (
+    "Something cost this run more than the spread among runs of the ladder.",
+    "Compare with the ladder: data mix, tokenizer, validation set, learning rate, batch, precision.",
+)
+MEANING: dict[Level, tuple[str, str]] = {
+    "pass": ("The model is as good as its size and tokens say.", "Nothing."),
+    "warn": _COSTLY,
+    "fail": _COSTLY,
+    "unknown": (
+        "Too good to be the ladder's curve: a better recipe, or a loss of another tokenizer, text or mask, or "
+        "validation text among the training data.",
+        "Make sure that the losses are comparable, audit the validation set (trainvitals audit); then refit.",
+    ),
+}
 
 
 @check(
@@ -48,7 +62,8 @@ def on_curve(
     Why it matters: a run above the curve has lost something that its size and data should have bought: a wrong rate,
     bad data, a bug. How to read it: log of observed over predicted loss, in errors of the ladder's own backtest. Only
     the end of a run is comparable: before its learning rate is annealed a healthy run reads .7 to 3 % high, so the
-    check refuses until then, and it refuses published constants, whose losses are of another tokenizer and text.
+    check refuses until then, and it refuses published constants, whose losses are of another tokenizer and text. A
+    run that is better than its ladder allows is not comparable either: unknown.
     """
     size = size_of(run)
     if size is None:
@@ -67,6 +82,9 @@ def on_curve(
     if stick.fit.backtest is None or quality in ("fail", "unknown"):
         yield refused(f"The ladder cannot judge a run: {why}", "A fit that misses its own runs predicts no others.")
         return
+    if below := below_ladder(stick.fit, size):
+        yield refused(below, "Extrapolated downwards, a law's loss may be off by any amount.")
+        return
     yield _judge(run, size, stick, warn_sigma, fail_sigma, warn_share, fail_share)
 
 
@@ -83,22 +101,23 @@ def _judge(
     level: Level = "pass"
     if away > warn_sigma * sigma and away > warn_share:
         level = "fail" if away > fail_sigma * sigma and away > fail_share else "warn"
-    where = "above" if away > 0 else "below"
+    elif away < -fail_sigma * sigma and away < -fail_share:
+        level = "unknown"
+    means, todo = MEANING[level]
+    where, kind = "above" if away > 0 else "below", "a validation loss of " if name == "loss/val" else ""
     at = int(rows.steps[-1])
     return Finding(
         level=level,
-        summary=f"The run ends at {seen:.4f} nats per token, {100 * abs(np.expm1(away)):.2f} % {where} the "
+        summary=f"The run ends at {kind}{seen:.4f} nats per token, {100 * abs(np.expm1(away)):.2f} % {where} the "
         f"{told:.4f} that the ladder predicts ({away / sigma:+.1f} backtest errors).",
         steps=(int(rows.steps[0]), at),
-        ongoing=level != "pass",
+        ongoing=level in ("warn", "fail"),
         n=len(stick.fit.ladder),
         statistic=Statistic("log loss over predicted", away, "1", away - TO_SIGMA * sigma, away + TO_SIGMA * sigma),
         threshold=Threshold(max(warn_sigma * sigma, warn_share), max(fail_sigma * sigma, fail_share), "1", SOURCE),
         evidence=(Evidence(name, (int(rows.steps[0]), at)),),
-        what_it_means="The model is as good as its size and tokens say." if level == "pass"
-        else "Something cost this run more than the spread among runs of the ladder.",
-        what_to_do="Nothing." if level == "pass"
-        else "Compare with the ladder: data mix, tokenizer, validation set, learning rate, batch, precision.",
+        what_it_means=means,
+        what_to_do=todo,
         details={"ladder": stick.source, "parameters": size.n, "tokens": size.d, "sigma_backtest": sigma},
     )
 

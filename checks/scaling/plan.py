@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from checks.finding import Level
+from checks.scaling._ladder import BELOW
 from checks.scaling.chinchilla import FLOPS_PER_PARAMETER_TOKEN, Law
 from checks.scaling.data_constrained import EPOCHS_AS_NEW, EPOCHS_SPENT, DataConstrained
 from checks.scaling.fit import FitResult
@@ -160,6 +161,12 @@ def plan_fit(fit: FitResult, spend: Budget, *, unique: float | None = None) -> P
         summary = (
             f"The budget is {ratio:,.0f} times the ladder's largest run, and its backtest reached {tested.reach:,.0f} "
             "times; the band is extrapolated."
+        )
+    elif spend.flops < BELOW * float(fit.ladder.flops.min()):
+        level = "warn"
+        summary = (
+            f"The budget is {float(fit.ladder.flops.min()) / spend.flops:,.0f} times smaller than the smallest run of "
+            "the ladder, and no backtest tests a law downwards."
         )
     elif quality == "warn":
         level, summary = "warn", why

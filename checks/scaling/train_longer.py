@@ -10,7 +10,16 @@ import numpy as np
 from checks.finding import Finding, Statistic, Threshold
 from checks.reading import has, scalar
 from checks.registry import check
-from checks.scaling._ladder import Size, Yardstick, beyond_published, refused, size_of, unknown_size, yardstick
+from checks.scaling._ladder import (
+    Size,
+    Yardstick,
+    below_ladder,
+    beyond_published,
+    refused,
+    size_of,
+    unknown_size,
+    yardstick,
+)
 from checks.scaling.repetition import fresh_worth
 
 if TYPE_CHECKING:
@@ -54,7 +63,7 @@ def train_longer(
         yield unknown_size(run)
         return
     stick = yardstick(run, ladder)
-    reason = beyond_published(stick, size) if stick.fit is None else None
+    reason = beyond_published(stick, size) if stick.fit is None else below_ladder(stick.fit, size)
     if stick.fit is not None and not stick.fit.identifiability.identifiable:
         reason = f"The ladder does not determine the gain: {stick.fit.identifiability.reasons[0]}"
     if reason:

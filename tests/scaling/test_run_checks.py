@@ -11,7 +11,8 @@ import pytest
 from checks import Finding, run_checks
 from checks.scaling import forecast_log
 from checks.scaling.data_constrained import DataConstrained
-from checks.scaling.fit import fit_ladder
+from checks.scaling.fit import FitResult, fit_ladder
+from checks.scaling.plan import budget, plan_fit
 from checks.scaling.reference import REFERENCES
 from checks.scaling.repetition import fresh_worth
 from checks.scaling.table import Ladder
@@ -164,6 +165,19 @@ def test_on_curve_refuses_what_is_not_comparable(tmp_path: Path, ladder: str) ->
     assert "No ladder of your own" in ask(done, "on_curve").summary
     (tmp_path / "ladder.json").write_text(Path(ladder).read_text())
     assert ask(done, "on_curve").level != "unknown"  # found beside the runs
+
+
+def test_a_ladder_is_not_asked_about_what_its_backtest_never_saw(tmp_path: Path, ladder: str) -> None:
+    """Runs far smaller than the ladder's, and runs better than it allows, are no pass."""
+    small = run_of(tmp_path / "small", n=1.3e6, tokens=1.6e7)
+    for check in ("on_curve", "allocation", "train_longer"):
+        finding = ask(small, check, ladder=ladder)
+        assert finding.level == "unknown" and "smallest run" in finding.summary
+    leaked = run_of(tmp_path / "leaked", losses=_ending_at(0.9 * float(LAW.loss(1e9, 2.2e10))))
+    finding = ask(leaked, "on_curve", ladder=ladder)
+    assert finding.level == "unknown" and "below the" in finding.summary and "audit" in finding.what_to_do
+    fit = FitResult.from_json(json.loads(Path(ladder).read_text()))
+    assert plan_fit(fit, budget(flops=1e14)).level == "warn"
 
 
 def test_allocation_follows_the_closed_form(tmp_path: Path, ladder: str) -> None:
