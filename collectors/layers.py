@@ -129,7 +129,7 @@ def local(tensor: Tensor) -> Tensor:
 def stacked(norms: Sequence[Tensor]) -> Tensor:
     """Norms as one tensor, on the device of the first."""
     device = norms[0].device
-    return torch.stack([norm.to(device) for norm in norms])
+    return torch.stack([norm if norm.device == device else norm.to(device) for norm in norms])
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -18,6 +18,9 @@ from torch import Tensor
 from collectors.collector import Collector
 from collectors.layers import local, norms, stacked
 
+CACHED_BYTES = 1 << 20
+"""Weights on the host that are copied and measured together: between the two they stay in the core's cache."""
+
 
 class UpdateCollector(Collector):
     """Norms of weights and of their changes, per layer."""
@@ -30,6 +33,7 @@ class UpdateCollector(Collector):
                                            labels={"layer": self.tap.layers.labels})
         self.before: list[Tensor] | None = None
         self.kept: list[Tensor] | None = None
+        self.parts = parts([local(p.detach()) for p in self.tap.layers.parameters])
 
     def rewind(self) -> None:
         self.before = None
@@ -39,7 +43,10 @@ class UpdateCollector(Collector):
         if self.due(step):
             weights = [local(p.detach()) for p in self.tap.layers.parameters]
             self.before = self.kept or [torch.empty_like(w) for w in weights]
-            torch._foreach_copy_(self.before, weights)
+            self.weights: list[Tensor] = []
+            for part in self.parts:
+                torch._foreach_copy_(self.before[part], weights[part])
+                self.weights += norms(self.before[part])
             self.kept = self.before if self.tap.device.type == "cpu" else None
 
     @torch.no_grad()
@@ -47,12 +54,27 @@ class UpdateCollector(Collector):
         if self.before is None:
             return
         before, self.before = self.before, None
-        weights = stacked(norms(before))
-        torch._foreach_sub_(before, [local(p.detach()) for p in self.tap.layers.parameters])
-        self.emit(self.frame, step, {"weights": weights, "updates": stacked(norms(before))}, self._fields)
+        weights, updates = [local(p.detach()) for p in self.tap.layers.parameters], []
+        for part in self.parts:
+            torch._foreach_sub_(before[part], weights[part])
+            updates += norms(before[part])
+        self.emit(self.frame, step, {"weights": stacked(self.weights), "updates": stacked(updates)}, self._fields)
 
     def _fields(self, host: dict[str, Any]) -> dict[str, Any]:
         layers = self.tap.layers
         everything = range(len(layers.parameters))
         return {"weight/sumsq_by_layer": layers.by_layer(host["weights"], everything)[0],
                 "update/sumsq_by_layer": layers.by_layer(host["updates"], everything)[0]}
+
+
+def parts(tensors: list[Tensor]) -> list[slice]:
+    """Consecutive tensors that fit into a cache together; on a device, where a kernel costs a launch, all of them."""
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return [slice(None)]
+    starts, size = [0], 0
+    for i, tensor in enumerate(tensors):
+        size += tensor.nbytes
+        if size > CACHED_BYTES and i > starts[-1]:
+            starts.append(i)
+            size = tensor.nbytes
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(tensors)], strict=True)]
