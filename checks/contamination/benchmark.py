@@ -92,7 +92,9 @@ def read_benchmark(
     ledger = Ledger(source, tally)
     read = rows.read_rows(source, _kind(source), ledger)
     if not read:
-        raise UsageError(f"{source} holds no rows. Give a benchmark with at least one item.")
+        ledger.close()
+        why = "".join(f" {problem.place}: {problem.what}" for problem in tally.problems[:3])
+        raise UsageError(f"{source} holds no rows.{why} Give a benchmark with at least one item.")
     read, sample_ids = _documents(read)
     columns = columns_of(read[:SAMPLE_ROWS])
     if not guess_roles(columns).keys() & {"question", "code"}:

@@ -98,13 +98,18 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
 
 
 def _told(summary: Mapping[str, Any], folder: Path) -> str:
-    """The audit in a terminal: the decision, a line per benchmark, and what was searched."""
+    """The audit in a terminal: the decision, each benchmark, what was searched, and what could not be used."""
+    from checks.contamination.decision import decide_benchmark
+
     lines = [f"{summary['decision']['level']:8} {summary['decision']['sentence']}", ""]
     for benchmark in summary["benchmarks"]:
         counts = ", ".join(f"{count:,} {verdict}" for verdict, count in benchmark["verdicts"].items())
         lines.append(f"{_plain(benchmark['name'])}: {counts}")
+        if len(summary["benchmarks"]) > 1:
+            lines.append(f"  {_plain(decide_benchmark(benchmark, summary['corpus']).sentence)}")
     lines += ["", summary["searched"]]
-    problems = summary["corpus"]["problems"]
+    read = [*summary["benchmarks"], {"problems": summary["score_problems"]}, summary["corpus"]]
+    problems = [problem for part in read for problem in part["problems"]]
     lines += [f"  ! {_plain(p['source'])}, {_plain(p['place'])}: {_plain(p['what'])}" for p in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         lines.append(f"  ! {len(problems) - MOST_PROBLEMS} more in audit.json")

@@ -139,6 +139,8 @@ def files_of(path: str) -> tuple[list[str], bool]:
             inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
             return sorted(file for file in inside if _counts(os.path.relpath(file, path))), False
         if os.path.lexists(path):
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise UsageError(f"{path} is no file that can be read twice. Write its content to a file first.")
             return [path], True
         return sorted(filter(os.path.isfile, glob.glob(path, recursive=True))), True
     try:

@@ -73,6 +73,8 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
     trust = f"Trust {_shown(whole)} on {name}" if whole else f"{name} may be scored"
     if lost := lost_records(corpus):
         rests += f"; {_count(lost, 'record')} could not be read"
+    if unread := lost_records(benchmark):
+        rests += f"; {_count(unread, 'row')} of the benchmark could not be read"
     return Decision("pass", f"{trust}: {rests}.")
 
 
@@ -81,20 +83,21 @@ def primary(benchmark: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((s for s in benchmark.get("scores") or () if not s["control"]), None)
 
 
-def lost_records(corpus: Mapping[str, Any]) -> int:
-    """Records of the corpus that could not be searched because something in them was broken."""
-    return sum(int(problem.get("records") or 0) for problem in _gaps(corpus))
+def lost_records(read: Mapping[str, Any]) -> int:
+    """Records of the corpus, or rows of a benchmark, that could not be used because something in them was broken."""
+    return sum(int(problem.get("records") or 0) for problem in _gaps(read))
 
 
-def _gaps(corpus: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [problem for problem in corpus.get("problems") or () if problem.get("gap")]
+def _gaps(read: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [problem for problem in read.get("problems") or () if problem.get("gap")]
 
 
-def _severity(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> tuple[int, float]:
-    level = decide_benchmark(benchmark, corpus).level
+def _severity(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> tuple[int, bool, float]:
+    """Among equals, one that says which score to trust speaks before one that has none."""
+    decision = decide_benchmark(benchmark, corpus)
     verdicts = benchmark["verdicts"]
     share = (verdicts["contaminated"] or verdicts["suspect"]) / max(benchmark["items"], 1)
-    return _WORST.index(level), -share
+    return _WORST.index(decision.level), decision.trusts_no_score, -share
 
 
 def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
@@ -107,9 +110,11 @@ def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> s
         return f"parts of {_count(len(set(uncounted)), 'shard')} could not be read"
     if (lost := lost_records(corpus)) > LOST_SHARE * corpus["records"]:
         return f"{_count(lost, 'record')} of {corpus['records']:,} could not be read"
-    items, untestable = benchmark["items"], benchmark["verdicts"]["untestable"]
+    items, untestable, unread = benchmark["items"], benchmark["verdicts"]["untestable"], lost_records(benchmark)
     if items == 0:
         return "it holds no item"
+    if unread > UNTESTABLE_SHARE * (items + unread):
+        return f"{_count(unread, 'row')} of the benchmark itself could not be read"
     if untestable > UNTESTABLE_SHARE * items:
         return f"{untestable:,} of its {items:,} items are too short or too common to test"
     return ""
@@ -122,25 +127,23 @@ def _contaminated(benchmark: Mapping[str, Any]) -> tuple[str, bool]:
     whole, clean, dirty = (_score(benchmark, subset) for subset in ("whole", "clean", "dirty"))
     if whole is None or clean is None:
         of = f"{n:,} of its {_count(benchmark['eligible'], 'testable item')} {_are(n)} contaminated"
-        return (
-            f"Do not report {name} as it stands: {of}. Score its {_count(verdicts['clean'], 'clean item')} alone.",
-            True,
-        )
+        clean_items = verdicts["clean"]
+        rest = f"Score its {_count(clean_items, 'clean item')} alone" if clean_items else "No clean item is left"
+        return f"Do not report {name} as it stands: {of}. {rest}.", True
     if clean["n"] < MIN_ITEMS:
         left = _count(clean["n"], "clean item")
         return f"Trust no score of {name}: {_count(n, 'item')} {_are(n)} contaminated, which leaves {left}.", True
-    digits = 2 if f"{whole['value']:.2f}" != f"{clean['value']:.2f}" else 3
+    digits = 2 if _digits(whole["value"], 2) != _digits(clean["value"], 2) else 3
     why = f"{_count(n, 'item')} {_are(n)} contaminated"
     if dirty:
         verb = "scores" if n == 1 else "score"
-        why = f"the {_count(n, 'contaminated item')} {verb} {dirty['value']:.{digits}f}"
+        why = f"the {_count(n, 'contaminated item')} {verb} {_digits(dirty['value'], digits)}"
     models = [s for s in benchmark["scores"] if not s["control"]]
     who = f", model {str(models[0]['model'])[:60]}" if len(models) > 1 else ""
-    return (
-        f"Trust {_shown(clean, digits)} on {name} ({_count(clean['n'], 'clean item')}{who}), "
-        f"not {whole['value']:.{digits}f}: {why}.",
-        False,
-    )
+    told = f"Trust {_shown(clean, digits)} on {name} ({_count(clean['n'], 'clean item')}{who})"
+    if _digits(whole["value"], digits) == _digits(clean["value"], digits):
+        return f"{told}, as on all items: {why}.", False
+    return f"{told}, not {_digits(whole['value'], digits)}: {why}.", False
 
 
 def _score(benchmark: Mapping[str, Any], subset: str) -> Mapping[str, Any] | None:
@@ -150,7 +153,13 @@ def _score(benchmark: Mapping[str, Any], subset: str) -> Mapping[str, Any] | Non
 
 
 def _shown(score: Mapping[str, Any], digits: int = 2) -> str:
-    return f"{score['value']:.{digits}f} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
+    value, low, high = (_digits(score[name], digits) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Halves go up, as people round: 0.595 is 0.60, though the nearest double lies below it."""
+    return f"{value + 1e-9:.{digits}f}"
 
 
 def _name(benchmark: Mapping[str, Any]) -> str:

@@ -90,7 +90,10 @@ def prepare(request: Request) -> Plan:
         raise UsageError(f"{request.out} holds an audit without its work folder. Choose another --out, or delete it.")
     else:
         shutil.rmtree(work, ignore_errors=True)
-        (work / "partials").mkdir(parents=True)
+        try:
+            (work / "partials").mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(f"{request.out} cannot be a folder: {error.strerror}. Choose another --out.") from error
         store_detectors(items, request.semantic, work)
         # Written last: an index that was cut off by a kill is built again.
         slices = [asdict(piece) for piece in pieces]

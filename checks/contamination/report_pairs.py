@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -42,7 +43,8 @@ def best_matches(folder: Path, items: pd.DataFrame) -> Best:
     """The best document of each item that is shown, without the rest of matches.parquet in memory."""
     dirty, suspect = (items[items["verdict"] == verdict] for verdict in ("contaminated", "suspect"))
     shown = pd.concat([dirty.groupby("benchmark").head(PER_BENCHMARK), suspect.groupby("evidence_kind").head(PER_KIND)])
-    wanted = pc.field("item_id").isin(shown["item_id"].unique().tolist()) & (pc.field("rank") <= 1)
+    ids = pa.array(shown["item_id"].unique().tolist(), pa.string())  # typed: there may be none
+    wanted = pc.field("item_id").isin(ids) & (pc.field("rank") <= 1)
     rows = pq.read_table(folder / "matches.parquet", filters=wanted).to_pylist()
     chosen = {(i.benchmark, i.item_id): (i.best_document, i.detector) for i in shown.itertuples(index=False)}
     best: dict[tuple[str, str], dict[str, Any]] = {}

@@ -35,6 +35,8 @@ class Row:
     score: float
     model: str = ""
     benchmark: str = ""
+    positional: bool = False
+    """Whether the id may be the item's position, from 0: a `doc_id` as lm-eval counts."""
     text: str = ""
     """Starts of the strings of lm-eval's `doc`, parted by NUL: they tell whether a position means the same item."""
 
@@ -71,6 +73,7 @@ def read_rows(source: str) -> tuple[list[Row], list[Problem]]:
             _score(record.get(score_name), source, place),
             _string(record.get("model")),
             _string(record.get("benchmark")),
+            id_name == "doc_id",
             _starts(record.get("doc")),
         )
         for place, record in kept

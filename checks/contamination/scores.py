@@ -23,7 +23,7 @@ from checks.contamination.records import Problem
 from checks.contamination.score_files import SAMPLES, Row, read_rows
 from trainvitals.errors import UsageError
 
-COLUMNS = ["source", "model", "control", "benchmark", "named", "item_id", "score", "text"]
+COLUMNS = ["source", "model", "control", "benchmark", "named", "item_id", "positional", "score", "text"]
 SAME_TEXT = 0.9
 """Share of a file's documents that must be found in the items they were matched with; convention."""
 
@@ -34,7 +34,8 @@ class ScoreTable:
 
     rows: pd.DataFrame
     """`COLUMNS`: one row per source, model, benchmark and item; score float64 in [0, 1]. `benchmark` is empty where
-    the file does not tell; `named` says whether the file itself names it; `text` is part of the item, where given."""
+    the file does not tell; `named` says whether the file itself names it; `positional` whether the id may be a
+    position; `text` is part of the item, where given."""
     problems: tuple[Problem, ...]
 
 
@@ -74,7 +75,9 @@ def read_scores(specs: Sequence[str | Path], controls: Sequence[str | Path] = ()
                 found, said = read_rows(source)
                 problems += said
                 rows += [_row(row, source, given, is_control) for row in found]
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"score": "float64", "control": bool, "named": bool})
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"score": "float64", "control": bool, "named": bool, "positional": bool}
+    )
     _refuse_clashes(table)
     scored, said = _drop_missing(table)
     once, repeated = _average_repeats(scored)
@@ -114,6 +117,7 @@ def _row(row: Row, source: str, given: str, is_control: bool) -> dict[str, Any]:
         "benchmark": row.benchmark or (sample["task"] if sample else path.name.split(".")[0]),
         "named": bool(row.benchmark),
         "item_id": row.item_id,
+        "positional": row.positional,
         "score": row.score,
         "text": row.text,
     }
@@ -151,14 +155,16 @@ def _average_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
         said.append(
             Problem(str(source), f"{items:,} items", "Items scored more than once: the mean of their scores is used.")
         )
-    return table.groupby(keys, as_index=False, sort=False).agg({"score": "mean", "text": "first"})[COLUMNS], said
+    return table.groupby(keys, as_index=False, sort=False).agg(
+        {"score": "mean", "text": "first", "positional": "first"}
+    )[COLUMNS], said
 
 
 def match_scores(items: pd.DataFrame, table: ScoreTable) -> Matched:
     """Find the item of each score. items: the columns of items.parquet, each benchmark in its own order.
 
     A file that names no benchmark is given to the one that its name hints at or that its item ids fit. lm-eval's doc_id
-    is a position: where ids do not fit, positions are used, and in both cases the text of its documents is compared.
+    is a position: where not every id fits, positions are tried, and where there is text of the documents, it decides.
     """
     parts: list[pd.DataFrame] = []
     problems: list[Problem] = []
@@ -201,14 +207,23 @@ def _fit(
         return None, f"The item ids fit {' and '.join(best)} alike: not used. Add a column `benchmark`."
     items = known[best[0]]
     told = bool((part["text"] != "").any())
-    if most == 0 and not told:
+    positions = {str(i) for i in range(len(items))}
+    by_position = most < len(ids) and ids <= positions
+    if told:
+        joined = [part.merge(_keyed(items, by_position=way), on="item_id") for way in (False, True)]
+        found = max(joined, key=lambda rows: _same_text(rows) * len(rows))
+        if _same_text(found) < SAME_TEXT:
+            return None, f"The documents are not the items of {best[0]} of that number: not used. Score by item id."
+    elif by_position and not part["positional"].all():
+        return None, (
+            f"The ids fit the positions of {best[0]}'s items, and not all fit its ids (such as "
+            f"{items['item_id'].iloc[0]!r}): not used. Score by item id, or call the column doc_id if it counts from 0."
+        )
+    elif most == 0 and not by_position:
         return None, f"None of the item ids is one of {best[0]} (such as {items['item_id'].iloc[0]!r}): not used."
-    found = part.merge(_keyed(items, by_position=most == 0), on="item_id")
-    if told and _same_text(found) < SAME_TEXT:
-        return None, f"The documents are not the items of {best[0]} with the same number: not used. Score by item id."
-    if most == 0:
-        found = found.assign(item_id=found["own_id"])
-    return found.assign(benchmark=best[0])[_MATCHED], ""
+    else:
+        found = part.merge(_keyed(items, by_position=by_position), on="item_id")
+    return found.assign(item_id=found["own_id"], benchmark=best[0])[_MATCHED], ""
 
 
 def _candidates(label: str, named: bool, known: dict[str, pd.DataFrame]) -> list[str]:

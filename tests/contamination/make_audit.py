@@ -241,6 +241,7 @@ def _scores(rng: np.random.Generator, items: pd.DataFrame) -> ScoreTable:
                     "control": control,
                     "benchmark": items["benchmark"],
                     "named": True,
+                    "positional": False,
                     "item_id": items["item_id"],
                     "score": (seen > 1 - chance).astype(float),
                     "text": "",

@@ -70,6 +70,17 @@ def contents(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in EQUAL}
 
 
+def test_a_clean_corpus_and_an_empty_one_give_whole_audits(inputs: Path, tmp_path: Path) -> None:
+    """Nothing found is the commonest answer: the report must be written for it, too."""
+    (tmp_path / "clean.jsonl").write_text(json.dumps({"text": "nothing of an exam is in these few words"}) + "\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    for name, level in (("clean", "pass"), ("empty", "unknown")):
+        out = tmp_path / name
+        asked = Request(corpus=[str(tmp_path / f"{name}.jsonl")], benchmark=[str(inputs / "exam.jsonl")], out=out)
+        assert run_audit(asked, quiet).summary["decision"]["level"] == level
+        assert (out / "report.html").exists() and (out / "provenance.json").exists()
+
+
 def test_two_processes_leave_the_same_audit_even_when_workers_are_killed(
     inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,21 @@ def test_lm_eval_samples_are_matched_by_position_and_checked_by_text(tmp_path: P
     assert shuffled.rows.empty and "not the items" in shuffled.problems[-1].what
 
 
+def test_positions_are_not_taken_for_ids_that_begin_at_1(tmp_path: Path):
+    """Ids 1 to 4 share three numbers with positions 0 to 3: taken for ids, every score would be one item off."""
+    items = _items(4).assign(item_id=["1", "2", "3", "4"])
+    _sample(tmp_path, [f"How many apples does person number {i} have?" for i in range(4)])
+    sampled = match_scores(items, read_scores([tmp_path / "my__model"]))
+    assert list(sampled.rows["item_id"]) == ["1", "2", "3", "4"]
+
+    for name, header in (("positions", "doc_id"), ("unclear", "id")):
+        (tmp_path / f"{name}.csv").write_text(f"{header},score\n0,1\n1,0\n2,0\n3,0\n")
+    found = match_scores(items, read_scores([tmp_path / "positions.csv"])).rows
+    assert dict(zip(found["item_id"], found["score"], strict=True)) == {"1": 1.0, "2": 0.0, "3": 0.0, "4": 0.0}
+    unclear = match_scores(items, read_scores([tmp_path / "unclear.csv"]))
+    assert unclear.rows.empty and "doc_id if it counts from 0" in unclear.problems[-1].what
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -451,6 +466,13 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
         (_audit({}), "unknown", "Trust no score of gsm8k yet: it holds no item."),
         (_audit({"clean": 79, "untestable": 21}), "unknown",
          "Trust no score of gsm8k yet: 21 of its 100 items are too short or too common to test."),
+        (_audit({"contaminated": 5}), "fail",
+         "Do not report gsm8k as it stands: 5 of its 5 testable items are contaminated. No clean item is left."),
+        (_audit({"contaminated": 40, "clean": 160}, (0.595, 0.494, 1.0)), "fail",
+         "Trust 0.49 [0.46, 0.52] on gsm8k (160 clean items), not 0.60: the 40 contaminated items score 1.00."),
+        (_audit({"contaminated": 40, "clean": 160}, (0.0, 0.0, 0.0)), "fail",
+         "Trust 0.000 [-0.030, 0.030] on gsm8k (160 clean items), as on all items: the 40 contaminated items score "
+         "0.000."),
         ({"corpus": {"documents": 1}, "benchmarks": []}, "unknown",
          "No benchmark was given, so there is no score to trust or to doubt."),
     ],
@@ -468,3 +490,15 @@ def test_the_worst_benchmark_speaks_and_the_others_are_named():
     decision = decide(audit)
     assert decision.level == "fail" and decision.sentence.startswith("Do not report d ")
     assert decision.sentence.endswith("Also contaminated: c. Suspects only: b. No match found: gsm8k.")
+    scored = _audit({"contaminated": 1, "clean": 99}, (0.67, 0.61, 0.93))["benchmarks"][0] | {"name": "e"}
+    audit["benchmarks"].append(scored)
+    assert decide(audit).sentence.startswith("Trust 0.61 ")
+
+
+def test_unread_rows_of_a_benchmark_are_said():
+    audit = _audit({"clean": 90})
+    lost = {"source": "b", "place": "line 3", "what": "no JSON", "records": 2, "gap": True}
+    audit["benchmarks"][0]["problems"] = [lost]
+    assert decide(audit).sentence.endswith("90 testable items; 2 rows of the benchmark could not be read.")
+    audit["benchmarks"][0]["problems"] = [lost | {"records": 30}]
+    assert decide(audit).level == "unknown"

@@ -8,6 +8,7 @@ an item and are left alone.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "choices": ("choices", "options", "endings", "multiple_choice_targets"),
     "answer": ("answer", "answerkey", "solution", "target", "targets", "canonical_solution", "correct_answer",
                "best_answer", "correct_answers", "answers", "gold", "label", "output", "completion", "response",
-               "solutions", "code", "cop"),
+               "solutions", "code", "cop", "correct_option", "answer_number", "answers_spans.spans"),
 }  # fmt: skip
 CHOICE_COLUMNS = (
     ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"), ("option1", "option2"), ("sol1", "sol2"),
@@ -44,6 +45,15 @@ SPECIAL: tuple[tuple[tuple[str, ...], dict[str, tuple[str, ...]]], ...] = (
         "question": ("instruct_prompt",), "code": ("complete_prompt",), "answer": ("canonical_solution",)}),
     (("prompt", "tests"), {"code": ("prompt",)}),
     (("prompt", "canonical_solution"), {"code": ("prompt",), "answer": ("canonical_solution",)}),
+    # ANLI, RTE, MNLI: the premise is a text from elsewhere, as a passage is.
+    (("premise", "hypothesis"), {"passage": ("premise",), "question": ("hypothesis",), "answer": ("label",)}),
+    # GLUE's RTE, MRPC, WNLI.
+    (("sentence1", "sentence2"), {"passage": ("sentence1",), "question": ("sentence2",), "answer": ("label",)}),
+    # SVAMP, ASDiv: the question alone ("How many are left?") is nobody's.
+    (("body", "question"), {"question": ("body", "question"), "answer": ("answer",)}),
+    # SWAG.
+    (("startphrase", "ending0"), {
+        "question": ("startphrase",), "choices": ("ending0", "ending1", "ending2", "ending3"), "answer": ("label",)}),
     # MBPP: a task in words, the solution in code.
     (("text", "code", "test_list"), {"question": ("text",), "answer": ("code",)}),
     (("prompt", "code", "test_list"), {"question": ("prompt",), "answer": ("code",)}),
@@ -160,13 +170,26 @@ def _choices(row: Row, columns: Sequence[str]) -> Choices:
     value = value_at(row, columns[0])
     if isinstance(value, Mapping):  # ARC, CommonsenseQA: {"text": [...], "label": [...]}; TruthfulQA: {"choices": ...}
         texts = strings_in(value.get("text", value.get("choices")))
+        if not texts and all(isinstance(text, str) for text in value.values()):  # MedQA: {"A": ..., "B": ...}
+            return Choices(list(value.values()), [str(label) for label in value])
         return Choices(texts, [str(label) for label in value.get("label", LETTERS[: len(texts)])])
     if isinstance(value, list) and value and isinstance(value[0], Mapping):  # [{"label": "A", "text": ...}]
         texts = [str(choice.get("text", "")) for choice in value]
         pairs = zip(value, LETTERS, strict=False)
         return Choices(texts, [str(choice.get("label", letter)) for choice, letter in pairs])
-    texts = strings_in(value)
+    texts = strings_in(_listed(value))
     return Choices(texts, LETTERS[: len(texts)])
+
+
+def _listed(value: Any) -> Any:
+    """A list that a CSV file holds as Python or JSON text; any other value as it is."""
+    if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
+        return value
+    try:
+        items = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else value
 
 
 def _answer(value: Any, choices: Choices) -> list[str]:
