@@ -261,6 +261,9 @@ def _end(found: Finding | None, known: bool) -> None:
         s = found.statistic
         band = "" if s.low is None or s.high is None else f" :gray[:small[{s.low:.3f} to {s.high:.3f}]]"
         word = {"pass": "forecast", "warn": "target in doubt", "fail": "misses its target"}.get(found.level, "unknown")
+        told: Any = found.details.get("forecast", {})
+        if found.level == "pass" and told.get("trained_share", 0.0) >= 1:
+            word = "ended"
         _answer(f"{s.value:.3f} nats/token{band}", found.level, word, found.summary)
 
 

@@ -138,6 +138,7 @@ def _plan_text(found: Plan) -> str:
     if found.epochs is not None:
         lines.append(f"  {found.epochs:.2f} passes over the data")
     lines += ["", "The same compute spent on another size:"]
-    lines += [f"  {x.factor:>5g} x N*   loss {x.loss:.4f}  (+{100 * x.penalty:.2f} %, {100 * x.wasted:.0f} % of the "
-              "compute wasted)" for x in found.deviations]
+    for x in found.deviations:
+        wasted = "" if x.wasted is None else f", {100 * x.wasted:.0f} % of the compute wasted"
+        lines.append(f"  {x.factor:>5g} x N*   loss {x.loss:.4f}  (+{100 * x.penalty:.2f} %{wasted})")
     return "\n".join([*lines, "", *found.caveats])

@@ -176,6 +176,8 @@ def _plan(kind: str, rest: str, curve: Curve) -> Plan:
             number = math.nan
         if name is None or not math.isfinite(number) or number < 0:
             raise UsageError(f"--schedule: {part!r} is not one of {', '.join(f'{n}=NUMBER' for n in names)}.")
+        if name in values or (name.endswith("steps") and number != int(number)):
+            raise UsageError(f"--schedule: {part!r} is given twice, or is no whole number of steps.")
         values[name] = int(number) if name.endswith("steps") else number
     if len(curve.rates):
         values.setdefault("peak", float(curve.rates.max()))
@@ -186,7 +188,12 @@ def _plan(kind: str, rest: str, curve: Curve) -> Plan:
         raise UsageError(f"--schedule {kind} needs total=STEPS: how many steps the run will take.")
     if kind == "wsd" and not values.get("decay_steps"):
         raise UsageError("--schedule wsd needs decay=STEPS: how long the last phase takes.")
-    return Plan(kind=kind, **values)  # type: ignore[arg-type]
+    plan = Plan(kind=kind, **values)  # type: ignore[arg-type]
+    if plan.warmup_steps + plan.decay_steps > plan.total_steps:
+        raise UsageError(f"--schedule: warm-up and decay are longer than its {plan.total_steps:,} steps.")
+    if plan.final > plan.peak:
+        raise UsageError(f"--schedule: final={plan.final:g} is above the peak of {plan.peak:g}.")
+    return plan
 
 
 def _plan_from_json(text: str, where: str) -> Plan:
@@ -196,7 +203,12 @@ def _plan_from_json(text: str, where: str) -> Plan:
         raise UsageError(f"{where} is not JSON ({error}).") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{where} is not a plan: a JSON object with kind, peak, total_steps is needed.")
-    return Plan.from_json(raw)
+    try:
+        return Plan.from_json(raw)
+    except UsageError:
+        raise
+    except (TypeError, KeyError, ValueError) as error:
+        raise UsageError(f"{where} is not a plan: kind, peak and total_steps with their numbers are needed.") from error
 
 
 def _columns(path: Path) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -172,6 +172,12 @@ class FitResult:
         ladder = Ladder(n, d, loss, weight, tuple(map(str, points["name"])), dict(raw["columns"]),
                         tuple(raw["refused"]))
         law = Law.from_json(raw)
+        constants = np.array([law.E, law.A, law.B, law.alpha, law.beta])
+        sound = all(v.shape == (len(points["name"]),) and np.isfinite(v).all() for v in (n, d, loss, weight))
+        if not sound or not len(n) or min(n.min(), d.min(), loss.min()) <= 0 or weight.min() < 0:
+            raise ValueError("the runs are not of one length, finite and positive")
+        if not np.isfinite(constants).all() or constants.min() <= 0 or raw["loss"] not in get_args(Loss):
+            raise ValueError("the constants are not finite and positive, or the loss is not known")
         agreed = raw["consensus"]
         best = BestFit(law, law.theta(), float(raw["objective"]),
                        Consensus(int(agreed["starts"]), int(agreed["reached"]), float(agreed["within"])))

@@ -176,7 +176,8 @@ def _judged(told: Forecast, other: bool) -> Forecast:
     assert told.final_loss is not None and told.interval is not None
     low, high = told.interval
     about = "Another run under this schedule" if other else "The run"
-    said = f"{about} ends at {told.final_loss:.4f} nats per token, 90 % band {low:.4f} to {high:.4f}"
+    ends = "ended" if told.trained_share >= 1 and not other else "ends"
+    said = f"{about} {ends} at {told.final_loss:.4f} nats per token, 90 % band {low:.4f} to {high:.4f}"
     note = "; the curve's own learning rate is not this schedule's" if other else ""
     if told.target is None:
         return replace(told, level="pass", reason=f"{said}{note}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def forecast(
     Example: trainvitals scaling forecast run.csv --siblings a.csv b.csv --schedule wsd:total=24000,warmup=2160,\
 peak=3e-4,final=3e-5,decay=4000
     """
+    if target is not None and not (math.isfinite(target) and target > 0):
+        raise UsageError(f"--target is {target:g}. Give a loss above zero.")
     known, plan = _curve_and_plan(curve, schedule)
     told = (
         Forecast(level="unknown", reason=NO_PLAN, what_to_do=GIVE_PLAN, last_step=known.last_step, law=law,
@@ -75,8 +78,11 @@ def _curve_and_plan(path: str, schedule: str | None) -> tuple[Curve, Floats | No
         from checks.scaling.run_curve import curve_of, plan_of
         from trainvitals.store import open_run
 
-        run = open_run(path)
-        curve, plan = curve_of(run), plan_of(run)
+        try:
+            run = open_run(path)
+            curve, plan = curve_of(run), plan_of(run)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}. Name one run folder, or a CSV file.") from error
         if not len(curve.steps):
             raise UsageError(f"{path} has no training loss. Attach the loss collector, or give a CSV file.")
     else:

@@ -54,8 +54,8 @@ def keep(run: Run, told: Forecast | dict[str, Any]) -> bool:
     """
     record = told.to_json() if isinstance(told, Forecast) else dict(told)
     step, total = int(record["last_step"]), int(record["total_steps"])
-    if record["final_loss"] is None or not step or not total:
-        return False
+    if record["final_loss"] is None or not step or step >= FINISHED_SHARE * total:
+        return False  # at the end there is nothing left to forecast
     known = [s.made_at_step for s in past(run)]
     if any(abs(step - other) < max(APART_SHARE * total, 1) for other in known):
         return False

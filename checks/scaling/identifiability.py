@@ -147,7 +147,8 @@ def _doubts(best: BestFit, profiles: Sequence[Profile], lowest: float) -> list[s
     if best.law.E < credible:
         said.append(f"E = {best.law.E:.3g} is below {credible:.3g}, which no text has: these runs allow {span}.")
     elif e.low is None or e.high is None or e.high - e.low > WIDEST_E * best.law.E:
-        said.append(f"E = {best.law.E:.3g} is not identifiable from these points: they allow {span}.")
+        where = "lies above the lowest loss, and is" if best.law.E >= lowest else "is"
+        said.append(f"E = {best.law.E:.3g} {where} not identifiable from these points: they allow {span}.")
     for p, what in zip(exponents, ("alpha, the exponent of N,", "beta, the exponent of D,"), strict=True):
         if p.low is None or p.high is None or p.high > WIDEST_EXPONENT * p.low:
             value = best.law.alpha if p.name == "alpha" else best.law.beta

@@ -40,8 +40,8 @@ class Deviation:
     loss: float
     penalty: float
     """Loss over the optimum's, minus 1."""
-    wasted: float
-    """Share of the compute that the optimum would have needed less for the same loss."""
+    wasted: float | None
+    """Share of the compute that the optimum would have needed less for the same loss; None where data is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +211,26 @@ def _plan(
     intervals: Mapping[str, tuple[float, float]] | None, caveats: list[str], unique: float | None,
 ) -> Plan:
     best = law.optimum(spend.flops)
-    n, d, loss, epochs = float(best.n), float(best.d), float(best.loss), None
-    if unique is not None:
-        if not (math.isfinite(unique) and unique > 0):
-            raise UsageError(f"--unique is {unique:g}. Give the number of different tokens, above zero.")
-        scarce = DataConstrained(law)
-        n, d = scarce.optimum(spend.flops, unique)
-        loss, epochs = float(scarce.loss(n, d, unique)), max(d / unique, 1.0)
-        if epochs > EPOCHS_AS_NEW:
-            caveats.append(
-                f"{epochs:.1f} passes over the data: beyond {EPOCHS_AS_NEW:g} a repeated token is worth less, beyond "
-                f"{EPOCHS_SPENT:g} next to nothing (Muennighoff et al. 2023, whose decay constants are used)."
-            )
-    return Plan(level, summary, source, law, spend, n, d, loss, band, band_source, intervals,
-                deviations(law, spend.flops), tuple(caveats), epochs)
+    if unique is not None and not (math.isfinite(unique) and unique > 0):
+        raise UsageError(f"--unique is {unique:g}. Give the number of different tokens, above zero.")
+    if unique is None or unique >= float(best.d):
+        epochs = None if unique is None else 1.0
+        return Plan(level, summary, source, law, spend, float(best.n), float(best.d), float(best.loss), band,
+                    band_source, intervals, deviations(law, spend.flops), tuple(caveats), epochs)
+    scarce = DataConstrained(law)
+    n, d = scarce.optimum(spend.flops, unique)
+    loss, epochs = float(scarce.loss(n, d, unique)), max(d / unique, 1.0)
+    others = []
+    for factor in FACTORS:
+        other = float(scarce.loss(factor * n, d / factor, unique))
+        others.append(Deviation(factor, factor * n, d / factor, other, other / loss - 1, None))
+    if epochs > EPOCHS_AS_NEW:
+        said = (
+            f"{epochs:.3g} passes over the data: beyond {EPOCHS_AS_NEW:g} a repeated token is worth less, beyond "
+            f"{EPOCHS_SPENT:g} next to nothing (Muennighoff et al. 2023, whose decay constants are used)."
+        )
+        level, summary = "unknown" if epochs > EPOCHS_SPENT or level == "unknown" else "warn", said
+        caveats.append(said)
+    # Neither the ladder's backtest nor its bootstrap has seen repeated data.
+    return Plan(level, summary, source, law, spend, n, d, loss, None, "none: no backtest has repeated its data", None,
+                tuple(others), tuple(caveats), epochs)

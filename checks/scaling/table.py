@@ -139,7 +139,7 @@ def parse_columns(text: str) -> dict[str, str]:
     Raises:
         UsageError: a part is not KEY=COLUMN with a known key.
     """
-    found = {}
+    found: dict[str, str] = {}
     for part in text.split(","):
         key, sign, column = (p.strip() for p in part.partition("="))
         if not sign or not column or key not in WELL_KNOWN:
@@ -147,6 +147,8 @@ def parse_columns(text: str) -> dict[str, str]:
                 f"--columns cannot use {part.strip()!r}. Write KEY=COLUMN with keys of {', '.join(WELL_KNOWN)}, "
                 "separated by commas."
             )
+        if key in found or column in found.values():
+            raise UsageError(f"--columns names {key if key in found else column!r} twice. Give each its own column.")
         found[key] = column
     return found
 

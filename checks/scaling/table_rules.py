@@ -79,7 +79,7 @@ def annealed_alike(
         usual: object = f"{np.median(numeric):g}"
         keep = np.abs(numeric - np.median(numeric)) <= ANNEAL_ALIKE
     else:
-        usual = raw.mode().iloc[0]
+        usual = raw.mode().iloc[-1]  # of as many yes as no, yes: finished runs are annealed
         keep = (raw == usual).to_numpy(dtype=bool)
     return keep, tuple(
         f"{names[i]} is not annealed alike: {chosen['anneal']} is {raw.iloc[i]}, where the others have {usual}."

@@ -78,6 +78,11 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> Non
         ("{}", "Not a learning-rate plan"),
         ("{", "is not JSON"),
         ("cosine:total=100", "beyond its warmup"),
+        ("wsd:total=9000,decay=9000", "longer than its 9,000 steps"),
+        ("cosine:total=9000,total=9001", "given twice"),
+        ("cosine:total=9000.5", "no whole number"),
+        ("cosine:total=9000,final=1", "above the peak"),
+        ('{"kind": "cosine", "peak": 1, "total_steps": "x"}', "Not a learning-rate plan"),
     ],
 )
 def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:

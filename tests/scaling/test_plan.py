@@ -140,7 +140,29 @@ def test_a_foreign_file_is_no_fit(tmp_path: Path) -> None:
             read_fit(tmp_path / "fit.json")
 
 
+def test_a_damaged_fit_is_no_fit(table: Path, tmp_path: Path) -> None:
+    whole = json.loads(call("fit", table, "--bootstrap", 100, "--json").stdout)
+    points = whole["points"]
+    for damaged in (
+        {"points": points | {"N": points["N"][1:]}},
+        {"points": points | {"loss": [-1.0, *points["loss"][1:]]}},
+        {"points": {name: [] for name in points}},
+        {"alpha": -0.3},
+        {"B": "Infinity"},
+        {"loss": "zzz"},
+    ):
+        (tmp_path / "fit.json").write_text(json.dumps(whole | damaged))
+        with pytest.raises(UsageError, match="is not the output"):
+            read_fit(tmp_path / "fit.json")
+
+
 def test_scarce_data_is_repeated_and_said(table: Path) -> None:
     done = call("plan", "--flops", "1e22", "--unique", "1e9", "--json")
     plan = strict(done.stdout)
     assert plan["epochs"] > 4 and any("passes over the data" in c for c in plan["caveats"])  # type: ignore[operator, attr-defined, union-attr]
+    assert plan["level"] == "unknown" and done.exit_code == 3
+    assert plan["interval"] is None and plan["intervals"] is None  # nothing was backtested on repeated data
+    assert all(x["loss"] >= plan["loss"] and x["wasted_compute"] is None for x in plan["deviations"])  # type: ignore[attr-defined, index, union-attr]
+    enough = strict(call("plan", "--flops", "1e22", "--unique", "1e15", "--json").stdout)
+    without = strict(call("plan", "--flops", "1e22", "--json").stdout)
+    assert enough == without | {"epochs": 1.0}
