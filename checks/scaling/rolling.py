@@ -15,6 +15,7 @@ from checks.scaling.chinchilla import BestFit, starts
 from checks.scaling.levenberg import FREE, TIED, Floats, Loss, Points, minimise, predict_log
 
 CUTS = 8
+CONSTANTS = 5
 BEYOND = 2.0
 """A held-out run needs this many times the compute of the largest run that was fitted."""
 NEAR_SHARE, LEAST_PAIRS = 0.3, 20
@@ -30,6 +31,8 @@ class Backtest:
     """Log predicted minus log observed: above zero, the law was too pessimistic."""
     horizon: Floats
     """Log of the run's compute over the largest that the fit had seen."""
+    runs: int
+    """Runs of the ladder."""
 
     @property
     def sigma(self) -> float:
@@ -45,12 +48,15 @@ class Backtest:
         """Half-width of the band in log units for a prediction at `ratio` times the largest fitted compute.
 
         The quantile of the errors made over a like distance; beyond the largest distance tested it grows with the
-        log of compute.
+        log of compute. The pairs of a small ladder are few runs seen many times: its band is wider by what five
+        constants take from the degrees of freedom, sqrt(n / (n - 5)).
         """
         asked = float(np.log(max(ratio, BEYOND)))
         near = max(LEAST_PAIRS, int(NEAR_SHARE * len(self.error)))
         pairs = np.argsort(np.abs(self.horizon - asked))[:near]
-        return float(np.quantile(np.abs(self.error[pairs]), level)) * max(1.0, asked / float(self.horizon.max()))
+        widened = np.sqrt(self.runs / max(self.runs - CONSTANTS, 1))
+        beyond = max(1.0, asked / float(self.horizon.max()))
+        return float(np.quantile(np.abs(self.error[pairs]), level) * widened * beyond)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,7 +89,7 @@ def backtest(points: Points, best: BestFit, loss: Loss = "huber", *, tied: bool 
         ahead = flops >= flops[mask].max() + np.log(BEYOND)
         errors.append(predict_log(row, points.log_n[ahead], points.log_d[ahead]) - points.log_loss[ahead])
         horizons.append(flops[ahead] - flops[mask].max())
-    found = Backtest(np.concatenate(errors), np.concatenate(horizons))
+    found = Backtest(np.concatenate(errors), np.concatenate(horizons), len(flops))
     return found if len(found.error) >= FEWEST_TESTED else None
 
 

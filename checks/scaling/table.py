@@ -46,6 +46,7 @@ _QUANTITIES: tuple[str, ...] = ("N", "D", "C", "loss")
 FEWEST_RUNS = 6
 """One more than the law's five constants."""
 FLOPS_AGREE = 2.0
+MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def read_ladder(path: str | Path, columns: Mapping[str, str] | None = None) -> L
 
 def ladder(frame: pd.DataFrame, columns: Mapping[str, str] | None = None, *, where: str = "the table") -> Ladder:
     """Check a data frame as `read_ladder` does a file."""
+    if len(frame) > MOST_RUNS:
+        raise UsageError(f"{where} has {len(frame):,} rows; a ladder has one per finished run, at most {MOST_RUNS:,}.")
     chosen = _columns(frame, dict(columns or {}), where)
     values = {key: _numbers(frame, chosen[key], where) for key in _QUANTITIES if key in chosen}
     for key in ("N", "D", "C"):

@@ -72,6 +72,7 @@ def test_bad_tables_are_refused_in_one_sentence(change, said: str, tmp_path: Pat
     [
         (b"", "is empty"),
         (b"N,D,loss\n", "header and no rows"),
+        (b"N,D,loss\n" + b"1e9,1e10,3\n" * 10_001, "at most 10,000"),
         (b"a fit of ours\nN 1e9\n", "has one column"),
         (b"N,D,loss\n1,2,3\n1,2,3,4,5\n", "is not a CSV file"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00\x00", "is not a CSV file|has one column"),
@@ -93,6 +94,9 @@ def test_a_missing_file_or_column_or_key_is_named(tmp_path: Path) -> None:
         ladder(good(), {"N": "size"})
     with pytest.raises(UsageError, match="cannot use 'tokens'"):
         parse_columns("N=a,tokens")
+    for twice in ("N=a,N=b", "N=a,D=a"):
+        with pytest.raises(UsageError, match="twice"):
+            parse_columns(twice)
     assert parse_columns("N=model size, loss=eval/c4, D=t") == {"N": "model size", "loss": "eval/c4", "D": "t"}
 
 
