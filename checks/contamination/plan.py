@@ -24,6 +24,8 @@ from trainvitals.errors import UsageError
 
 SIGNATURES = "signatures"
 """Kind of the slices that hold signatures instead of text."""
+OURS = "started"
+"""File of a work folder that says that an audit made it, before its plan does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +91,27 @@ def prepare(request: Request) -> Plan:
     elif (request.out / "audit.json").exists():
         raise UsageError(f"{request.out} holds an audit without its work folder. Choose another --out, or delete it.")
     else:
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            (work / "partials").mkdir(parents=True)
-        except OSError as error:
-            raise UsageError(f"{request.out} cannot be a folder: {error.strerror}. Choose another --out.") from error
+        _make_work(request.out, work)
         store_detectors(items, request.semantic, work)
         # Written last: an index that was cut off by a kill is built again.
         slices = [asdict(piece) for piece in pieces]
         write_json(plan, {"fingerprint": key, "options": asdict(request.options), "slices": slices})
     return Plan(work, benchmarks, items, pieces)
+
+
+def _make_work(out: Path, work: Path) -> None:
+    """An empty work folder; one that a kill left half prepared is made anew, and nobody else's files are touched."""
+    try:
+        if out.exists() and any(out.iterdir()) and not (work / OURS).exists():
+            raise UsageError(f"{out} holds files that are no audit. Name a new or an empty folder with --out.")
+        work.mkdir(parents=True, exist_ok=True)
+        (work / OURS).touch()
+        for left in work.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+        (work / "partials").mkdir()
+    except OSError as error:
+        raise UsageError(f"{out} cannot be a folder: {error.strerror}. Choose another --out.") from error
 
 
 def planned(work: Path) -> tuple[list[Slice], CorpusOptions]:

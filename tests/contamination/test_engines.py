@@ -150,6 +150,24 @@ def test_sigkill_in_mid_scan_and_a_second_start_leave_the_same_audit(
         assert (tmp_path / "work" / "partials" / f"{index:07d}").stat().st_mtime_ns == then
 
 
+def test_a_folder_of_somebody_else_is_left_as_it_is(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no audit"):
+        run_audit(request(inputs, tmp_path), quiet)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["work", "thesis.txt"]
+
+
+def test_a_preparation_that_was_killed_is_made_anew(
+    inputs: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    run_audit(request(inputs, tmp_path), quiet)
+    for path in [*tmp_path.glob("*.*"), tmp_path / "work" / "plan.json"]:
+        path.unlink()
+    run_audit(request(inputs, tmp_path), quiet)
+    assert contents(tmp_path) == undisturbed
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 @pytest.mark.filterwarnings("ignore")  # Ray's own, in its threads and at its end
 def test_ray_with_two_workers_leaves_the_same_audit(
