@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from checks.contamination.decision import lost_records
 from checks.contamination.records import VERDICTS
-from checks.contamination.report_text import figure, percent, percents, plural, prose, size, tag
-from checks.contamination.report_top import BADGES
+from checks.contamination.report_text import figure, percent, percents, plural, prose, tag
+from checks.contamination.report_top import BADGES, facts
 from dashboard import audit_charts, text
 from dashboard.audit_parts import no_scores, scored
 from dashboard.audits import Audit, Trust, trust
@@ -57,21 +56,7 @@ def _decision(audit: Audit) -> None:
     told = prose(text.plain(decision["sentence"], 1200))
     sentence = tag("div", told, style="font-size:19px;font-weight:600;line-height:1.35")
     st.html(tag("div", head, sentence, style=style, role="status"))
-    st.caption(text.md(_facts(audit.summary), 600))
-
-
-def _facts(summary: Mapping[str, Any]) -> str:
-    corpus = summary["corpus"]
-    lost = lost_records(corpus)
-    planted = [r["recall"] for r in (summary["inject"] or {}).get("table", ()) if r["edit"] == "verbatim"]
-    best = max((recall for recall in planted if recall is not None), default=None)
-    facts = [
-        f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
-        f"{plural(len(corpus['shards']), 'shard')}",
-        f"{plural(lost, 'record')} could not be read" if lost else "no record lost",
-        "recall on your data was not measured" if best is None else f"finds {percent(best)} of copies planted verbatim",
-    ]
-    return " · ".join(facts) + "."
+    st.caption(text.md(facts(audit.summary), 600))
 
 
 def _cards(benchmarks: Sequence[Mapping[str, Any]], answers: Sequence[Trust]) -> None:

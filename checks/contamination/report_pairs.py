@@ -41,7 +41,7 @@ Best = Mapping[tuple[str, str], Mapping[str, Any]]
 
 def best_matches(folder: Path, items: pd.DataFrame) -> Best:
     """The best document of each item that is shown, without the rest of matches.parquet in memory."""
-    dirty, suspect = (items[items["verdict"] == verdict] for verdict in ("contaminated", "suspect"))
+    dirty, suspect = (_strongest_first(items, verdict) for verdict in ("contaminated", "suspect"))
     shown = pd.concat([dirty.groupby("benchmark").head(PER_BENCHMARK), suspect.groupby("evidence_kind").head(PER_KIND)])
     ids = pa.array(shown["item_id"].unique().tolist(), pa.string())  # typed: there may be none
     wanted = pc.field("item_id").isin(ids) & (pc.field("rank") <= 1)
@@ -65,15 +65,18 @@ _FILTER = (
 
 
 def contaminated(items: pd.DataFrame, best: Best) -> Html:
-    """The section of contaminated items: the first of each benchmark, side by side."""
-    dirty = items[items["verdict"] == "contaminated"]
+    """The section of contaminated items: the clearest of each benchmark, side by side."""
+    dirty = _strongest_first(items, "contaminated")
     if dirty.empty:
         return tag("p", "No item is contaminated: no match found in what was searched.")
     parts: list[Html] = [tag("p", Html(_FILTER))]
-    for name, own in dirty.groupby("benchmark", sort=False):
+    for name in dict.fromkeys(items["benchmark"]):
+        own = dirty[dirty["benchmark"] == name]
+        if own.empty:
+            continue
         shown = own.head(PER_BENCHMARK)
         more = (
-            f" The first {PER_BENCHMARK} are shown, all are in items.parquet and matches.parquet."
+            f" The {PER_BENCHMARK} with the strongest evidence are shown, all are in items.parquet and matches.parquet."
             if len(own) > len(shown)
             else ""
         )
@@ -85,14 +88,14 @@ def contaminated(items: pd.DataFrame, best: Best) -> Html:
 
 def suspects(items: pd.DataFrame, best: Best) -> Html:
     """The section of suspects, by kind of evidence."""
-    found = items[items["verdict"] == "suspect"]
+    found = _strongest_first(items, "suspect")
     if found.empty:
         return tag("p", "No item is suspect.")
     parts: list[Html] = []
     for kind, own in found.groupby("evidence_kind", sort=True):
         shown = own.head(PER_KIND)
         where = ", ".join(f"{n:,} in {name}" for name, n in own["benchmark"].value_counts(sort=False).items() if n)
-        more = f" {len(shown)} are shown." if len(own) > len(shown) else ""
+        more = f" The {len(shown)} with the strongest evidence are shown." if len(own) > len(shown) else ""
         parts.append(
             tag(
                 "h3",
@@ -119,6 +122,10 @@ def untestable(items: pd.DataFrame) -> Html:
             ids.append(f"and {len(own) - PER_LIST:,} more in items.parquet")
         parts.append(tag("p", *ids, class_="ids"))
     return join(parts)
+
+
+def _strongest_first(items: pd.DataFrame, verdict: str) -> pd.DataFrame:
+    return items[items["verdict"] == verdict].sort_values(["score", "longest"], ascending=False, kind="stable")
 
 
 def _pairs(items: pd.DataFrame, best: Best, opened: int) -> Sequence[Html]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from checks.contamination.decision import decide_benchmark, lost_records, primary
+from checks.contamination.plant import ANY
 from checks.contamination.records import VERDICTS
 from checks.contamination.report_charts import score_plot, verdict_bar
-from checks.contamination.report_text import Html, figure, percent, percents, plural, size, tag, text
+from checks.contamination.report_text import Html, figure, percent, percents, plural, prose, size, tag, text
 
 BADGES = {
     "fail": ("✕", "Contaminated"),
@@ -34,7 +35,7 @@ def top(audit: Mapping[str, Any]) -> Html:
             "div",
             tag("p", tag("span", sign, class_="sign"), word, class_="badge"),
             tag("h1", text(decision["sentence"], 1200)),
-            _searched_line(audit),
+            tag("p", prose(facts(audit)), class_="facts"),
             class_=f"decision {decision['level']}",
         ),
         tag("div", tag("table", columns, tag("tbody", *rows), class_="benchmarks"), class_="scroll"),
@@ -48,24 +49,28 @@ def top(audit: Mapping[str, Any]) -> Html:
     )
 
 
-def _searched_line(audit: Mapping[str, Any]) -> Html:
+def facts(audit: Mapping[str, Any]) -> str:
+    """How much was searched, what was lost, and what a search of this kind finds on this text."""
     corpus = audit["corpus"]
-    facts = [
-        f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
-        f"{plural(len(corpus['shards']), 'shard')}"
-    ]
     lost = lost_records(corpus)
-    facts.append(f"{plural(lost, 'record')} could not be read" if lost else "no record lost")
-    found = [
-        row
-        for row in (audit.get("inject") or {}).get("table", ())
-        if row["edit"] == "verbatim" and row["recall"] is not None
-    ]
-    best = max((row["recall"] for row in found), default=None)
-    facts.append(
-        "recall on your data was not measured" if best is None else f"finds {percent(best)} of copies planted verbatim"
+    return " · ".join(
+        (
+            f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
+            f"{plural(len(corpus['shards']), 'shard')}",
+            f"{plural(lost, 'record')} could not be read" if lost else "no record lost",
+            f"{_recall(audit)}.",
+        )
     )
-    return tag("p", " · ".join(facts) + ".", class_="facts")
+
+
+def _recall(audit: Mapping[str, Any]) -> str:
+    table = (audit.get("inject") or {}).get("table", ())
+    found = {row["edit"]: row["recall"] for row in table if row["detector"] == ANY and row["recall"] is not None}
+    if "verbatim" not in found:
+        return "recall on your data was not measured"
+    weakest = min(found, key=lambda edit: found[edit])
+    rest = f", {percent(found[weakest])} of the hardest kind ({weakest})" if found[weakest] < found["verbatim"] else ""
+    return f"finds {percent(found['verbatim'])} of copies planted verbatim{rest}"
 
 
 def _benchmark_row(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Html:

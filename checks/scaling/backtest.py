@@ -21,7 +21,7 @@ from checks.scaling._rates import FLAT, SETTLED_LAG, answered, drop_share
 from checks.scaling.curve import Curve
 
 COVERAGE = 0.9
-ERRORS_AT_90 = 2.0
+ERRORS_AT_90 = 1.8
 """90 % of the rolling-origin forecasts on MultiPowerLaw's curves lie within so many expected errors."""
 PRIOR_ERRORS = 8.0
 """Weight of that measurement against the run's own backtest, in past forecasts."""
@@ -83,7 +83,8 @@ def unknowns(fitted: Fitted, curves: Sequence[Curve], plan: Floats, now: int, th
     information = sum(j.T @ j for j in rows) / r**2 + np.diag(_prior(fitted))
     gradient = fitted.sensitivity(plan, np.array([then]))[0]
     leverage = float(np.sqrt(max(gradient @ np.linalg.solve(information, gradient), 0.0)))
-    far = anchor_distance(now, then)
+    # The latest rows take over evenly, the errors shrink more slowly: at 95 % of a run the even share held 84 %.
+    far = anchor_distance(now, then) ** 0.5
     buys = unsettled = power = 0.0
     if drop_share(plan[:then]) > FLAT:
         buys = _anneal_buys(fitted, plan[:then]) * loss

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from checks.contamination.report import write_report
 from checks.contamination.report_text import BLOCK, marked, tag, text
+from checks.contamination.report_top import facts
 from tests.contamination.make_audit import HOSTILE, HUGE, make_audit
 from trainvitals.errors import RunDamaged
 
@@ -86,9 +88,27 @@ def test_the_report_is_made_from_the_folder_alone_and_twice_alike(audit: Path, t
 def test_every_benchmark_shows_at_most_fifty_pairs_and_says_so(tmp_path: Path):
     page = write_report(make_audit(tmp_path, 2400, scores=False, inject=False)).read_text()
     dirty = page[page.index('id="contaminated"') : page.index('id="suspect"')]
-    assert dirty.count("<details") == 50 and "72 contaminated items" in dirty and "The first 50 are shown" in dirty
+    assert dirty.count("<details") == 50 and "72 contaminated items" in dirty
+    shown = [float(score) for score in re.findall(r"containment ([\d.]+)", dirty)]
+    scores = pd.read_parquet(tmp_path / "items.parquet").query("verdict == 'contaminated'")["score"]
+    assert shown == [round(s, 2) for s in scores.sort_values(ascending=False)[:50]], "the clearest evidence first"
+    assert "The 50 with the strongest evidence are shown" in dirty
     assert "run the audit with <code>--inject</code>" in page and "<code>--scores</code>" in page
     assert "Do not report gsm8k_made as it stands: 72 of" in page
+
+
+def test_the_first_screen_tells_the_recall_of_plain_copies_and_of_the_hardest_kind():
+    def told(verbatim: float, paraphrase: float) -> str:
+        rows = [
+            {"edit": edit, "detector": detector, "recall": recall}
+            for edit, recall in (("verbatim", verbatim), ("paraphrase", paraphrase))
+            for detector in ("exact", "any")
+        ]
+        corpus = {"documents": 2, "text_bytes": 10, "shards": [{}], "problems": []}
+        return facts({"corpus": corpus, "inject": {"table": rows}})
+
+    assert told(1.0, 0.25).endswith("finds 100.0 % of copies planted verbatim, 25.0 % of the hardest kind (paraphrase).")
+    assert told(0.5, 0.5).endswith("finds 50.0 % of copies planted verbatim.")
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "matches.parquet", "sweep.parquet", "audit.json"])
