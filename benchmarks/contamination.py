@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import Table, fresh
+from benchmarks.report import Table, fresh, peak_rss_mb
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 N = 13
@@ -270,8 +270,8 @@ def measure(candidate: str, scale: float) -> Row:
         found = scan(texts)
         took.append(time.process_time() - began)
     size = sum(len(text.encode()) for text in texts) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return Row(candidate, grams, size, min(took), "-" if grams == "-" else f"{found} of {count}", peak)
+    told = "-" if grams == "-" else f"{found} of {count}"
+    return Row(candidate, grams, size, min(took), told, peak_rss_mb())
 
 
 def word_count(scale: float) -> Row:

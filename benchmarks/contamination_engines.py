@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contamination import corpus
-from benchmarks.report import Table, fresh
+from benchmarks.report import Table, fresh, peak_rss_mb
 
 SHARDS = 8
 
@@ -95,8 +95,8 @@ def scan(root: Path, detectors: str, workers: int) -> dict[str, float]:
         began = time.perf_counter()
         scan_local(plan.missing, plan.work, request.options, workers, lambda more: None)
         wall_s = time.perf_counter() - began
-    peak_kb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"wall_s": wall_s, "peak_mb": peak_kb / 1e3}
+    workers_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+    return {"wall_s": wall_s, "peak_mb": max(peak_rss_mb(), workers_mb)}
 
 
 def _without(scanner: Any, keep: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -30,6 +31,17 @@ class Table:
         lines = [f"## {self.title}", "", self.notes, ""] if self.notes else [f"## {self.title}", ""]
         lines += ["| " + " | ".join(row) + " |" for row in (self.columns, ["---"] * len(self.columns), *self.rows)]
         return "\n".join(lines) + "\n"
+
+
+def peak_rss_mb() -> float:
+    """Most memory that this process held since it began, MB.
+
+    Not ru_maxrss, which on Linux begins with the memory of the process that started this one.
+    """
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return math.nan
 
 
 def machine() -> str:

@@ -44,7 +44,8 @@ class Comparison:
     words: int
     """Of the field."""
     changed: int
-    """Words replaced, dropped, or added between words of the field."""
+    """Words replaced, dropped, or added between words of the field; where the same letters are only cut into words in
+    other places, none."""
     numbers: tuple[str, str] | None
     """Numbers of the item that the copy has not, and those that it has in their place; None without such."""
     start: int
@@ -73,6 +74,8 @@ def compare(field: str, window: str) -> Comparison | None:
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         if tag == "equal":
             continue
+        if a0 < a1 and _recut(a[a0:a1], b[b0:b1], at_start=a0 == 0, at_end=a1 == len(a)):
+            continue
         # What stands around a copy is no edit of it.
         if a0 == 0:
             b0 = max(b0, b1 - (a1 - a0))
@@ -80,13 +83,26 @@ def compare(field: str, window: str) -> Comparison | None:
             b1 = min(b1, b0 + (a1 - a0))
         changed += max(a1 - a0, b1 - b0)
         mine, other = _numbers(a[a0:a1]), _numbers(b[b0:b1])
-        if "".join(mine) != "".join(other):  # 80,000 and 80000 are one number, cut in different places
+        if "".join(mine) != "".join(other):
             lost.update(mine)
             new.update(other)
     differ = bool(lost - new) and bool(new - lost)
     numbers = (" ".join((lost - new).elements()), " ".join((new - lost).elements())) if differ else None
     first, last = low + blocks[0].b, low + blocks[-1].b + blocks[-1].size - 1
     return Comparison(len(a), changed, numbers, int(theirs.starts[first]), int(theirs.ends[last]))
+
+
+def _recut(ours: Sequence[str], theirs: Sequence[str], *, at_start: bool, at_end: bool) -> bool:
+    """Whether these are the same letters, cut into words in other places: Janet's and Janets, 80,000 and 80000.
+
+    At the start of the field their last words count, at its end their first: the others stand around the copy.
+    """
+    letters = "".join(ours).casefold()
+    if at_start:
+        return any("".join(theirs[k:]).casefold() == letters for k in range(len(theirs)))
+    if at_end:
+        return any("".join(theirs[:k]).casefold() == letters for k in range(1, len(theirs) + 1))
+    return "".join(theirs).casefold() == letters
 
 
 def _densest(ours: Hashes, theirs: Hashes) -> tuple[int, int] | None:

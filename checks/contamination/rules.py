@@ -168,8 +168,10 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
         return Judged("suspect", "template", f"{told}, {why}.", score)
     kind = _kind(evidence, item, row, k, compared, rules)
     if score < cut - 1e-6 and compared is not None:
-        return Judged("contaminated", kind, f"All of its {words} words but {compared.changed} stand in one window, in "
-                      f"order, and no number differs ({rules.words_per_change} words allow one change).", score)
+        said = f" but {compared.changed}" if compared.changed else ""
+        why = f"no number differs ({rules.words_per_change} words allow one change)" if said else "letter for letter"
+        return Judged("contaminated", kind, f"All of its {words} words{said} stand in one window, in order, and {why}.",
+                      score)
     return Judged("contaminated", kind, f"{told}; {cut:.2f} condemns at {words} words.", score)
 
 

@@ -88,7 +88,9 @@ def test_one_item_alone_has_weights() -> None:
 @pytest.mark.parametrize(("copy", "changed", "numbers"), [
     ("A house costs $80,000, and repairs cost 2.50 a day!", 0, None),
     ("> a HOUSE costs\n> $80,000 and repairs cost 2.50 a day", 0, None),
-    ("A house costs 80000 and repairs cost 2.50 a day", 2, None),
+    ("A house costs 80000 and repairs cost 2.50 a day", 0, None),
+    ("Ahouse costs 80000 and repairs cost 250 a day", 0, None),
+    ("A house costs 8000 and repairs cost 2.50 a day", 2, ("80 000", "8000")),
     ("A flat costs $80,000 and repairs cost 2.50 a day", 1, None),
     ("A house costs $90,000 and repairs cost 2.50 a day", 1, ("80", "90")),
     ("Before 7: a house costs $80,000 and repairs, they say, cost 2.50 a day and 9 more", 2, None),
@@ -97,6 +99,18 @@ def test_edits_are_counted_inside_the_copy_only(copy: str, changed: int, numbers
     found = compare("A house costs $80,000 and repairs cost 2.50 a day", f"Lorem ipsum 44. {copy} Dolor sit 12 amet.")
     assert found is not None
     assert (found.changed, found.numbers) == (changed, numbers)
+
+
+@pytest.mark.parametrize(("field", "copy"), [
+    ("Janet's ducks lay eggs and she doesn't sell them", "Janets ducks lay eggs and she doesnt sell them"),
+    ("Well-known letters in the post were re-sent", "Wellknown letters in the post were resent"),
+    ("It was resent by the office as email", "It was re-sent by the office as e-mail"),
+])
+def test_the_same_letters_cut_into_other_words_are_no_edit(field: str, copy: str) -> None:
+    found = compare(field, f"Lorem ipsum. {copy}. Dolor sit amet.")
+    assert found is not None and found.exact
+    other = compare(field, f"Lorem ipsum. {copy.replace('e', 'a')}. Dolor sit amet. {field[:20]}")
+    assert other is not None and not other.exact
 
 
 def test_spelled_numbers_are_numbers() -> None:

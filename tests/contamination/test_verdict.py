@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,11 @@ def buried(texts: Sequence[str], around: int = 60) -> list[str]:
     return [f"{filler(around, 2 * k)}\n{text}\n{filler(around, 2 * k + 1)}" for k, text in enumerate(texts)]
 
 
+def unpunctuated(text: str, rng: np.random.Generator) -> str:
+    """As many corpora are cleaned: "Janets", "1000"."""
+    return re.sub(r"[^\w\s]", "", text)
+
+
 def rates(name: str, found: pd.DataFrame, planted: Sequence[int]) -> tuple[float, float]:
     """Precision and recall of `contaminated`; printed."""
     truth = np.zeros(len(found), bool)
@@ -45,14 +51,14 @@ def test_items_planted_in_web_text_are_found_and_no_others() -> None:
     items, texts = gsm8k(), web_text(step=25)
     rng = np.random.default_rng(0)
     planted = rng.permutation(len(items))[:450].tolist()
-    edits = (verbatim, rewrapped, one_word)
-    documents = [_within(edits[k % 3](items[item].fields["question"], rng), texts, AROUND, rng)
+    edits = (verbatim, rewrapped, one_word, unpunctuated)
+    documents = [_within(edits[k % 4](items[item].fields["question"], rng), texts, AROUND, rng)
                  for k, item in enumerate(planted)]
     found, _ = audit(items, documents + texts)
     precision, recall = rates("GSM8K in T0", found, planted)
     assert precision >= 0.99 and recall >= 0.99
     for k, edit in enumerate(edits):
-        share = (found["verdict"].iloc[planted[k::3]] == "contaminated").mean()
+        share = (found["verdict"].iloc[planted[k::4]] == "contaminated").mean()
         print(f"  {edit.__name__}: {share:.3f}")
         assert share >= 0.98
 
