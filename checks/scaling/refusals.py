@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from checks.robust import difference_sigma
 from checks.scaling._curve_law import Floats
 from checks.scaling._rates import FLAT, SEEN_LAG, answered, drop_share, is_gradual, rises_again, warmup_end
 from checks.scaling.curve import Curve
@@ -29,6 +30,8 @@ SIBLING_DROP = 0.5
 CLIMB = 1.02
 """Ratio to the best block that counts as diverged: loss.divergence's threshold."""
 SPIKE = 1.1
+NOISE_DEVIATIONS = 4.0
+"""Of the rows' own scatter, added to both."""
 NONFINITE_SHARE = 0.01
 RAMP = 0.05
 """Change of tokens per step that counts as a batch ramp."""
@@ -126,12 +129,14 @@ def _diverged(usable: Curve) -> Refusal | None:
     if n < 3 * block:
         return None
     medians = [float(np.median(losses[a : a + block])) for a in range(n % block, n - block + 1, block)]
-    if medians[-1] > CLIMB * min(medians):
+    # As loss.divergence does: small batches scatter by more than a climb of 2 %.
+    noise = NOISE_DEVIATIONS * difference_sigma(losses) / float(np.median(losses))
+    if medians[-1] > (CLIMB + 1.25 * noise / block**0.5) * min(medians):
         return Refusal(
             f"The loss has climbed to {medians[-1] / min(medians):.3f} times its best: the run is diverging.",
             "See the check loss.divergence; a forecast is possible again once the loss is back at its best.",
         )
-    if losses[-1] > SPIKE * medians[-2] or losses[-2] > SPIKE * medians[-2]:
+    if max(losses[-2:]) > max(SPIKE, 1 + noise) * medians[-2]:
         return Refusal(
             f"The curve ends in a spike, at {max(losses[-2:]):.3f} after {medians[-2]:.3f}.",
             "Wait until it has recovered: see the check loss.spike.",

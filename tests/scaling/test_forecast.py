@@ -149,6 +149,21 @@ def test_what_is_not_identifiable_is_unknown(case: str) -> None:
     assert says in told.reason and told.what_to_do != "Nothing."
 
 
+@pytest.mark.parametrize("scatter", [0.02, 0.07])
+def test_small_batches_that_scatter_are_no_divergence(scatter: float) -> None:
+    final = truth(COSINE, np.array([12000]))[0]
+    curve = simulated(COSINE, every=40).until(11000)
+    told = []
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(0, scatter, len(curve.losses))
+        told.append(forecast(_noisy(curve, losses=curve.losses * (1 + noise)), COSINE))
+    assert not [t.reason for t in told if "diverging" in t.reason or "spike" in t.reason]
+    inside = [t.interval[0] <= final <= t.interval[1] for t in told if t.interval]
+    print(f"{scatter:.0%} of scatter: {len(inside)} of 20 answered, {sum(inside)} inside the 90 % band")
+    assert sum(inside) >= 0.85 * len(inside)
+    assert len(inside) == 20 or scatter > 0.05
+
+
 def test_siblings_make_an_anneal_identifiable_that_nobody_has_seen() -> None:
     early = simulated(WSD, seed=3).until(6000)
     told = forecast(early, WSD, SIBLINGS)
