@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from checks import Finding, Incident, Report
+from checks import Finding, Incident, Report, Verdict
 from dashboard import evidence, reads, text
 from dashboard.levels import LEVELS, STATUS, level_of
 from dashboard.pages import marks
@@ -109,15 +109,23 @@ def _verdicts(judged: Judged) -> None:
             return
         for area, verdict in report.verdicts.items():
             level = level_of(verdict.level)
-            note = f"{area}: {level.word}" + (f", {verdict.ongoing} now" if verdict.ongoing else "")
             asked = text.plural(verdict.findings, "answer")
             st.badge(
-                note,
+                verdict_words(area, verdict),
                 icon=level.icon,
                 color=level.color,
                 help=f"{asked}, {verdict.unknown} without enough data to judge.",
             )
         st.caption(f"judged at step {report.step or 0:,} in {text.duration(judged.seconds)}", width="content")
+
+
+def verdict_words(area: str, verdict: Verdict) -> str:
+    """An area's level, with what still stands, or how many checks could not answer where those are the most."""
+    words = f"{area}: {level_of(verdict.level).word}"
+    answered = verdict.findings - verdict.unknown
+    if verdict.ongoing:
+        return f"{words}, {verdict.ongoing} now"
+    return f"{words}, {verdict.unknown} unknown" if 0 < answered < verdict.unknown else words
 
 
 def _chart(view: View, report: Report | None) -> None:

@@ -102,7 +102,8 @@ def prepare(request: Request) -> Plan:
 def _make_work(out: Path, work: Path) -> None:
     """An empty work folder; one that a kill left half prepared is made anew, and nobody else's files are touched."""
     try:
-        if out.exists() and any(out.iterdir()) and not (work / OURS).exists():
+        strange = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+        if strange and not (work / OURS).exists():
             raise UsageError(f"{out} holds files that are no audit. Name a new or an empty folder with --out.")
         work.mkdir(parents=True, exist_ok=True)
         (work / OURS).touch()

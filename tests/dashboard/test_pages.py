@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from checks import Verdict
+from dashboard.health import verdict_words
 from tests.dashboard.make_run import Maker, make_run
 
 PAGES = ("health", "loss", "optimisation", "routing", "data", "throughput", "scaling")
@@ -51,6 +53,13 @@ def test_findings_appear_and_open_from_the_url(board):
     assert not test.exception
     assert "What to do." in words(test)
     assert len(test.get("echarts_chart")) >= 2
+
+
+def test_an_area_that_mostly_cannot_know_says_so():
+    assert verdict_words("scaling", Verdict("pass", 5, 4, 0)) == "scaling: pass, 4 unknown"
+    assert verdict_words("data", Verdict("pass", 4, 1, 0)) == "data: pass"
+    assert verdict_words("routing", Verdict("fail", 3, 0, 2)) == "routing: fail, 2 now"
+    assert verdict_words("scaling", Verdict("unknown", 4, 4, 0)) == "scaling: unknown"
 
 
 def test_an_unknown_mfu_says_why(board):
