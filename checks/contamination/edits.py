@@ -6,6 +6,7 @@ N-gram bits say how much is shared; only the text says whether a copy was edited
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,14 +28,26 @@ _UNITS = ("zero one two three four five six seven eight nine ten eleven twelve t
           "seventeen eighteen nineteen twenty").split()
 SPOKEN = {word: str(value) for value, word in enumerate(_UNITS)} | {
     word: str(10 * value) for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)
-}
-"""English number words and their digits; a hundred and up are left alone, being mostly part of a longer number."""
+} | {word: word for word in ("hundred thousand million billion dozen half third thirds quarter quarters once twice "
+                             "thrice double triple").split()}
+"""English number words and their digits; from a hundred up they mostly are parts of numbers and stand as they are."""
+_NUMBER = re.compile(rf"(?<!\w)(\d+(?:[.,]\d+)*|(?:{'|'.join(SPOKEN)})(?!\w))", re.IGNORECASE)
+_THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
+_ESCAPE = re.compile(r"\\+(?:[nrt]|u[0-9a-fA-F]{4})|&#?\w{1,7};")
+_PUNCTUATION = re.compile(r"[^\w\s]")
 
 
 @lru_cache(maxsize=1 << 16)
 def is_number(word: str) -> bool:
-    """Whether a word is a number: it has a digit, or spells one from zero to ninety."""
-    return any(c.isdigit() for c in word) or word.casefold() in SPOKEN
+    """Whether a word is a number: it begins with a digit, or is one of `SPOKEN`."""
+    return word[:1].isdigit() or word.casefold() in SPOKEN
+
+
+def numbers_of(text: str) -> list[str]:
+    """All numbers of a text in order: 3.5 is one, as 80,000 is, and neither int_0 nor x2 is any."""
+    plain = unicodedata.normalize("NFKC", _ESCAPE.sub(" ", text))
+    found = (_THOUSANDS.sub("", match.casefold()) for match in _NUMBER.findall(plain))
+    return [SPOKEN.get(number, number) for number in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,8 @@ class Comparison:
     """Words replaced, dropped, or added between words of the field; where the same letters are only cut into words in
     other places, none."""
     numbers: tuple[str, str] | None
-    """Numbers of the item that the copy has not, and those that it has in their place; None without such."""
+    """Numbers of the field that the copy has not, and those that it has in their place, or all where only their order
+    is another; None without such. Numbers that are only left out or only added replace none."""
     start: int
     """Byte of the window's text at which the copy begins."""
     end: int
@@ -65,12 +79,13 @@ def compare(field: str, window: str) -> Comparison | None:
     if region is None:
         return None
     low, high = region
+    raw = window.encode("utf-8", errors="replace")
     a, b = _spelled(field, ours), _spelled(window, theirs)[low:high]
     matcher = SequenceMatcher(None, ours.hashes.tolist(), theirs.hashes[low:high].tolist(), autojunk=False)
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     if not blocks:
         return None
-    changed, lost, new = 0, Counter[str](), Counter[str]()
+    changed = 0
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         if tag == "equal":
             continue
@@ -82,14 +97,35 @@ def compare(field: str, window: str) -> Comparison | None:
         if a1 == len(a):
             b1 = min(b1, b0 + (a1 - a0))
         changed += max(a1 - a0, b1 - b0)
-        mine, other = _numbers(a[a0:a1]), _numbers(b[b0:b1])
-        if "".join(mine) != "".join(other):
-            lost.update(mine)
-            new.update(other)
-    differ = bool(lost - new) and bool(new - lost)
-    numbers = (" ".join((lost - new).elements()), " ".join((new - lost).elements())) if differ else None
     first, last = low + blocks[0].b, low + blocks[-1].b + blocks[-1].size - 1
+    # As far as the copy would reach if its first and last words were changed, not left out.
+    begin = max(first - blocks[0].a, 0)
+    end = min(last + len(a) - (blocks[-1].a + blocks[-1].size), len(theirs) - 1)
+    copy = raw[int(theirs.starts[begin]) : int(theirs.ends[end])].decode("utf-8", errors="replace")
+    bare = not _PUNCTUATION.search(raw[int(theirs.starts[first]) : int(theirs.ends[last])].decode(errors="replace"))
+    numbers = _replaced(field, copy, changed, bare)
     return Comparison(len(a), changed, numbers, int(theirs.starts[first]), int(theirs.ends[last]))
+
+
+def _replaced(field: str, copy: str, changed: int, bare: bool) -> tuple[str, str] | None:
+    """Numbers of a field that its copy replaced by others; the order counts where no more than numbers changed.
+
+    Whoever deletes all punctuation (`bare`) makes 35 of 3.5, or 3 5, and replaces nothing.
+    """
+    ours, theirs = numbers_of(field), numbers_of(copy)
+    variants = [ours, *(numbers_of(_PUNCTUATION.sub(mark, field)) for mark in ("", " ") if bare)]
+    if any(_in_order(variant, theirs) for variant in variants):
+        return None
+    lost, new = list((Counter(ours) - Counter(theirs)).elements()), list((Counter(theirs) - Counter(ours)).elements())
+    if lost and new:
+        return " ".join(lost), " ".join(new)
+    return None if lost or changed > 2 * len(ours) else (" ".join(ours), " ".join(theirs))
+
+
+def _in_order(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether all of these stand among the others, in order."""
+    rest = iter(theirs)
+    return all(number in rest for number in ours)
 
 
 def _recut(ours: Sequence[str], theirs: Sequence[str], *, at_start: bool, at_end: bool) -> bool:
@@ -133,8 +169,11 @@ def _spelled(text: str, words: Words) -> list[str]:
     return [raw[a:b].decode("utf-8", errors="replace") for a, b in zip(words.starts, words.ends, strict=True)]
 
 
-def _numbers(words: Sequence[str]) -> list[str]:
-    return [SPOKEN.get(word.casefold(), word) for word in words if is_number(word)]
+@lru_cache(maxsize=256)
+def letters_of(text: str) -> str:
+    """Letters and digits alone, as they are folded."""
+    plain = unicodedata.normalize("NFKD", _ESCAPE.sub(" ", text).casefold())
+    return "".join(filter(str.isalnum, plain))
 
 
 def contains(window: str, text: str) -> bool:
@@ -150,13 +189,13 @@ def find(hashes: Hashes, wanted: Hashes) -> int:
     return int(at[0]) if len(at) else -1
 
 
-def answer_near(answer: str, choices: str | None, window: str, end: int) -> bool:
-    """Whether an answer stands within `ANSWER_BYTES` behind byte `end` of a window, word for word.
+def answer_near(answer: str, choices: str | None, window: str, end: int, reach: int = ANSWER_BYTES) -> bool:
+    """Whether an answer stands within `reach` bytes behind byte `end` of a window, word for word.
 
     Of a solution that ends in "#### 18" (GSM8K), the last number has to be there; of other solutions, the whole. A
     letter that names a choice has to follow the word "answer".
     """
-    raw = window.encode("utf-8", errors="replace")[end : end + ANSWER_BYTES]
+    raw = window.encode("utf-8", errors="replace")[end : end + reach]
     behind = raw.decode("utf-8", errors="ignore")
     final = answer.rsplit("####", 1)[-1].strip()
     if choices is not None and re.fullmatch(r"\(?[A-Ja-j]\)?", final):

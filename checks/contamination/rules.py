@@ -8,17 +8,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from checks.contamination.edits import Comparison, answer_near, choices_found, compare, contains
+from checks.contamination.edits import Comparison, answer_near, choices_found, compare, contains, letters_of
 from checks.contamination.evidence import CHANCE_WORDS, Evidence
 from checks.contamination.records import EvidenceKind, Item
 
 Level = Literal["contaminated", "suspect", "below"]
+
+_POINTS_AT_CHOICES = re.compile(r"\b(?:following|these|those|above|below)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,12 @@ class Rules:
     answer_words: int = 20
     """Words from which a solution alone is known again; shorter ones are written anew every day."""
     choices: float = 0.5
-    """Share of the choices that must stand near a question that is a template or has four words or fewer."""
+    """Share of the choices that must stand near a question that is a template, has four words or fewer, or has up to
+    seven and points at its choices ("which of the following is true")."""
     answer: float = 0.5
     """Containment from which a long answer stands near."""
+    answer_bytes: int = 100
+    """How far behind a common short question its answer shows that the item itself stands there."""
     p: float = 0.01
     """Empirical p below which a neighbour in meaning is suspect: one false alarm in a hundred items."""
 
@@ -128,14 +134,27 @@ def _short(evidence: Evidence, item: Item, row: Row, k: int, score: float, enoug
     if row.text and not contains(row.text, asked):
         return None
     told = f"All {weighed.length} words of the {weighed.asks} stand in the window, in order"
+    compared = compare(asked, row.text)
     if not enough:
+        if compared is not None and _answered_at_once(item, row, compared, rules):
+            why = "which many documents do, and its answer stands right behind"
+            return Judged("contaminated", "question and answer", f"{told}, {why}.", 1.0)
         why = "but stand in many documents or items: they may be a common phrase"
         return Judged("suspect", "template", f"{told}, {why}.", score)
-    kind = _kind(evidence, item, row, k, compare(asked, row.text), rules)
-    lonely = kind == "question only" and "choices" in item.fields and weighed.length <= 4
+    kind = _kind(evidence, item, row, k, compared, rules)
+    lonely = kind == "question only" and "choices" in item.fields and (
+        weighed.length <= 4 or _POINTS_AT_CHOICES.search(asked) is not None
+    )
     if lonely and choices_found(item.fields["choices"], row.text) < rules.choices:
         return Judged("suspect", kind, f"{told}, without any of its choices: too short to tell alone.", score)
     return Judged("contaminated", kind, f"{told}.", score)
+
+
+def _answered_at_once(item: Item, row: Row, compared: Comparison, rules: Rules) -> bool:
+    """Whether an answer that nobody gives by chance stands right behind: it has a word of four letters or more."""
+    answer = item.fields.get("answer", "")
+    telling = re.search(r"[^\W\d_]{4}", answer) and answer.strip().casefold() not in ("true", "false")
+    return bool(telling) and answer_near(answer, None, row.text, compared.end, rules.answer_bytes)
 
 
 def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough: bool, rules: Rules) -> Judged | None:
@@ -145,14 +164,15 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
     score3 = float(pairs.score3[k])
     floor = rules.suspect_sketch if row.detector == "minhash" else rules.suspect
     best = max(score if score >= rules.suspect else 0.0, score3 if score3 >= floor else 0.0)
-    if not enough or not best or best * words < rules.suspect_words:
+    lettered = score < cut and _same_letters(evidence, item, row)
+    if not lettered and (not enough or not best or best * words < rules.suspect_words):
         return None
     if "passage" in weighed.stem and pairs.asked[k] < rules.plain:
         return None
     compared = compare("\n".join(item.fields[role] for role in weighed.stem), row.text) if row.text else None
     told = f"{score:.2f} of its weighted {weighed.n}-grams stand in one window"
     numbers = compared.numbers if compared else ("?", "?") if pairs.numbers_only[k] else None
-    near = compared is not None and compared.changed * rules.words_per_change <= words
+    near = lettered or (compared is not None and compared.changed * rules.words_per_change <= words)
     copied = (score >= cut - 1e-6 and pairs.plain[k] >= rules.plain) or near
     if numbers and (copied or (compared is not None and compared.changed * 4 <= words) or pairs.numbers_only[k]):
         other = f"{numbers[1]} in place of {numbers[0]}" if compared else "the missing ones hold its numbers"
@@ -167,12 +187,20 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
         why = "but the question is a template and its choices are not near"
         return Judged("suspect", "template", f"{told}, {why}.", score)
     kind = _kind(evidence, item, row, k, compared, rules)
-    if score < cut - 1e-6 and compared is not None:
-        said = f" but {compared.changed}" if compared.changed else ""
-        why = f"no number differs ({rules.words_per_change} words allow one change)" if said else "letter for letter"
+    if score < cut - 1e-6:
+        said = f" but {compared.changed}" if compared and compared.changed and not lettered else ""
+        why = f"no number is replaced ({rules.words_per_change} words allow one change)" if said else (
+            "letter for letter: only what stands between them differs"
+        )
         return Judged("contaminated", kind, f"All of its {words} words{said} stand in one window, in order, and {why}.",
                       score)
     return Judged("contaminated", kind, f"{told}; {cut:.2f} condemns at {words} words.", score)
+
+
+def _same_letters(evidence: Evidence, item: Item, row: Row) -> bool:
+    """Whether all letters of what is asked stand in the window, however they are cut into words."""
+    stem = evidence.item.stem
+    return bool(row.text and stem) and all(letters_of(item.fields[role]) in letters_of(row.text) for role in stem)
 
 
 def _kind(evidence: Evidence, item: Item, row: Row, k: int, compared: Comparison | None, rules: Rules) -> EvidenceKind:
@@ -188,15 +216,17 @@ def _kind(evidence: Evidence, item: Item, row: Row, k: int, compared: Comparison
 
 
 def _other_fields(evidence: Evidence, k: int, score: float, rules: Rules) -> Judged | None:
-    """The passage or the solution alone."""
+    """The passage or the solution alone, or beside a part of what is asked."""
     roles, words, stem = evidence.pairs.roles, evidence.item.words, evidence.item.stem
-    asks = evidence.item.asks
-    if evidence.pairs.asked[k] >= rules.plain:
-        return None
+    asks, asked = evidence.item.asks, float(evidence.pairs.asked[k])
     if asks != "passage" and "passage" in words and len(words["passage"]) >= rules.passage_words:
         if (share := float(roles["passage"][k])) >= rules.passage:
-            told = f"{share:.2f} of the passage's weighted n-grams stand in one window, the {asks} does not"
-            return Judged("suspect", "passage only", f"{told}: a common source is no leak.", score)
+            told = f"{share:.2f} of the passage's weighted n-grams stand in one window"
+            if asked >= rules.plain:
+                return Judged("suspect", "edited copy", f"{told}, and {asked:.2f} of the {asks}'s.", score)
+            return Judged("suspect", "passage only", f"{told}, the {asks} does not: a common source is no leak.", score)
+    if asked >= rules.plain:
+        return None
     for role in ("answer", "code"):
         if role in words and role not in stem and len(words[role]) >= rules.answer_words:
             if (share := float(roles[role][k])) >= rules.passage:

@@ -1,7 +1,8 @@
 """Words of UTF-8 text, as hashes and byte positions, at the speed of memory and without a Python object per word.
 
-A word is a run of letters and digits of any script, folded as `fold.py` says; invalid bytes separate words. Word hashes
-are 64 bits wide: good for finding, never the last word (`spells` compares the letters themselves).
+A word is a run of letters and digits of any script, folded as `fold.py` says; invalid bytes separate words, and escapes
+of JSON and HTML count as what they stand for: code is copied inside notebooks, pages and dumps. Word hashes are 64 bits
+wide: good for finding, never the last word (`spells` compares the letters themselves).
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -28,6 +29,15 @@ BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 MIX_1, MIX_2, HALF = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
 
 UNDERSCORE = ord("_")
+BACKSLASH, AMPERSAND, SEMICOLON, HASH = (ord(c) for c in "\\&;#")
+LINE_BREAK = ord("\n")
+ESCAPE = IGNORED
+"""Entry for the two ASCII characters that begin an escape; no other ASCII character is ignored."""
+LONGEST_ENTITY = 8
+"""Characters between & and ;."""
+ENTITIES = ("quot", "amp", "lt", "gt", "nbsp", "apos", "lsquo", "rsquo", "ldquo", "rdquo", "ndash", "mdash", "hellip")
+"""The ones that cleaning leaves behind; each stands for a character that separates words."""
+PACKED = np.array([int.from_bytes(name.encode(), "big") for name in ENTITIES], np.uint64)
 LONGEST_EXPANSION = 18
 """Letters that one character can fold to (U+FDFA)."""
 
@@ -113,6 +123,68 @@ def decode(text, at, end):
 
 
 @compiled
+def _digits(text, at, end, base):
+    """Value of the digits text[at:end] in base 10 or 16; -1 where any is none, or there is none."""
+    value = np.int64(-1 if at >= end else 0)
+    for k in range(at, end):
+        digit = np.int64(text[k]) - 48
+        if digit > 9:
+            digit = (digit | 32) - 39  # a to f follow 9
+            digit = digit if digit >= 10 else np.int64(base)
+        if not 0 <= digit < base:
+            return np.int64(-1)
+        value = value * base + digit
+    return value
+
+
+@compiled
+def unescape(text, at, end):
+    """Code point for an escape that begins at a byte, and the byte after it; the byte itself where it begins none.
+
+    A run of backslashes counts as one: text may be written as JSON inside JSON.
+    """
+    b = np.int64(text[at])
+    if b == BACKSLASH:
+        after = at + 1
+        while after < end and text[after] == BACKSLASH:
+            after += 1
+        kind = np.int64(text[after]) if after < end else np.int64(0)
+        if kind == 110 or kind == 114 or kind == 116:  # n, r, t
+            return np.int64(LINE_BREAK), after + 1
+        if kind == 117 and after + 5 <= end:  # u
+            point = _digits(text, after + 1, after + 5, 16)
+            if point >= 0:
+                return point, after + 5
+        return b, after
+    stop = at + 1
+    while stop < end and stop - at <= LONGEST_ENTITY and text[stop] != SEMICOLON:
+        stop += 1
+    if stop >= end or text[stop] != SEMICOLON or stop - at < 3:
+        return b, at + 1
+    if text[at + 1] == HASH:
+        hexadecimal = np.int64(text[at + 2]) | 32 == 120  # x
+        point = _digits(text, at + 3, stop, 16) if hexadecimal else _digits(text, at + 2, stop, 10)
+        if point < 0:
+            return b, at + 1
+        return (point if point <= 0x10FFFF else np.int64(-1)), stop + 1
+    name = np.uint64(0)
+    for k in range(at + 1, stop):
+        name = (name << np.uint64(8)) | np.uint64(text[k])
+    for k in range(len(PACKED)):
+        if PACKED[k] == name:
+            return np.int64(LINE_BREAK), stop + 1
+    return b, at + 1
+
+
+@compiled
+def letter_at(text, at, end):
+    """Code point at a byte, an escape counting as what it stands for, and the byte after it."""
+    if text[at] == BACKSLASH or text[at] == AMPERSAND:
+        return unescape(text, at, end)
+    return decode(text, at, end)
+
+
+@compiled
 def folded(point, values):
     """Entry of the fold table for a code point of any size, or for the -1 of `decode`."""
     if 0 <= point < LIMIT:
@@ -123,6 +195,7 @@ def folded(point, values):
 @compiled
 def _split(text, offsets, values, expansions, hashes, starts, ends, first):
     ascii_values = values[:128].astype(np.uint64)
+    ascii_values[BACKSLASH] = ascii_values[AMPERSAND] = np.uint64(ESCAPE)
     count, joiner, underscore = 0, np.uint64(JOINER), np.uint64(UNDERSCORE)
     for doc in range(len(offsets) - 1):
         first[doc] = count
@@ -150,8 +223,10 @@ def _split(text, offsets, values, expansions, hashes, starts, ends, first):
                     hashes[count], starts[count], ends[count] = mix(h), start, end
                     count += 1
                     inside, solo = False, False
-                continue
-            point, after = decode(text, at, stop)
+                if letter != ESCAPE:
+                    continue
+                at -= 1
+            point, after = letter_at(text, at, stop)
             value = folded(point, values)
             base, parts = np.int64(0), np.int64(1)
             if value & EXPANDED:
@@ -188,7 +263,7 @@ def spelling(text, start, end, values, expansions, out):
     """Write the letters of one word, text[start:end], to `out` from its beginning; return how many there are."""
     count, at, joined = 0, start, False
     while at < end:
-        point, at = decode(text, at, end)
+        point, at = letter_at(text, at, end)
         value = folded(point, values)
         if value == IGNORED or value == JOINER:
             joined = joined or value == JOINER
@@ -211,7 +286,7 @@ def spells(text, start, end, values, expansions, letters):
     """Whether the word text[start:end] has exactly these letters."""
     count, at, joined = 0, start, False
     while at < end:
-        point, at = decode(text, at, end)
+        point, at = letter_at(text, at, end)
         value = folded(point, values)
         if value == IGNORED or value == JOINER:
             joined = joined or value == JOINER

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -194,12 +196,46 @@ def test_kinds_of_evidence(text: str, verdict: str, kind: str) -> None:
     ({"question": "Compute sin 17"}, "compute SIN(17)", "contaminated"),
     (LIGHT, "what is photosynthesis", "suspect"),
     (LIGHT, "What is photosynthesis? (A) A plant eats light. (B) A dog.", "contaminated"),
+    ({"question": "Which of the following is really true?", "choices": "Cats bark\nDogs bark"},
+     "Copyright quiz. Which of the following is really true? (A) It lasts. (B) It ends.", "suspect"),
+    ({"question": "Why did Timothy's older brother leave the farm so early?"},
+     "Why did Timothys older brother leave the farm so early?", "contaminated"),
     ({"code": "def triple_all(values):\n    return the values times three in a new list"},
      "def triple_all(values): return the values times three in a new list", "contaminated"),
 ])
 def test_short_and_odd_items(fields: dict[str, str], text: str, verdict: str) -> None:
     found, _ = audit([Item("b", "0", fields), *STRANGERS], buried([text]))
     assert found["verdict"][0] == verdict, found["rule"][0]
+
+
+def test_a_short_question_in_many_documents_is_a_leak_where_its_answer_follows() -> None:
+    items = [Item("b", str(k), {"question": "Who was the man behind The Chipmunks?", "answer": answer})
+             for k, answer in enumerate(("David Seville", "7"))]
+    told = buried([f"Question: {items[0].fields['question']}\nAnswer: David Seville, 7 times."] * 20 + ["none"] * 40)
+    asked = buried([items[0].fields["question"]] * 20 + ["none"] * 40)
+    for item, documents, verdict in ((items[0], told, "contaminated"), (items[0], asked, "suspect"),
+                                     (items[1], told, "suspect")):
+        found, _ = audit([item, *STRANGERS], documents)
+        assert found["verdict"][0] == verdict, found["rule"][0]
+
+
+@pytest.mark.parametrize("written", [
+    lambda text: json.dumps({"prompt": text}),
+    lambda text: json.dumps([json.dumps(text.splitlines(keepends=True))]),
+    lambda text: f"<pre>{html.escape(text)}</pre>",
+    lambda text: text.replace("'", "&#39;").replace('"', "&ldquo;"),
+])
+def test_code_inside_json_and_pages_is_found_verbatim(written: Callable[[str], str]) -> None:
+    items = humaneval()
+    found, _ = audit(items, buried([written(item.fields["code"]) for item in items]))
+    assert (found["verdict"] == "contaminated").all(), found[found["verdict"] != "contaminated"]["rule"].tolist()
+
+
+def test_a_passage_and_most_of_its_question_are_no_less_than_the_passage() -> None:
+    texts = [ITEM["passage"], f"{ITEM['passage']}\n" + QUESTION.replace("tulips", "roses").replace("rows", "beds")]
+    for text in texts:
+        found, _ = audit([Item("b", "0", ITEM), *STRANGERS], buried([text]))
+        assert found["verdict"][0] != "clean", found["rule"][0]
 
 
 def test_a_leak_in_many_documents_is_a_leak_and_a_phrase_in_many_is_a_template() -> None:

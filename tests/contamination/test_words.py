@@ -23,6 +23,16 @@ ALPHABETS = st.text(
 )
 
 
+ESCAPES = st.lists(
+    st.sampled_from([
+        "\\", "n", "u00e9", "u2019", "\\n", "\\t", "\\u00e9", "\\\\u0301", "\\u00", "\\ud83d", "&", "&quot;", "&amp;",
+        "&amp", "&#39;", "&#x27;", "&#xe9;", "&#233;", "&#9999999;", "&foo;", "&#;", "&#x;", "#39;", "word", "a", "_",
+        " ", "é", "字",
+    ]),
+    max_size=10,
+).map("".join)
+
+
 quick = settings(deadline=None, max_examples=200)  # the first call may compile
 
 
@@ -40,7 +50,13 @@ def test_words_are_those_of_a_regex_over_normalised_text(text: str) -> None:
 
 
 @quick
-@given(st.text(max_size=60))
+@given(ESCAPES)
+def test_escapes_count_as_what_they_stand_for(text: str) -> None:
+    assert spelt(text) == twin.words(text)
+
+
+@quick
+@given(st.text(max_size=60) | ESCAPES)
 def test_same_hash_means_same_letters_and_each_word_stands_alone_at_its_place(text: str) -> None:
     raw = text.encode()
     found, spelling = words_of(text), spelt(text)
@@ -77,6 +93,10 @@ def test_words_never_cross_documents(texts: list[str]) -> None:
         ("がぎ", unicodedata.normalize("NFD", "がぎ")),
         ("_stressed_ has_close_elements", "stressed *has__close_elements*"),
         ("٣ apples", "3 apples"),
+        ('def f(x):\n\treturn "café’s"', r'def f(x):\n\treturn \"caf\u00e9\u2019s\"'),
+        ('def f(x):\n\treturn "a\\n"', r'def f(x):\\n\\treturn \\\"a\\\\n\\\"'),
+        ("Janet's eggs: 3 < 4 & “x”", "Janet&#39;s eggs: 3 &lt; 4 &amp; &ldquo;x&#x201D;"),
+        (r"\theta\\\nabla", r"\\theta\\\\nabla"),
     ],
 )
 def test_what_looks_the_same_is_the_same(one: str, other: str) -> None:

@@ -16,13 +16,32 @@ from checks.contamination.records import NS, Item
 
 SOLO = r"[\u3005-\u3007\u3021-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff]\u3099?\u309a?"
 WORD = re.compile(rf"{SOLO}|(?:(?!{SOLO})[^\W_])+(?:_+(?:(?!{SOLO})[^\W_])+)*")
+ESCAPE = re.compile(
+    r"\\+(?:([nrt])|u([0-9a-fA-F]{4}))|&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})"
+    r"|(quot|amp|lt|gt|nbsp|apos|[lr]squo|[lr]dquo|[nm]dash|hellip));"
+)
 ACCENT = re.compile("[\u0300-\u036f\u00ad\u200d\ufeff]")
 
 Gram = tuple[str, ...]
 
 
+def unescaped(text: str) -> str:
+    """Escapes of JSON and HTML as what they stand for."""
+    def character(point: int) -> str:
+        return chr(point) if point <= 0x10FFFF and not 0xD800 <= point < 0xE000 else " "
+
+    def one(m: re.Match[str]) -> str:
+        line, unicode, decimal, hexadecimal, named = m.groups()
+        if line or named:
+            return "\n"
+        return character(int(decimal)) if decimal else character(int(unicode or hexadecimal, 16))
+
+    return ESCAPE.sub(one, text)
+
+
 def words(text: str) -> list[str]:
     """Folded words of a text."""
+    text = unescaped(text)
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return [re.sub("_+", "_", word) for word in WORD.findall(ACCENT.sub("", folded))]
 
