@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from checks.contamination.decision import coverage
 from checks.contamination.records import VERDICTS
 from checks.contamination.report_text import figure, percent, percents, plural, prose, tag
 from checks.contamination.report_top import BADGES, facts
@@ -78,11 +79,13 @@ def _score(benchmark: Mapping[str, Any], answer: Trust, model: Mapping[str, Any]
     score = model["subsets"][answer.subset]
     digits = 3 if answer.subset == "clean" and figure(score["value"], 2) == figure(whole["value"], 2) else 2
     suspects = plural(benchmark["verdicts"]["suspect"], "suspect")
+    some = coverage(benchmark)
+    on_all = f"on {some}" if some else f"on all {plural(score['n'], 'item')}"
     told = {
-        "fail": f"on {plural(score['n'], 'clean item')}, not {figure(whole['value'], digits)} on all",
-        "warn": f"on all {plural(score['n'], 'item')}, once the {suspects} are looked at; {figure(clean['value'], 2)} "
+        "fail": f"on {plural(score['n'], 'clean item')}, not {figure(whole['value'], digits)} on {some or 'all'}",
+        "warn": f"{on_all}, once the {suspects} are looked at; {figure(clean['value'], 2)} "
         "on clean items",
-        "pass": f"on all {plural(score['n'], 'item')}",
+        "pass": on_all,
     }[answer.level]
     interval = f"[{figure(score['low'], digits)}, {figure(score['high'], digits)}]"
     hue = LEVELS["pass" if answer.level == "fail" else answer.level].hue

@@ -60,6 +60,8 @@ def test_what_cannot_be_judged_exits_with_three(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(("words", "code", "says"), [
     (["check", "no/such/run"], 66, "holds no run"),
+    (["compact", "no/such/run"], 66, "holds no run"),
+    (["compact", "{run}/frames"], 66, "holds no run"),
     (["check"], 64, "Missing argument"),
     (["check", "{run}", "--only", "loss.splike"], 64, "loss.splike"),
     (["demo", "--run", "{run}"], 64, "not empty"),
@@ -82,5 +84,5 @@ def test_compact_turns_what_a_killed_writer_left_into_history(tmp_path: Path, mo
     writer.frame("x", []).append(1, {"a": 1.0})
     writer.flush()
     code, out, _ = call(monkeypatch, capsys, "compact", str(tmp_path), "--quiet-for", "-1")
-    assert code == 0 and "1 segments compacted" in out
+    assert code == 0 and "1 segment compacted" in out
     assert open_run(tmp_path).array("a").values.tolist() == [1.0]

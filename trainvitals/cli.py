@@ -77,6 +77,8 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
     from trainvitals.store import open_run
 
     run_path = run_path or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+    if file := next((place for place in (run_path, *run_path.parents) if place.is_file()), None):
+        raise UsageError(f"{file} is a file, and --run needs a folder. Choose another --run, or delete it.")
     if run_path.exists() and any(run_path.iterdir()):
         raise UsageError(f"{run_path} is not empty. Choose another --run, or delete it.")
     config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
@@ -137,11 +139,13 @@ def compact(run: str, quiet_for: float) -> None:
 
     Example: trainvitals compact runs/demo
     """
+    from trainvitals.store import open_run
     from trainvitals.store.compact import compact_run
     from trainvitals.store.folder import open_folder
 
+    open_run(run)  # raises where there is no run
     done = compact_run(open_folder(run), quiet_for, time.time())
-    click.echo(f"{done} segments compacted.")
+    click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")
 
 
 def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:

@@ -100,6 +100,7 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
 def _told(summary: Mapping[str, Any], folder: Path) -> str:
     """The audit in a terminal: the decision, each benchmark, what was searched, and what could not be used."""
     from checks.contamination.decision import decide_benchmark
+    from checks.contamination.report_top import recall
 
     lines = [f"{summary['decision']['level']:8} {summary['decision']['sentence']}", ""]
     for benchmark in summary["benchmarks"]:
@@ -108,8 +109,10 @@ def _told(summary: Mapping[str, Any], folder: Path) -> str:
         if len(summary["benchmarks"]) > 1:
             lines.append(f"  {_plain(decide_benchmark(benchmark, summary['corpus']).sentence)}")
     lines += ["", summary["searched"]]
-    read = [*summary["benchmarks"], {"problems": summary["score_problems"]}, summary["corpus"]]
-    problems = [problem for part in read for problem in part["problems"]]
+    if inject := summary["inject"]:
+        lines.append(inject.get("reason") or f"With --inject, this audit {recall(summary)}.")
+    read = [problem for part in (*summary["benchmarks"], summary["corpus"]) for problem in part["problems"]]
+    problems = [*summary["score_problems"], *sorted(read, key=lambda problem: not problem["gap"])]
     lines += [f"  ! {_plain(p['source'])}, {_plain(p['place'])}: {_plain(p['what'])}" for p in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         lines.append(f"  ! {len(problems) - MOST_PROBLEMS} more in audit.json")

@@ -37,8 +37,12 @@ KINDS = {
     "text": (".txt", ".text", ".md", ".rst", ".tex", ".html", ".htm", ".xml", ".csv", ".tsv", ".py", ".c", ".h",
              ".cpp", ".cc", ".java", ".js", ".ts", ".go", ".rs", ".rb", ".php", ".sh", ".sql", ".lean", ".ipynb"),
 }  # fmt: skip
-BOOKKEEPING = ("state.json", "dataset_info.json", "dataset_dict.json")
-"""Files that `datasets` writes beside its Arrow shards."""
+BOOKKEEPING = ("state.json", "dataset_info.json", "dataset_dict.json",
+               "license", "licence", "copying", "notice", "success")  # fmt: skip
+"""Names of files that `datasets`, publishers and Hadoop write beside the shards."""
+NO_TEXT = (".md5", ".sha1", ".sha256", ".sha512", ".md5sum", ".sha256sum", ".crc", ".asc", ".sig", ".idx", ".lock",
+           ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".ico")  # fmt: skip
+"""Checksums, signatures, indices and images: what they hold is no training text."""
 
 Reader = Callable[[Slice, Ledger, CorpusOptions], Iterator[Documents]]
 READERS: dict[str, Reader] = {
@@ -52,7 +56,11 @@ READERS: dict[str, Reader] = {
 }
 
 NO_DOCUMENTS = "The shard holds no documents."
-UNKNOWN_KIND = "A file of a kind that is not read: it was left out. Name it by itself to have it read as text."
+UNREAD = {
+    "unknown": "A file of a kind that is not read: it was not searched. Name it by itself to have it read as text.",
+    "token ids": "Token ids without their tokenizer: they were not searched. Name its tokenizer.json with --tokenizer.",
+}
+"""Kinds of files in a folder that no reader takes, and what is said of them."""
 STOPPED = "Reading stopped here: what follows in this shard was not read. ({})"
 
 
@@ -69,7 +77,9 @@ def plan_slices(paths: Sequence[str], options: CorpusOptions) -> list[Slice]:
     found: dict[str, tuple[str, str]] = {}
     for path in paths:
         for shard, kind in _shards(os.fspath(path), options):
-            found.setdefault(shard if "://" in shard else os.path.realpath(shard), (shard, kind))
+            file = shard if "://" in shard else os.path.realpath(shard)
+            if file not in found or found[file][1] in UNREAD:
+                found[file] = shard, kind
     if not found:
         raise UsageError(f"No file of a corpus in {', '.join(paths) or 'an empty list'}. Name files, folders or globs.")
     slices: list[Slice] = []
@@ -88,7 +98,7 @@ def read_slice(part: Slice, tally: Tally, options: CorpusOptions) -> Iterator[Do
     ledger = Ledger(part.shard, tally)
     try:
         if part.kind not in READERS:
-            ledger.note(UNKNOWN_KIND, "the whole file")
+            ledger.note(UNREAD[part.kind], "the whole file", gap=True)
             return
         for documents in READERS[part.kind](part, ledger, options):
             pieces = int((documents.piece_starts > 0).sum())
@@ -126,7 +136,7 @@ def _shards(path: str, options: CorpusOptions) -> Iterator[tuple[str, str]]:
         if kind == "tokens" and not options.tokenizer:
             if alone:
                 raise UsageError(f"{file} holds token ids. Name their tokenizer.json with --tokenizer.")
-            kind = "unknown"
+            kind = "token ids"
         yield file, kind
 
 
@@ -156,8 +166,9 @@ def files_of(path: str) -> tuple[list[str], bool]:
 
 def _counts(relative: str) -> bool:
     """Whether a file in a folder is data: names that begin with . or _ are not, as in Spark and pyarrow.dataset."""
-    parts = relative.split("/")
-    return not any(part.startswith((".", "_")) for part in parts) and parts[-1] not in BOOKKEEPING
+    parts = relative.lower().split("/")
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return not hidden and parts[-1] not in BOOKKEEPING and not parts[-1].endswith(NO_TEXT)
 
 
 def is_dataset_name(path: str) -> bool:

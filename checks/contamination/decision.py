@@ -64,13 +64,14 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
     if verdicts["suspect"]:
         n = verdicts["suspect"]
         suspects = f"{_count(n, 'item')} of {name} {_are(n)} suspect, none contaminated"
-        scores = f": {_shown(whole)} on all, {_shown(clean)} without them" if whole and clean else ""
+        some = _some_scored(benchmark)
+        scores = f": {_shown(whole)} on all, {_shown(clean)} without them{some}" if whole and clean else ""
         return Decision("warn", f"Look at the suspects before you trust a score: {suspects}{scores}.")
     rests = (
         f"no match found in {_count(corpus['documents'], 'document')} for its "
         f"{_count(items - verdicts['untestable'], 'testable item')}"
     )
-    trust = f"Trust {_shown(whole)} on {name}" if whole else f"{name} may be scored"
+    trust = f"Trust {_shown(whole)} on {name}{_some_scored(benchmark)}" if whole else f"{name} may be scored"
     if lost := lost_records(corpus):
         rests += f"; {_count(lost, 'record')} could not be read"
     if unread := lost_records(benchmark):
@@ -81,6 +82,13 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
 def primary(benchmark: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The model whose scores the sentence speaks of: the first that is no control."""
     return next((s for s in benchmark.get("scores") or () if not s["control"]), None)
+
+
+def coverage(benchmark: Mapping[str, Any]) -> str:
+    """How many items the primary model's score rests on; empty where it is all of them, or none."""
+    whole = _score(benchmark, "whole")
+    some = whole is not None and whole["n"] < benchmark["items"]
+    return f"{whole['n']:,} of {_count(benchmark['items'], 'item')} scored" if whole and some else ""
 
 
 def lost_records(read: Mapping[str, Any]) -> int:
@@ -107,7 +115,7 @@ def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> s
     if slices := corpus.get("lost_slices"):
         return f"{_count(slices, 'part')} of the corpus {'was' if slices == 1 else 'were'} not scanned"
     if uncounted := [str(gap["source"]) for gap in _gaps(corpus) if not gap.get("records")]:
-        return f"parts of {_count(len(set(uncounted)), 'shard')} could not be read"
+        return f"text in {_count(len(set(uncounted)), 'shard')} was not searched"
     if (lost := lost_records(corpus)) > LOST_SHARE * corpus["records"]:
         return f"{_count(lost, 'record')} of {corpus['records']:,} could not be read"
     items, untestable, unread = benchmark["items"], benchmark["verdicts"]["untestable"], lost_records(benchmark)
@@ -130,20 +138,29 @@ def _contaminated(benchmark: Mapping[str, Any]) -> tuple[str, bool]:
         clean_items = verdicts["clean"]
         rest = f"Score its {_count(clean_items, 'clean item')} alone" if clean_items else "No clean item is left"
         return f"Do not report {name} as it stands: {of}. {rest}.", True
+    scored = coverage(benchmark)
     if clean["n"] < MIN_ITEMS:
-        left = _count(clean["n"], "clean item")
-        return f"Trust no score of {name}: {_count(n, 'item')} {_are(n)} contaminated, which leaves {left}.", True
+        left = _count(clean["n"], "scored clean item" if scored else "clean item")
+        found = f"{_count(n, 'item')} {_are(n)} contaminated, which leaves {left}"
+        return f"Trust no score of {name}: {found}{_some_scored(benchmark)}.", True
     digits = 2 if _digits(whole["value"], 2) != _digits(clean["value"], 2) else 3
     why = f"{_count(n, 'item')} {_are(n)} contaminated"
     if dirty:
         verb = "scores" if n == 1 else "score"
-        why = f"the {_count(n, 'contaminated item')} {verb} {_digits(dirty['value'], digits)}"
+        some = f" ({dirty['n']:,} of them scored)" if dirty["n"] < n else ""
+        why = f"the {_count(n, 'contaminated item')} {verb} {_digits(dirty['value'], digits)}{some}"
     models = [s for s in benchmark["scores"] if not s["control"]]
     who = f", model {str(models[0]['model'])[:60]}" if len(models) > 1 else ""
-    told = f"Trust {_shown(clean, digits)} on {name} ({_count(clean['n'], 'clean item')}{who})"
+    of = f"; {scored}" if scored else ""
+    told = f"Trust {_shown(clean, digits)} on {name} ({_count(clean['n'], 'clean item')}{who}{of})"
     if _digits(whole["value"], digits) == _digits(clean["value"], digits):
-        return f"{told}, as on all items: {why}.", False
+        return f"{told}, as on all {'that are scored' if scored else 'items'}: {why}.", False
     return f"{told}, not {_digits(whole['value'], digits)}: {why}.", False
+
+
+def _some_scored(benchmark: Mapping[str, Any]) -> str:
+    scored = coverage(benchmark)
+    return f" ({scored})" if scored else ""
 
 
 def _score(benchmark: Mapping[str, Any], subset: str) -> Mapping[str, Any] | None:

@@ -18,7 +18,9 @@ from checks.contamination.benchmark import parse_roles, read_benchmarks
 from checks.contamination.corpus import CorpusOptions, plan_slices
 from checks.contamination.detectors import TFIDF, store_detectors
 from checks.contamination.partial import saved
+from checks.contamination.readers.tokens import check_tokenizer
 from checks.contamination.records import Benchmark, Item, Slice
+from checks.contamination.signature_files import check_signatures
 from trainvitals import __version__
 from trainvitals.errors import UsageError
 
@@ -81,6 +83,10 @@ def prepare(request: Request) -> Plan:
     ]
     if not pieces:
         raise UsageError("An audit needs something to search. Name --corpus or --signatures.")
+    # A plan is made for good inputs only: the corrected command would be another audit, and refused.
+    check_tokenizer(request.options)
+    for path in request.signatures:
+        check_signatures(Path(path))
     work, key = request.out / "work", _fingerprint(request, benchmarks, items, pieces)
     plan = work / "plan.json"
     if plan.exists():

@@ -138,6 +138,8 @@ class Tally:
     sha256: str = ""
     """Of the slice's stored bytes; empty where there is no file."""
     problems: list[Problem] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    """Columns that text was read from, sorted; * stands for all, where none is known to hold text."""
 
 
 PAIRS = pa.schema(

@@ -23,6 +23,7 @@ from checks.contamination.report_text import (
     tag,
     text,
 )
+from checks.contamination.summary import shards_searched
 
 SHARDS = 50
 PROBLEMS = 200
@@ -40,16 +41,17 @@ def searched(audit: Mapping[str, Any]) -> Html:
                 f"{corpus['skipped']:,}",
                 size(corpus["bytes_read"]),
                 size(corpus["text_bytes"]),
-                f"{len(corpus['shards']):,}",
+                shards_searched(corpus).partition(" shard")[0],
             ]
         ],
     )
     shards = table(
-        ("Shard", "Kind", "Bytes", "Records", "Documents", "Skipped", "Text", "SHA-256"),
+        ("Shard", "Kind", "Columns read", "Bytes", "Records", "Documents", "Skipped", "Text", "SHA-256"),
         [
             [
                 tag("code", s["shard"]),
                 s["kind"],
+                text(", ".join(s.get("columns") or ()) or "–", 80),
                 f"{s['bytes']:,}",
                 f"{s['records']:,}",
                 f"{s['documents']:,}",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from checks.contamination.decision import decide_benchmark, lost_records, primary
+from checks.contamination.decision import coverage, decide_benchmark, lost_records, primary
 from checks.contamination.plant import ANY
 from checks.contamination.records import VERDICTS
 from checks.contamination.report_charts import score_plot, verdict_bar
 from checks.contamination.report_text import Html, figure, percent, percents, plural, prose, size, tag, text
+from checks.contamination.summary import shards_searched
 
 BADGES = {
     "fail": ("✕", "Contaminated"),
@@ -56,14 +57,15 @@ def facts(audit: Mapping[str, Any]) -> str:
     return " · ".join(
         (
             f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
-            f"{plural(len(corpus['shards']), 'shard')}",
+            f"{shards_searched(corpus)}",
             f"{plural(lost, 'record')} could not be read" if lost else "no record lost",
-            f"{_recall(audit)}.",
+            f"{recall(audit)}.",
         )
     )
 
 
-def _recall(audit: Mapping[str, Any]) -> str:
+def recall(audit: Mapping[str, Any]) -> str:
+    """What share of planted copies the audit finds; that it was not measured, where it was not."""
     table = (audit.get("inject") or {}).get("table", ())
     found = {row["edit"]: row["recall"] for row in table if row["detector"] == ANY and row["recall"] is not None}
     if "verbatim" not in found:
@@ -117,14 +119,16 @@ def _trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any], model: Mappi
         return tag("td", tag("p", text(decision.sentence, 240), class_="advice"), class_=f"trust {decision.level}")
     score, whole, clean = (model["subsets"][name] for name in (subset, "whole", "clean"))
     digits = 3 if subset == "clean" and figure(score["value"], 2) == figure(whole["value"], 2) else 2
+    scored = coverage(benchmark)
+    on_all = f"on {scored}" if scored else f"on all {plural(score['n'], 'item')}"
     shown = [
         tag("b", figure(score["value"], digits), class_="trusted"),
         tag("span", f"[{figure(score['low'], digits)}, {figure(score['high'], digits)}]", class_="quiet"),
-        tag("p", f"on {score['n']:,} clean items" if subset == "clean" else f"on all {plural(score['n'], 'item')}"),
+        tag("p", f"on {score['n']:,} clean items" if subset == "clean" else on_all),
     ]
     if decision.level == "fail":
         shown += [
-            tag("p", "not ", tag("s", figure(whole["value"], digits)), " on all", class_="not"),
+            tag("p", "not ", tag("s", figure(whole["value"], digits)), f" on {scored or 'all'}", class_="not"),
             tag("small", text(model["reading"], 240)),
         ]
     if decision.level == "warn":

@@ -170,6 +170,7 @@ def match_scores(items: pd.DataFrame, table: ScoreTable) -> Matched:
     problems: list[Problem] = []
     unscored: dict[tuple[str, str], int] = {}
     unmatched: dict[tuple[str, str], int] = {}
+    files: dict[tuple[str, str], str] = {}
     known = {str(name): part for name, part in items.groupby("benchmark", sort=False)}
     for (source, label, named, model), part in table.rows.groupby(
         ["source", "benchmark", "named", "model"], sort=False
@@ -178,14 +179,18 @@ def match_scores(items: pd.DataFrame, table: ScoreTable) -> Matched:
         if found is None:
             problems.append(Problem(source, f"model {model}", why, len(part)))
             continue
+        name = str(found["benchmark"].iloc[0])
+        files.setdefault((name, model), source)
         if lost := len(part) - len(found):
-            name = str(found["benchmark"].iloc[0])
             unmatched[name, model] = unmatched.get((name, model), 0) + lost
             problems.append(Problem(source, f"model {model}", f"Scores of items that {name} does not hold.", lost))
         parts.append(found)
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=_MATCHED)
     for (name, model), part in rows.groupby(["benchmark", "model"], sort=False):
         unscored[name, model] = len(known[name]) - part["item_id"].nunique()
+        if missing := unscored[name, model]:
+            what = f"{missing:,} of the {len(known[name]):,} items of {name} have no score: the others speak for them."
+            problems.append(Problem(files[name, model], f"model {model}", what))
     return Matched(rows.reset_index(drop=True), unscored, unmatched, (*table.problems, *problems))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ SCHEME = "affine32"
 SIGNATURE_COLUMNS = ("signature", "hashvalues", "minhash")
 ID_COLUMNS = ("document_id", "id")
 BATCH_ROWS = 65_536
+CHECKED_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,26 @@ def scan_signatures(path: Path, items: Sequence[Item], shingles_by: Mapping[str,
     Raises:
         UsageError: the file cannot be read, does not say how its signatures were made, or made them in another way.
     """
+    with _opened(path) as file:
+        return _scan_file(file, str(path), items, dict(shingles_by or {}))
+
+
+def check_signatures(path: Path) -> None:
+    """Refuse a file that is no Parquet file of signatures, or whose first rows compare with none of ours.
+
+    Raises:
+        UsageError: as `scan_signatures`.
+    """
+    with _opened(path) as file:
+        for batch in islice(file.iter_batches(CHECKED_ROWS), 1):
+            list(_rows(batch, str(path), {}))
+
+
+def _opened(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"{path} cannot be read as a Parquet file of signatures: {error}.") from error
-    with file:
-        return _scan_file(file, str(path), items, dict(shingles_by or {}))
 
 
 def _scan_file(file: pq.ParquetFile, name: str, items: Sequence[Item], said: Mapping[str, Any]) -> pa.Table:

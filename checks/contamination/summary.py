@@ -27,7 +27,8 @@ PALM = 0.7
 def corpus_summary(pieces: Sequence[Slice], merged: Merged, lost: Mapping[int, str]) -> dict[str, Any]:
     """What was read, shard by shard, in the order of reading; the hash of the whole is that of its shards' hashes.
 
-    A shard read in several slices has the hash of its slices' hashes, each that of a byte range.
+    A shard read in several slices has the hash of its slices' hashes, each that of a byte range. The `columns` of a
+    shard are those that its text was read from; * stands for all of them, where none is known to hold text.
     """
     shards: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
@@ -44,6 +45,7 @@ def corpus_summary(pieces: Sequence[Slice], merged: Merged, lost: Mapping[int, s
                 "documents": 0,
                 "skipped": 0,
                 "text_bytes": 0,
+                "columns": set(),
             },
         )
         row["slices"] += 1
@@ -55,9 +57,11 @@ def corpus_summary(pieces: Sequence[Slice], merged: Merged, lost: Mapping[int, s
         row["bytes"] += tally.bytes_read
         for name in ("records", "documents", "skipped", "text_bytes"):
             row[name] += getattr(tally, name)
+        row["columns"] |= set(tally.columns)
         problems += tally.problems
     for row in shards.values():
         row["sha256"] = _combined(row["sha256"])
+        row["columns"] = sorted(row["columns"])
     totals = {
         name: sum(row[name] for row in shards.values()) for name in ("records", "documents", "skipped", "text_bytes")
     }
@@ -110,11 +114,18 @@ def benchmark_summary(benchmark: Benchmark, items: pd.DataFrame, effects: Sequen
 
 def searched(corpus: Mapping[str, Any]) -> str:
     """What the absence of a match means, in one sentence."""
-    shards = len(corpus["shards"])
     return (
-        f"Searched were {corpus['documents']:,} documents ({corpus['text_bytes']:,} bytes of text) in {shards:,} "
-        f"shard{'' if shards == 1 else 's'}. What was not found was not found there: no proof for any other text."
+        f"Searched were {corpus['documents']:,} documents ({corpus['text_bytes']:,} bytes of text) in "
+        f"{shards_searched(corpus)}. What was not found was not found there: no proof for any other text."
     )
+
+
+def shards_searched(corpus: Mapping[str, Any]) -> str:
+    """The number of shards that documents came from, of how many where that is not all: "1 of 2 shards"."""
+    total = len(corpus["shards"])
+    with_documents = sum(shard["documents"] > 0 for shard in corpus["shards"])
+    some = f"{with_documents:,} of " if with_documents < total else ""
+    return f"{some}{total:,} shard{'' if total == 1 else 's'}"
 
 
 def summarise(

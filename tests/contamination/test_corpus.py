@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from checks.contamination.corpus import CorpusOptions, plan_slices, read_slice
 from checks.contamination.readers import batches, compressed, jsonl, stored
+from checks.contamination.readers.fields import TEXT_COLUMNS
+from checks.contamination.readers.keys import keys_in
 from checks.contamination.records import OVERLAP, Problem, Tally
 from trainvitals.errors import UsageError
 
@@ -43,6 +45,7 @@ class Read:
     skipped: int
     problems: list[Problem]
     hashes: list[str]
+    columns: set[str]
 
     @property
     def strings(self) -> list[str]:
@@ -56,7 +59,7 @@ class Read:
 
 def read(*paths: Any, **options: Any) -> Read:
     chosen = CorpusOptions(**options)
-    out, text_bytes = Read([], [], [], 0, 0, [], []), 0
+    out, text_bytes = Read([], [], [], 0, 0, [], [], set()), 0
     for part in plan_slices([str(path) for path in paths], chosen):
         tally = Tally()
         for documents in read_slice(part, tally, chosen):
@@ -74,6 +77,7 @@ def read(*paths: Any, **options: Any) -> Read:
         out.records += tally.records
         out.skipped += tally.skipped
         out.problems += tally.problems
+        out.columns |= set(tally.columns)
         out.hashes.append(tally.sha256)
         text_bytes += tally.text_bytes
     assert text_bytes == sum(map(len, out.texts))
@@ -212,10 +216,37 @@ def test_fast_and_slow_way_agree(
 def test_the_fast_way_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonl._Lines, "_slow", None)
     parts = [{"instruction": "a", "input": "", "output": "b", "n": 1}, {"instruction": "c", "output": "d"}]
-    assert read(write(tmp_path / "a.jsonl", as_jsonl(parts))).strings == ["a\n\nb", "c\nd"]
+    assert read(write(tmp_path / "a.jsonl", as_jsonl(parts))).strings == ["a\nb", "c\nd"]
     mixed = [{"text": "a", "id": 5, "meta": {"x": [1]}}, {"text": None}, {"prompt": "late"}, {"text": "b", "id": 6}]
     got = read(write(tmp_path / "b.jsonl", as_jsonl(mixed)))
     assert (got.strings, got.ids, got.skipped) == (["a", "late", "b"], ["5", "", "6"], 1)
+    assert got.columns == {"text", "prompt"}
+    typed = [{"text": "a", "code": 200, "input": True}, {"text": "b", "code": 404}]
+    assert read(write(tmp_path / "c.jsonl", as_jsonl(typed))).strings == ["a", "b"]
+
+
+def test_keys_are_seen_wherever_they_stand_and_however_they_are_written() -> None:
+    for name in TEXT_COLUMNS:
+        for line in ('{"%s":1}', '{"n":{"%s" : 1}}\n', '{"id": "x", "%s": 1}', '{"a":"%%", "%s":"b:c"}'):
+            assert name in keys_in((line % name).encode(), TEXT_COLUMNS), (name, line)
+    plain = b'{"id": 1, "text": "the question: \\"question\\": why", "meta": {"titles": 2, "my_title": 3}}'
+    assert keys_in(plain, TEXT_COLUMNS) == ["text"]
+
+
+@pytest.mark.parametrize("where", ["every record", "the second record", "the last block"])
+def test_text_beside_the_column_text_is_searched(tmp_path: Path, where: str) -> None:
+    """A question hidden behind a heading is a leak all the same."""
+    plain, leak = {"text": "Exercise 3"}, {"text": "Exercise 3", "question": "How many?", "answer": "Ten."}
+    table = {"every record": [leak] * 9, "the second record": [plain, leak],
+             "the last block": [{"text": "x" * 1000}] * 9000 + [leak]}[where]  # fmt: skip
+    schema = pa.schema([(name, pa.string()) for name in leak])
+    pq.write_table(pa.Table.from_pylist(table, schema), tmp_path / "a.parquet")
+    for file in (write(tmp_path / "a.jsonl", as_jsonl(table)), write(tmp_path / "a.json", json.dumps(table).encode()),
+                 tmp_path / "a.parquet"):  # fmt: skip
+        got = read(file)
+        assert got.strings[-1] == "Exercise 3\nHow many?\nTen." and not got.problems
+        assert got.columns == {"text", "question", "answer"}
+    assert read(tmp_path / "a.jsonl", text_columns=("text",)).columns == {"text"}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +257,8 @@ def test_the_fast_way_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pyte
         ({"conversations": [[{"from": "human", "value": "a"}], [{"from": "gpt", "value": "b"}]]}, "a\nb"),
         ({"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answer": 1}, "q\nx\ny"),
         ({"func": "def f(): pass", "n": 3, "tags": ["t", "u"]}, "def f(): pass\nt\nu"),
-        ({"content": "c", "title": "t", "raw_content": "r"}, "c"),
+        ({"content": "c", "title": "t", "raw_content": "r"}, "c\nr\nt"),
+        ({"text": "", "title": "", "answer": "a"}, "a"),
     ],
 )
 def test_text_of_nested_records_is_found_in_every_format(tmp_path: Path, row: dict[str, Any], text: str) -> None:
@@ -492,10 +524,23 @@ def test_plan_is_ordered_and_counts_a_file_once(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     slices = plan_slices(["b.jsonl", ".", str(tmp_path / "*.jsonl"), "./b.jsonl"], CorpusOptions())
     assert [(part.shard, part.kind) for part in slices] == [
-        ("b.jsonl", "jsonl"), ("./a.jsonl.gz", "jsonl"), ("./sub/c.txt", "text"), ("./sub/x.bin", "unknown")
+        ("b.jsonl", "jsonl"), ("./a.jsonl.gz", "jsonl"), ("./sub/c.txt", "text"), ("./sub/x.bin", "token ids")
     ]  # fmt: skip
     assert [part.index for part in slices] == [0, 1, 2, 3]
-    assert "left out" in read("sub").said("kind that is not read").what
+
+
+def test_a_file_that_no_reader_takes_is_a_gap_until_it_is_named(tmp_path: Path) -> None:
+    beside = ("LICENSE", "x.jsonl.sha256", "logo.PNG", ".gitattributes", "_SUCCESS")
+    for name in ("leak.log", "x.npy", "README.md", *beside):
+        write(tmp_path / name, b"some words")
+    got = read(tmp_path)
+    assert got.strings == ["some words"]
+    log, tokens = got.said("kind that is not read"), got.said("Token ids")
+    assert (log.gap, log.source) == (True, str(tmp_path / "leak.log")) and "by itself" in log.what
+    assert (tokens.gap, tokens.source) == (True, str(tmp_path / "x.npy")) and "--tokenizer" in tokens.what
+    assert len(got.problems) == 2
+    for paths in ([tmp_path, tmp_path / "leak.log"], [tmp_path / "leak.log", tmp_path]):
+        assert read(*paths).strings == ["some words", "some words"]
 
 
 @pytest.mark.parametrize("path", ["nothing-here/x.jsonl", "nothing/*.jsonl", "nothing.parquet", "nosuch://x/y"])

@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from checks.contamination.audit import run_audit
+from checks.contamination.command import _told
+from checks.contamination.corpus import CorpusOptions
 from checks.contamination.engines import local
 from checks.contamination.partial import saved
 from checks.contamination.plan import Request, prepare
@@ -191,6 +195,56 @@ def test_a_datatrove_pipeline_leaves_the_same_audit(
     assert saved(work / "partials") == set(range(SHARDS))
     run_audit(asked, lambda what, total: pytest.fail("nothing is left to scan"))
     assert contents(tmp_path / "audit") == undisturbed
+
+
+def test_a_file_that_was_not_searched_makes_a_clean_audit_unknown(inputs: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "clean.jsonl").write_text(json.dumps({"text": "nothing of an exam is here", "title": "Nothing"}) + "\n")
+    (corpus / "LICENSE").write_text("do what you like")
+    asked = {"corpus": [str(corpus)], "benchmark": [str(inputs / "exam.jsonl")]}
+    assert run_audit(Request(out=tmp_path / "a", **asked), quiet).summary["decision"]["level"] == "pass"
+    (corpus / "leak.log").write_text((inputs / "exam.jsonl").read_text())
+    summary = run_audit(Request(out=tmp_path / "b", **asked), quiet).summary
+    assert summary["decision"]["level"] == "unknown"
+    assert "text in 1 shard was not searched" in summary["decision"]["sentence"]
+    assert "in 1 of 2 shards" in summary["searched"]
+    assert [shard["columns"] for shard in summary["corpus"]["shards"]] == [["text", "title"], []]
+    asked["corpus"].append(str(corpus / "leak.log"))
+    assert run_audit(Request(out=tmp_path / "c", **asked), quiet).summary["decision"]["level"] == "fail"
+
+
+@pytest.mark.parametrize("bad", [
+    {"signatures": ["{folder}/typo.parquet"]},
+    {"signatures": ["{inputs}/exam.jsonl"]},
+    {"options": CorpusOptions(tokenizer="typo.json")},
+])  # fmt: skip
+def test_an_input_that_cannot_be_used_leaves_no_plan_behind(
+    inputs: Path, tmp_path: Path, bad: dict[str, Any]
+) -> None:
+    named = {name: [path.format(folder=tmp_path, inputs=inputs) for path in paths]
+             for name, paths in bad.items() if name == "signatures"}  # fmt: skip
+    with pytest.raises(UsageError):
+        run_audit(request(inputs, tmp_path / "out", **bad | named), quiet)
+    prepare(request(inputs, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("inject", [False, True])
+def test_the_terminal_tells_recall_and_scores_that_do_not_cover_the_benchmark(
+    inputs: Path, tmp_path: Path, inject: bool
+) -> None:
+    (tmp_path / "clean.jsonl").write_text("".join(json.dumps({"text": f"no exam {i}"}) + "\n" for i in range(50)))
+    for name, ids in (("some", range(40)), ("foreign", range(900, 940))):
+        (tmp_path / f"{name}.json").write_text(json.dumps({str(i): 1 for i in ids}))
+    asked = Request(corpus=[str(tmp_path / "clean.jsonl")], benchmark=[str(inputs / "exam.jsonl")], inject=inject,
+                    out=tmp_path / "out", scores=[str(tmp_path / "some.json")])  # fmt: skip
+    told = _told(run_audit(asked, quiet).summary, tmp_path)
+    assert "on exam (40 of 60 items scored): no match found" in told
+    assert "some.json, model some: 20 of the 60 items of exam have no score" in told
+    assert ("this audit finds 100.0 % of copies planted verbatim" in told) == inject
+    foreign = replace(asked, scores=[str(tmp_path / "foreign.json")])
+    told = _told(run_audit(foreign, quiet).summary, tmp_path)
+    assert "None of the item ids is one of exam" in told and "exam may be scored" in told and "Trust" not in told
 
 
 def test_a_folder_of_another_audit_is_refused(inputs: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from checks.contamination.report import write_report
 from checks.contamination.report_text import BLOCK, marked, tag, text
-from checks.contamination.report_top import facts
+from checks.contamination.report_top import _trust, facts
 from tests.contamination.make_audit import HOSTILE, HUGE, make_audit
 from trainvitals.errors import RunDamaged
 
@@ -104,12 +104,23 @@ def test_the_first_screen_tells_the_recall_of_plain_copies_and_of_the_hardest_ki
             for edit, recall in (("verbatim", verbatim), ("paraphrase", paraphrase))
             for detector in ("exact", "any")
         ]
-        corpus = {"documents": 2, "text_bytes": 10, "shards": [{}], "problems": []}
+        corpus = {"documents": 2, "text_bytes": 10, "shards": [{"documents": 2}, {"documents": 0}], "problems": []}
         return facts({"corpus": corpus, "inject": {"table": rows}})
 
     both = "finds 100.0 % of copies planted verbatim, 25.0 % of the hardest kind (paraphrase)."
     assert told(1.0, 0.25).endswith(both)
     assert told(0.5, 0.5).endswith("finds 50.0 % of copies planted verbatim.")
+    assert "in 1 of 2 shards" in told(0.5, 0.5)
+
+
+@pytest.mark.parametrize("unscored", [0, 140])
+def test_the_score_to_trust_says_how_many_items_it_rests_on(unscored: int) -> None:
+    score = {"n": 200 - unscored, "value": 0.5, "low": 0.4, "high": 0.6}
+    model = {"model": "m", "control": False, "subsets": {"whole": score, "clean": score}}
+    verdicts = {"contaminated": 0, "suspect": 0, "clean": 200, "untestable": 0}
+    benchmark = {"name": "b", "items": 200, "verdicts": verdicts, "scores": [model]}
+    cell = _trust(benchmark, {"documents": 1, "records": 1, "problems": []}, model)
+    assert ("on 60 of 200 items scored" if unscored else "on all 200 items") in cell
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "matches.parquet", "sweep.parquet", "audit.json"])

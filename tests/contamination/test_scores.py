@@ -90,7 +90,8 @@ def test_every_layout_gives_the_same_scores(tmp_path: Path, layout: str):
     found = match_scores(_items(), read_scores([f"mine={_write(tmp_path, layout)}"]))
     assert dict(zip(found.rows["item_id"], found.rows["score"], strict=True)) == SCORES
     assert set(found.rows["model"]) == {"mine"} and set(found.rows["benchmark"]) == {"gsm8k"}
-    assert found.unscored == {("gsm8k", "mine"): 2} and found.problems == ()
+    assert found.unscored == {("gsm8k", "mine"): 2}
+    assert [p.what for p in found.problems] == ["2 of the 6 items of gsm8k have no score: the others speak for them."]
 
 
 def _sample(folder: Path, docs: list[str], ids: list[int] | None = None) -> Path:
@@ -386,12 +387,19 @@ def test_sweep_agrees_with_a_loop():
 # Which score to trust.
 
 
-def _audit(verdicts: dict[str, int], scores: tuple[float, float, float] | None = None, **corpus: Any) -> dict[str, Any]:
+def _audit(
+    verdicts: dict[str, int],
+    scores: tuple[float, float, float] | None = None,
+    scored: tuple[int, int, int] | None = None,
+    **corpus: Any,
+) -> dict[str, Any]:
+    """scored: items with a score: whole, clean, contaminated; all without it."""
     full = {"contaminated": 0, "suspect": 0, "clean": 0, "untestable": 0, **verdicts}
     n = sum(full.values())
     model = []
     if scores:
-        sizes = {"whole": n, "clean": full["clean"], "dirty": full["contaminated"]}
+        counts = scored or (n, full["clean"], full["contaminated"])
+        sizes = dict(zip(("whole", "clean", "dirty"), counts, strict=True))
         subsets = {
             name: {"n": size, "value": value, "low": value - 0.03, "high": value + 0.03}
             for (name, size), value in zip(sizes.items(), scores, strict=True)
@@ -460,9 +468,24 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
         (_audit({"clean": 9}, **BLANK), "pass",
          "gsm8k may be scored: no match found in 1,000 documents for its 9 testable items."),
         (_audit({"clean": 9}, **TORN), "unknown",
-         "Trust no score of gsm8k yet: parts of 1 shard could not be read."),
+         "Trust no score of gsm8k yet: text in 1 shard was not searched."),
         (_audit({"clean": 9}, lost_slices=1), "unknown",
          "Trust no score of gsm8k yet: 1 part of the corpus was not scanned."),
+        (_audit({"clean": 200}, (1.0, 1.0, 0), (60, 60, 0)), "pass",
+         "Trust 1.00 [0.97, 1.03] on gsm8k (60 of 200 items scored): no match found in 1,000 documents for its 200 "
+         "testable items."),
+        (_audit({"suspect": 3, "clean": 97}, (0.67, 0.66, 0), (60, 58, 0)), "warn",
+         "Look at the suspects before you trust a score: 3 items of gsm8k are suspect, none contaminated: "
+         "0.67 [0.64, 0.70] on all, 0.66 [0.63, 0.69] without them (60 of 100 items scored)."),
+        (_audit({"contaminated": 5, "clean": 195}, (0.6, 0.5, 1.0), (20, 15, 5)), "fail",
+         "Trust no score of gsm8k: 5 items are contaminated, which leaves 15 scored clean items (20 of 200 items "
+         "scored)."),
+        (_audit({"contaminated": 40, "clean": 160}, (0.67, 0.61, 0.93), (60, 40, 20)), "fail",
+         "Trust 0.61 [0.58, 0.64] on gsm8k (40 clean items; 60 of 200 items scored), not 0.67: the 40 contaminated "
+         "items score 0.93 (20 of them scored)."),
+        (_audit({"contaminated": 40, "clean": 160}, (0.6, 0.6, 0.6), (60, 40, 20)), "fail",
+         "Trust 0.600 [0.570, 0.630] on gsm8k (40 clean items; 60 of 200 items scored), as on all that are scored: "
+         "the 40 contaminated items score 0.600 (20 of them scored)."),
         (_audit({}), "unknown", "Trust no score of gsm8k yet: it holds no item."),
         (_audit({"clean": 79, "untestable": 21}), "unknown",
          "Trust no score of gsm8k yet: 21 of its 100 items are too short or too common to test."),

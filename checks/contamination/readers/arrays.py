@@ -14,7 +14,7 @@ from checks.contamination.readers.batches import BATCH, batches, from_bytes, id_
 from checks.contamination.readers.compressed import plain_blocks
 from checks.contamination.readers.fields import ALL_COLUMNS, ID_COLUMNS, NO_TEXT, record_text
 from checks.contamination.readers.jsonl import utf8
-from checks.contamination.readers.ledger import Ledger
+from checks.contamination.readers.ledger import EVERY_COLUMN, Ledger
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.records import Documents, Slice
 
@@ -87,11 +87,12 @@ def _text(value: Any, place: str, ledger: Ledger, options: CorpusOptions) -> tup
     if not isinstance(value, Mapping):
         ledger.skip(NOT_OBJECT, place)
         return b"", ""
-    text, known = record_text(value, options.text_columns)
+    text, read, known = record_text(value, options.text_columns)
     if not text:
         ledger.skip(NO_TEXT, place, gap=False)
     elif not known:
         ledger.note(ALL_COLUMNS, place)
+    ledger.read_from(read if known else [EVERY_COLUMN])
     name = options.id_column or next((name for name in ID_COLUMNS if name in value), "")
     return utf8(text), id_strings([value.get(name)])[0]
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from checks.contamination.readers.batches import BATCH, Texts, batches, id_strings, string_buffers
 from checks.contamination.readers.fields import ALL_COLUMNS, NO_TEXT, Columns, choose_columns, table_text
-from checks.contamination.readers.ledger import Ledger
+from checks.contamination.readers.ledger import EVERY_COLUMN, Ledger
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.readers.stored import local_path, stored_size
 from checks.contamination.readers.tokens import TOKEN_COLUMN, TokenTable, token_table
@@ -33,21 +33,25 @@ class Rows:
         self.ledger = ledger
         self.tokens: TokenTable | None = None
         self.columns = choose_columns(schema, options.text_columns, options.id_column)
-        self.only_tokens = not self.columns.whole + self.columns.parts and TOKEN_COLUMN in schema.names
+        self.only_tokens = not self.columns.text and TOKEN_COLUMN in schema.names
         if self.only_tokens:
             self.tokens = token_table(options.tokenizer) if options.tokenizer else None
-            self.columns = Columns((), (TOKEN_COLUMN,) if self.tokens else (), self.columns.id)
+            self.columns = Columns((TOKEN_COLUMN,) if self.tokens else (), self.columns.id)
 
     def documents(self, batch: pa.RecordBatch | pa.Table) -> Iterator[Documents]:
         """The documents of a batch; every row is counted."""
         first = self.ledger.tally.records
         arrays = {name: _one_array(batch.column(name)) for name in self.columns.all()}
-        if not self.columns.whole + self.columns.parts:
+        if not self.columns.text:
             self.ledger.tally.records += batch.num_rows
             what = ONLY_TOKENS if self.only_tokens else NO_COLUMN
             self.ledger.skip(what, f"rows {first + 1} to {first + batch.num_rows}", batch.num_rows)
             return
-        text = table_text(arrays, self.columns) if self.tokens is None else self.tokens.texts(arrays[TOKEN_COLUMN])
+        if self.tokens is None:
+            text, read = table_text(arrays, self.columns)
+        else:
+            text, read = self.tokens.texts(arrays[TOKEN_COLUMN]), [TOKEN_COLUMN]
+        self.ledger.read_from(read if self.columns.known else [EVERY_COLUMN])
         self.ledger.tally.records += batch.num_rows
         if not self.columns.known:
             self.ledger.note(ALL_COLUMNS, f"row {first + 1}")

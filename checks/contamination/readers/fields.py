@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-TEXT_COLUMNS = ("text", "content", "contents", "document", "raw_content", "body")
-"""Columns that hold a whole document: the first one with text is it."""
-PART_COLUMNS = (
+TEXT_COLUMNS = (
+    "text", "content", "contents", "document", "raw_content", "body",
     "title", "system", "system_prompt", "context", "passage", "instruction", "instructions", "input", "inputs",
     "prompt", "question", "query", "problem", "messages", "conversations", "conversation", "choices", "options",
     "completion", "response", "output", "targets", "target", "answer", "answers", "solution", "chosen", "rejected",
     "code",
 )  # fmt: skip
-"""Columns of instruction, question and chat data: joined in this order where no column above has text."""
+"""Columns known to hold text, of documents, instructions, questions and chats: all that do are joined in this order."""
 ID_COLUMNS = ("id", "doc_id", "document_id", "_id", "uuid", "task_id", "warc_record_id", "url")
 MESSAGE_KEYS = ("content", "value", "text")
 """Where chat formats keep a message's text: OpenAI, ShareGPT, content parts."""
@@ -48,28 +47,20 @@ def joined(record: Mapping[str, Any], columns: Iterable[str]) -> str:
     return JOIN.join([part for column in columns if column in record for part in strings_in(record[column])])
 
 
-def record_text(record: Mapping[str, Any], text_columns: Sequence[str] = ()) -> tuple[str, bool]:
-    """A record's text, empty where it has none, and whether a column known to hold text was there."""
-    if text_columns:
-        return joined(record, text_columns), True
-    whole = [column for column in TEXT_COLUMNS if column in record]
-    for column in whole:
-        text = joined(record, (column,))
-        if text:
-            return text, True
-    parts = [column for column in PART_COLUMNS if column in record]
-    known = bool(whole or parts)
-    return joined(record, parts if known else record), known
+def record_text(record: Mapping[str, Any], text_columns: Sequence[str] = ()) -> tuple[str, list[str], bool]:
+    """A record's text, empty where it has none; the columns it is from; and whether any is known to hold text."""
+    known = [column for column in text_columns or TEXT_COLUMNS if column in record]
+    texts = {column: joined(record, (column,)) for column in known or ([] if text_columns else record)}
+    read = [column for column, text in texts.items() if text]
+    return JOIN.join([texts[column] for column in read]), read, bool(known or text_columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Columns of a table to read, by what they are for."""
 
-    whole: tuple[str, ...]
-    """The first one with text is the document."""
-    parts: tuple[str, ...]
-    """Joined where none of those has text."""
+    text: tuple[str, ...]
+    """Joined in this order."""
     id: str
     """Empty for none."""
     known: bool = True
@@ -77,20 +68,19 @@ class Columns:
 
     def all(self) -> list[str]:
         """The columns that have to be read."""
-        return list(dict.fromkeys([*self.whole, *self.parts, *([self.id] if self.id else [])]))
+        return list(dict.fromkeys([*self.text, *([self.id] if self.id else [])]))
 
 
 def choose_columns(schema: pa.Schema, text_columns: Sequence[str] = (), id_column: str = "") -> Columns:
-    """The columns of a table with this schema; both empty where it holds no text at all."""
+    """The columns of a table with this schema; no text column where it holds no text at all."""
     with_text = [name for name in schema.names if holds_text(schema.field(name).type)]
     guessed = [name for name in ID_COLUMNS if name in schema.names]
     document_id = id_column if id_column in schema.names else "" if id_column or not guessed else guessed[0]
     if text_columns:
-        return Columns((), tuple(name for name in text_columns if name in with_text), document_id)
-    whole = tuple(name for name in TEXT_COLUMNS if name in with_text)
-    parts = tuple(name for name in PART_COLUMNS if name in with_text)
-    known = any(name in schema.names for name in TEXT_COLUMNS + PART_COLUMNS)
-    return Columns(whole, parts if known else tuple(with_text), document_id, known)
+        return Columns(tuple(name for name in text_columns if name in with_text), document_id)
+    known = any(name in schema.names for name in TEXT_COLUMNS)
+    text = [name for name in TEXT_COLUMNS if name in with_text] if known else with_text
+    return Columns(tuple(text), document_id, known)
 
 
 def holds_text(kind: pa.DataType) -> bool:
@@ -104,20 +94,14 @@ def holds_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def table_text(columns: Mapping[str, pa.Array], chosen: Columns) -> pa.Array:
-    """The text of every row, null where it has none: `record_text` for arrays."""
-    text: pa.Array | None = None
-    for name in chosen.whole:
-        own = _without_empty(column_text(columns[name]))
-        text = own if text is None else pc.coalesce(text, own)
-    if chosen.parts and (text is None or text.null_count):
-        parts = [column_text(columns[name]) for name in chosen.parts]
-        parts = [part for part in parts if part.null_count < len(part)] or parts[:1]
-        own = _without_empty(_joined_rows(parts))
-        text = own if text is None else pc.coalesce(text, own)
-    if text is None:
-        return pa.nulls(len(next(iter(columns.values()), ())), pa.large_string())
-    return text
+def table_text(columns: Mapping[str, pa.Array], chosen: Columns) -> tuple[pa.Array, list[str]]:
+    """The text of every row, null where it has none, and the columns it is from: `record_text` for arrays."""
+    filled = [name for name in chosen.text if columns[name].null_count < len(columns[name])]
+    texts = {name: _without_empty(column_text(columns[name])) for name in filled}
+    read = [name for name, text in texts.items() if text.null_count < len(text)]
+    if not read:
+        return pa.nulls(len(next(iter(columns.values()), ())), pa.large_string()), []
+    return _joined_rows([texts[name] for name in read]), read
 
 
 def _without_empty(text: pa.Array) -> pa.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,13 @@ from checks.contamination.readers.fields import (
     ALL_COLUMNS,
     ID_COLUMNS,
     NO_TEXT,
-    PART_COLUMNS,
     TEXT_COLUMNS,
     Columns,
     record_text,
     table_text,
 )  # fmt: skip
-from checks.contamination.readers.ledger import Ledger
+from checks.contamination.readers.keys import keys_in
+from checks.contamination.readers.ledger import EVERY_COLUMN, Ledger
 from checks.contamination.readers.lines import Block, LongLine, line_blocks, range_blocks, unescaped
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.readers.stored import stored_size
@@ -38,6 +38,8 @@ BOM = b"\xef\xbb\xbf"
 NEWLINE, RETURN, BRACE = b"\n\r{"
 _ALLOWED = bytes([13, *range(32, 256)])
 _LENIENT = json.JSONDecoder(strict=False)
+_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+"""Types of columns that hold no text by the first record; where a later one has text in them, the slow way reads it."""
 
 BLANK = "Blank lines were skipped."
 NOT_JSON = "Not valid JSON (a half line, or not JSON at all): the line was skipped."
@@ -54,6 +56,15 @@ class Layout:
     schema: pa.Schema | None
     """For pyarrow's parser; None where only the slow way can read such records."""
     columns: Columns
+
+    def with_keys_of(self, block: bytes) -> Layout:
+        """With the columns known to hold text that the first record had not, but a record of this block may have."""
+        new = keys_in(block, [name for name in TEXT_COLUMNS if name not in self.columns.text])
+        if self.schema is None or not new:
+            return self
+        text = tuple(name for name in TEXT_COLUMNS if name in (*self.columns.text, *new))
+        fields = {name: pa.string() for name in text} | {field.name: field.type for field in self.schema}
+        return Layout(pa.schema(list(fields.items())), replace(self.columns, text=text))
 
 
 def read_jsonl(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[Documents]:
@@ -120,15 +131,18 @@ class _Lines:
     def _fast(self, rows: _Rows) -> Texts | None:
         if self.layout is None or self.layout.schema is None or not rows.all_objects():
             return None
+        if not self.options.text_columns:
+            self.layout = self.layout.with_keys_of(rows.data)
         try:
             table = _parse_block(rows.data, self.layout.schema)
             if table.num_rows != len(rows.starts):
                 return None  # white space or two objects on one line: rows are no longer lines
             columns = {name: table[name].combine_chunks() for name in table.column_names}
-            text = table_text(columns, self.layout.columns)
+            text, read = table_text(columns, self.layout.columns)
             text.validate(full=True)  # UTF-8: the parser lets any bytes through
         except pa.ArrowInvalid:
             return None
+        self.ledger.read_from(read)
         text = text.view(pa.large_binary())
         if text.null_count:
             missing = np.flatnonzero(text.is_null().to_numpy(zero_copy_only=False))
@@ -154,12 +168,13 @@ class _Lines:
         record = self._record(rows.line(i), place)
         if record is None:
             return None, ""
-        text, known = record_text(record, self.options.text_columns)
+        text, read, known = record_text(record, self.options.text_columns)
         if not text:
             self.ledger.skip(NO_TEXT, place, gap=False)
             return None, ""
         if not known:
             self.ledger.note(ALL_COLUMNS, place)
+        self.ledger.read_from(read if known else [EVERY_COLUMN])
         name = self.layout.columns.id if self.layout else ""
         return utf8(text), id_strings([record.get(name)])[0]
 
@@ -232,11 +247,11 @@ def _layout(record: Any, options: CorpusOptions) -> Layout | None:
     columns = _columns(record, options)
     names = columns.all()
     present = [record[name] for name in names if record.get(name) is not None]
-    types = {name: pa.string() for name in names}
-    if columns.id and isinstance(record.get(columns.id), int):
-        types[columns.id] = pa.int64()
+    types = {name: _TYPES.get(type(record.get(name)), pa.string()) for name in columns.text}
+    if columns.id:
+        types[columns.id] = pa.int64() if type(record.get(columns.id)) is int else pa.string()
     # Chat messages, lists of choices and unknown columns are the slow way's: their types may change on any line.
-    fast = any(name in record for name in names if name != columns.id) and all(type(v) in (str, int) for v in present)
+    fast = any(name in record for name in columns.text) and all(type(v) in (str, *_TYPES) for v in present)
     return Layout(pa.schema(list(types.items())) if fast else None, columns)
 
 
@@ -244,11 +259,8 @@ def _columns(record: Mapping[str, Any], options: CorpusOptions) -> Columns:
     guessed = next((name for name in ID_COLUMNS if type(record.get(name)) in (str, int)), "")
     document_id = options.id_column or guessed
     if options.text_columns:
-        return Columns((), options.text_columns, document_id)
-    for i, name in enumerate(TEXT_COLUMNS):
-        if isinstance(record.get(name), str) and record[name]:
-            return Columns(TEXT_COLUMNS[: i + 1], (), document_id)  # rows without it are looked at one by one
-    return Columns(TEXT_COLUMNS, PART_COLUMNS, document_id)
+        return Columns(options.text_columns, document_id)
+    return Columns(tuple(name for name in TEXT_COLUMNS if name in record), document_id)
 
 
 def _parsed(line: bytes) -> Any:

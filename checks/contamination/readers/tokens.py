@@ -143,6 +143,16 @@ def eos_id(table: TokenTable, options: CorpusOptions) -> int | None:
     return table.ids[options.eos]
 
 
+def check_tokenizer(options: CorpusOptions) -> None:
+    """Refuse a tokenizer or an end-of-document token that cannot be used, before anything is read with them.
+
+    Raises:
+        UsageError: no such file, a tokenizer whose tokens have no bytes of their own, or a token it does not have.
+    """
+    if options.tokenizer:
+        eos_id(token_table(options.tokenizer), options)
+
+
 def read_tokens(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[Documents]:
     """Documents of a .npy or raw .bin shard: what lies between two end-of-document tokens, empty runs left out.
 
