@@ -26,7 +26,7 @@ from checks.scaling.fit import FitResult, fit_ladder
 from checks.scaling.levenberg import Loss
 from checks.scaling.plan import Budget, Plan, plan_fit, plan_reference
 from checks.scaling.reference import REFERENCES, Reference
-from checks.scaling.runs import run_table
+from checks.scaling.runs import run_table, unfinished
 from checks.scaling.table import FEWEST_RUNS, Ladder, ladder, parse_columns, read_ladder
 from dashboard import reads
 from trainvitals.errors import TrainVitalsError, UsageError
@@ -103,7 +103,10 @@ def sources(folder: str, run_path: str, uploaded: bytes | None) -> dict[str, Sou
     found = [Source(UPLOAD, "upload", "", (hash(uploaded),))] if uploaded is not None else []
     found += _files(folder)
     others = tuple(path for path in reads.runs_below(folder).values() if path != run_path)
-    finished = [(path, snap.version) for path in others if (snap := reads.poll(path)).status == "finished"]
+    finished = [
+        (path, snap.version) for path in others
+        if (snap := reads.poll(path)).status == "finished" and not reads.shared(path).read("unfinished", unfinished)
+    ]  # fmt: skip
     runs = Source(RUNS, "runs", folder, tuple(finished), tuple(path for path, _ in finished))
     published = [Source(name, "published", name) for name in PUBLISHED]
     if len(finished) >= FEWEST_RUNS:

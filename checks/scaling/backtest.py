@@ -116,11 +116,15 @@ def anchor_distance(now: int, then: int) -> float:
     return float(np.clip((then - now) / then / ANCHOR_SHARE, 0.0, 1.0)) if now else 1.0
 
 
-def band(expected: float, past: Sequence[Past]) -> Band:
-    """The 90 % band of a forecast with this expected error, given what past ones were off by."""
+def band(expected: float, past: Sequence[Past], *, one_curve: bool = False) -> Band:
+    """The 90 % band of a forecast with this expected error, given what past ones were off by.
+
+    `one_curve`: it is for a run under another schedule, and from a single curve. The anneal and the power law are one
+    mixture there: such forecasts were off by up to three times the band that two curves have (MultiPowerLaw, 25M).
+    """
     squares = sum((p.error / p.expected) ** 2 for p in past) / USUAL_SQUARE
     factor = np.sqrt((PRIOR_ERRORS + squares) / (PRIOR_ERRORS + len(past)))
-    errors = ERRORS_AT_90 * float(np.clip(factor, 1.0, WIDEST))
+    errors = ERRORS_AT_90 * (WIDEST if one_curve else float(np.clip(factor, 1.0, WIDEST)))
     return Band(errors * expected, expected, errors, tuple(past))
 
 

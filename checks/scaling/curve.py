@@ -34,6 +34,11 @@ COLUMNS = {
 
 MOST_STEPS = 100_000_000
 
+SHAPES = ("constant", "linear", "cosine", "wsd")
+PLAN_NUMBERS = {"total": "total_steps", "warmup": "warmup_steps", "decay": "decay_steps", "peak": "peak",
+                "final": "final"}
+"""Keys of `kind:key=value,...`, and what `Plan` calls them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -91,13 +96,14 @@ def read_curve(path: str | Path) -> Curve:
         UsageError: no such file, a column that is missing or not numeric, steps that do not rise.
     """
     path = Path(path)
-    columns = _columns(path)
+    table = _read(path)
+    columns = table.columns
     for needed in ("step", "loss"):
         if needed not in columns:
             raise UsageError(
                 f"{path} has no column for the {needed} (looked for {', '.join(COLUMNS[needed])}). Rename one."
             )
-    steps = _steps(path, columns["step"])
+    steps = _steps(table)
     losses, said = columns["loss"]
     rates = columns.get("lr", (np.full(len(steps), np.nan), np.zeros(len(steps), bool)))[0]
     if not said.any():
@@ -125,24 +131,31 @@ def read_schedule(spec: str, curve: Curve) -> Floats:
     - `kind:key=value,...` with kind constant, linear, cosine or wsd and keys total, warmup, peak, final, decay, such as
       `wsd:total=24000,warmup=2160,peak=3e-4,final=3e-5,decay=4000`. A missing peak is the highest rate that the curve
       has logged; a missing warmup is the step that it was first logged at, where that is not the first row;
-    - a `trainvitals.schedules.Plan` as JSON, or a .json file with one.
+    - a `trainvitals.schedules.Plan` as JSON, or a .json file with one; a missing peak or warm-up as above.
 
     Raises:
-        UsageError: none of these, or a plan without a length.
+        UsageError: none of these, or a plan without a length or a rate.
     """
+    rates = _planned(spec, curve)
+    if not rates.any():
+        raise UsageError("--schedule has no rate above zero. Give the learning rate of the whole run.")
+    return rates
+
+
+def _planned(spec: str, curve: Curve) -> Floats:
     if spec.lstrip().startswith("{"):
-        return rates_of(_plan_from_json(spec, "--schedule"))
+        return rates_of(_plan_from_json(spec, "--schedule", curve))
     path = Path(spec)
     if path.suffix == ".json" and path.is_file():
-        return rates_of(_plan_from_json(path.read_text(), spec))
+        return rates_of(_plan_from_json(_text(path), spec, curve))
     if path.is_file():
-        columns = _columns(path)
-        if "step" not in columns or "lr" not in columns:
+        table = _read(path)
+        if "step" not in table.columns or "lr" not in table.columns:
             raise UsageError(f"{path} is no schedule: it needs columns step and lr for the whole run.")
-        dense, _ = _dense(_steps(path, columns["step"]), columns["lr"][0])
+        dense, _ = _dense(_steps(table), table.columns["lr"][0])
         return dense
     kind, _, rest = spec.partition(":")
-    if kind not in ("constant", "linear", "cosine", "wsd"):
+    if kind not in SHAPES:
         raise UsageError(
             f"--schedule {spec!r} is neither a file nor a plan. Give a CSV with columns step and lr, or "
             "constant, linear, cosine or wsd with a length, such as cosine:total=72000,warmup=2160,final=3e-5."
@@ -165,29 +178,33 @@ def rates_of(plan: Plan) -> Floats:
 
 
 def _plan(kind: str, rest: str, curve: Curve) -> Plan:
-    names = {"total": "total_steps", "warmup": "warmup_steps", "decay": "decay_steps", "peak": "peak", "final": "final"}
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, _, text = part.partition("=")
-        name = names.get(key.removesuffix("_steps"))
+        name = PLAN_NUMBERS.get(key.removesuffix("_steps"))
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if name is None or not math.isfinite(number) or number < 0:
-            raise UsageError(f"--schedule: {part!r} is not one of {', '.join(f'{n}=NUMBER' for n in names)}.")
+            raise UsageError(f"--schedule: {part!r} is not one of {', '.join(f'{n}=NUMBER' for n in PLAN_NUMBERS)}.")
         if name in values or (name.endswith("steps") and number != int(number)):
             raise UsageError(f"--schedule: {part!r} is given twice, or is no whole number of steps.")
         values[name] = int(number) if name.endswith("steps") else number
+    return _completed(kind, values, curve)
+
+
+def _completed(kind: str, values: dict[str, Any], curve: Curve) -> Plan:
+    """The plan with these numbers, a missing peak or warm-up taken from the curve; UsageError if it is none."""
     if len(curve.rates):
         values.setdefault("peak", float(curve.rates.max()))
         values.setdefault("warmup_steps", int(np.argmax(curve.rates >= 0.999 * curve.rates.max())) + 1)
     if values.get("peak", 0.0) <= 0:
-        raise UsageError("--schedule needs peak=RATE: the curve has no lr column to take it from.")
+        raise UsageError("--schedule needs a peak above zero. Give it, or a curve with an lr column.")
     if not values.get("total_steps"):
-        raise UsageError(f"--schedule {kind} needs total=STEPS: how many steps the run will take.")
+        raise UsageError(f"--schedule {kind} needs total_steps: how many steps the run will take.")
     if kind == "wsd" and not values.get("decay_steps"):
-        raise UsageError("--schedule wsd needs decay=STEPS: how long the last phase takes.")
+        raise UsageError("--schedule wsd needs decay_steps: how long the last phase takes.")
     plan = Plan(kind=kind, **values)  # type: ignore[arg-type]
     if plan.warmup_steps + plan.decay_steps > plan.total_steps:
         raise UsageError(f"--schedule: warm-up and decay are longer than its {plan.total_steps:,} steps.")
@@ -196,65 +213,107 @@ def _plan(kind: str, rest: str, curve: Curve) -> Plan:
     return plan
 
 
-def _plan_from_json(text: str, where: str) -> Plan:
+def _plan_from_json(text: str, where: str, curve: Curve) -> Plan:
     try:
-        raw = json.loads(text)
-    except ValueError as error:
+        raw = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON ({error}).") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{where} is not a plan: a JSON object with kind, peak, total_steps is needed.")
-    try:
-        return Plan.from_json(raw)
-    except UsageError:
-        raise
-    except (TypeError, KeyError, ValueError) as error:
-        raise UsageError(f"{where} is not a plan: kind, peak and total_steps with their numbers are needed.") from error
+    kind = raw.pop("kind", None)
+    values = {key: _plan_value(key, value, where) for key, value in raw.items()}
+    if kind == "table":
+        return Plan.from_json({"kind": kind} | values)
+    if kind not in SHAPES:
+        raise UsageError(f"{where} is not a plan: its kind is {kind!r}. Use {', '.join(SHAPES)} or table.")
+    return _completed(kind, values, curve)
 
 
-def _columns(path: Path) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
-    """Known columns: values [rows] with NaN where empty, and where anything was written."""
+def _plan_value(key: str, value: object, where: str) -> Any:
+    """A value of a JSON plan, whose numbers are all read as float, in the type that `Plan` has for it."""
+    series = key in ("steps", "rates")
+    if not series and key not in PLAN_NUMBERS.values():
+        raise UsageError(f"{where} is not a plan: it has no key {key!r}. Use kind, {', '.join(PLAN_NUMBERS.values())}.")
+    items: list[Any] = value if isinstance(value, list) else [value]
+    number = int if key.endswith("steps") else float
+    sound = all(isinstance(v, float) and 0 <= v < math.inf and v == number(v) for v in items)
+    if not sound or series != isinstance(value, list):
+        kind = ("a list of " if series else "a ") + ("whole number" if number is int else "number") + "s" * series
+        raise UsageError(f"{where} is not a plan: {key} must be {kind} of zero or more.")
+    return tuple(map(number, items)) if series else number(items[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The known columns of a CSV file."""
+
+    path: Path
+    lines: list[int]
+    """[rows] where in the file each row stands: blank lines are no rows"""
+    columns: dict[str, tuple[Floats, NDArray[np.bool_]]]
+    """Values [rows] with NaN where empty, and where anything was written"""
+
+    def place(self, row: int) -> str:
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def _read(path: Path) -> _Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}). Give the path of a CSV file.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} is not a CSV file ({error}).") from error
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
     if len(rows) < 2:
         raise UsageError(f"{path} has no rows below its header.")
-    header = [cell.strip().lower() for cell in rows[0]]
-    found = {}
+    header = [cell.strip().lower() for cell in rows[0][1]]
+    table = _Table(path, [line for line, _ in rows[1:]], {})
     for name, aliases in COLUMNS.items():
         at = next((header.index(alias) for alias in aliases if alias in header), None)
         if at is not None:
-            cells = [row[at].strip() if at < len(row) else "" for row in rows[1:]]
-            found[name] = _numbers(path, header[at], cells), np.array([bool(cell) for cell in cells])
-    return found
+            cells = [row[at].strip() if at < len(row) else "" for _, row in rows[1:]]
+            table.columns[name] = _numbers(table, header[at], cells), np.array([bool(cell) for cell in cells])
+    return table
 
 
-def _numbers(path: Path, column: str, cells: list[str]) -> Floats:
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not JSON in UTF-8 ({error}). Save it as such.") from error
+
+
+def _numbers(table: _Table, column: str, cells: list[str]) -> Floats:
     values = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
         try:
             values[i] = float(cell) if cell else np.nan
         except ValueError as error:
-            raise UsageError(f"{path}, line {i + 2}: {cell!r} in column {column} is not a number.") from error
+            raise UsageError(f"{table.place(i)}: {cell!r} in column {column} is not a number.") from error
     return values
 
 
-def _steps(path: Path, column: tuple[Floats, NDArray[np.bool_]]) -> Ints:
-    values = column[0]
+def _steps(table: _Table) -> Ints:
+    values = table.columns["step"][0]
     if not np.isfinite(values).all():
-        raise UsageError(f"{path}, line {int(np.argmax(~np.isfinite(values))) + 2}: the step is missing.")
+        raise UsageError(f"{table.place(int(np.argmax(~np.isfinite(values))))}: the step is missing.")
+    split = np.flatnonzero(values != np.floor(values))
+    if len(split):
+        raise UsageError(
+            f"{table.place(split[0])}: step {values[split[0]]:g} is no whole number. Count optimizer steps."
+        )
     falls = np.flatnonzero(np.diff(values) <= 0)
     if len(falls):
         raise UsageError(
-            f"{path}, line {falls[0] + 3}: step {values[falls[0] + 1]:g} comes after step {values[falls[0]]:g}. "
+            f"{table.place(falls[0] + 1)}: step {values[falls[0] + 1]:g} comes after step {values[falls[0]]:g}. "
             "Sort the rows, and keep one per step."
         )
     if values[-1] > MOST_STEPS or values[0] < 0:
-        raise UsageError(f"{path}: steps must lie between 0 and {MOST_STEPS:,}; tokens are not steps.")
+        raise UsageError(f"{table.path}: steps must lie between 0 and {MOST_STEPS:,}; tokens are not steps.")
     return values.astype(np.int64)
 
 

@@ -23,7 +23,7 @@ from checks.scaling.annealing import ANNEALING
 from checks.scaling.backtest import COVERAGE, Past, anchor_distance, band, expected_error
 from checks.scaling.curve import Curve
 from checks.scaling.multi_power import MULTI_POWER
-from checks.scaling.refusals import Refusal, not_siblings, refuse
+from checks.scaling.refusals import Refusal, not_siblings, refuse, refuse_other
 from checks.scaling.step_law import STEP_POWER
 
 LAWS: dict[str, CurveLaw] = {law.name: law for law in (ANNEALING, MULTI_POWER, STEP_POWER)}
@@ -115,8 +115,7 @@ def forecast(
     other = leaves_plan(curve, plan)
     if not other:
         curve = replace(curve, rates=plan[: max(curve.last_step, 1)])
-    whole = np.asarray(plan if not other else curve.rates)
-    usable = _usable(curve, len(whole))
+    usable = _usable(curve, len(curve.rates) if other else len(plan))
     beside = [_usable(c, len(c.rates)) for c in siblings]
     asked = Forecast(
         level="unknown",
@@ -129,9 +128,7 @@ def forecast(
         target=target,
     )
     pool = [c for c in beside if len(c.steps) >= 5]
-    refusal = refuse(curve, usable, whole if other else plan, pool) if not other else _refuse_other(
-        curve, usable, plan, pool
-    )
+    refusal = (refuse_other if other else refuse)(curve, usable, plan, pool)
     if refusal:
         return _refused(asked, refusal)
     return _told(asked, usable, plan, pool, law, compare, other)
@@ -148,7 +145,7 @@ def _told(
     now, end = asked.last_step, len(plan)
     final = _value(fitted, usable, plan, now, end)
     past = _past(law, usable, plan, pool, other)
-    width = band(expected_error(fitted, curves, plan, now, end), past)
+    width = band(expected_error(fitted, curves, plan, now, end), past, one_curve=other and not pool)
     if not np.isfinite(final) or width.half_width > WIDEST_BAND * final:
         return _refused(
             asked,
@@ -199,12 +196,6 @@ def _refused(asked: Forecast, refusal: Refusal) -> Forecast:
     return replace(asked, level="unknown", reason=refusal.reason, what_to_do=refusal.remedy)
 
 
-def _refuse_other(curve: Curve, usable: Curve, plan: Floats, pool: list[Curve]) -> Refusal | None:
-    """Another schedule is asked for: the curve is one of the siblings, and there is no partial run."""
-    own = refuse(curve, usable, curve.rates, [usable])
-    return own or refuse(curve, replace(usable, rates=plan), plan, [usable, *pool])
-
-
 def leaves_plan(curve: Curve, plan: Floats) -> bool:
     """Whether the logged rates are those of another schedule; one step more or less is no difference."""
     if not len(curve.rates) or not len(curve.steps):
@@ -218,10 +209,11 @@ def leaves_plan(curve: Curve, plan: Floats) -> bool:
 
 
 def _usable(curve: Curve, total: int) -> Curve:
-    """Finite rows after warm-up and after the run's first steps, thinned."""
+    """Finite rows after warm-up and after the run's first steps, thinned; of the rates those that were lived."""
     late = curve.after(max(warmup_end(curve.rates) - 1, int(EARLY_SHARE * total)))
     keep = np.isfinite(late.losses) & (late.losses > 0) & (late.steps <= max(len(curve.rates), 1))
-    return replace(late, steps=late.steps[keep], losses=late.losses[keep], tokens=None).thinned(MOST_ROWS)
+    rates = late.rates[: max(curve.last_step, 1)]
+    return replace(late, steps=late.steps[keep], losses=late.losses[keep], rates=rates, tokens=None).thinned(MOST_ROWS)
 
 
 def _value(fitted: Fitted, usable: Curve, plan: Floats, now: int, then: int) -> float:

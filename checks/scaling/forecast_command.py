@@ -12,7 +12,7 @@ import click
 from checks.scaling.curve import Curve, Floats, read_curve, read_schedule, with_schedule
 from checks.scaling.forecast import LAWS, Forecast
 from checks.scaling.forecast import forecast as tell
-from trainvitals.errors import UsageError
+from trainvitals.errors import RunNotFound, UsageError
 
 EXIT_CODES = {"pass": 0, "warn": 1, "fail": 2, "unknown": 3}
 NO_PLAN = "Nothing says what the learning rate will be from here on."
@@ -28,13 +28,21 @@ class _SeveralPaths(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
         inside = False
-        for arg in args:
+        for i, arg in enumerate(args):
             if arg.startswith("--"):
                 inside = arg == "--siblings"
                 spread += [] if inside else [arg]
+                if inside and (i + 1 == len(args) or args[i + 1].startswith("--")):
+                    raise UsageError("--siblings names no curve. Give one or more, or leave it out.")
             else:
                 spread += ["--siblings", arg] if inside else [arg]
-        return super().parse_args(ctx, spread)
+        try:
+            return super().parse_args(ctx, [*spread])
+        except click.MissingParameter as error:
+            if "--siblings" in spread:
+                raise UsageError("CURVE is missing: every path after --siblings is a sibling. Put CURVE before "
+                                 "--siblings.") from error
+            raise
 
 
 @click.command(cls=_SeveralPaths)
@@ -81,6 +89,8 @@ def _curve_and_plan(path: str, schedule: str | None) -> tuple[Curve, Floats | No
         try:
             run = open_run(path)
             curve, plan = curve_of(run), plan_of(run)
+        except RunNotFound:
+            raise
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}. Name one run folder, or a CSV file.") from error
         if not len(curve.steps):
@@ -96,6 +106,7 @@ def read_sibling(path: str) -> Curve:
 
     Raises:
         UsageError: it has no learning rate, or cannot be read.
+        RunNotFound: it is a folder without a run.
     """
     curve, plan = _curve_and_plan(path, None)
     if not len(curve.rates) and plan is not None:

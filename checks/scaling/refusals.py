@@ -64,6 +64,19 @@ def refuse(raw: Curve, usable: Curve, plan: Floats, siblings: Sequence[Curve]) -
     )
 
 
+def refuse_other(raw: Curve, usable: Curve, plan: Floats, siblings: Sequence[Curve]) -> Refusal | None:
+    """The first reason against a forecast of another run, one under `plan`; None where there is none.
+
+    Nothing of that run is there: the curve is a sibling beside the others, and must be one that can be used.
+    """
+    return (
+        refuse(raw, usable, usable.rates, [usable])
+        or _restart(plan)
+        or _shorter_than_warmup(raw, plan)
+        or _anneal_of_another_unseen(plan, [usable, *siblings])
+    )
+
+
 def _restart(plan: Floats) -> Refusal | None:
     step = rises_again(plan)
     if step is None:
@@ -77,7 +90,7 @@ def _restart(plan: Floats) -> Refusal | None:
 def _not_finite(raw: Curve) -> Refusal | None:
     bad = ~np.isfinite(raw.losses) | (raw.losses <= 0)
     tail = max(len(raw.losses) // 20, 3)
-    if bad[-tail:].any() or bad.mean() > NONFINITE_SHARE:
+    if bad[-tail:].any() or bad.sum() > NONFINITE_SHARE * len(bad):
         step = int(raw.steps[np.flatnonzero(bad)[0]])
         return Refusal(
             f"{int(bad.sum()):,} losses are not finite and positive, the first at step {step:,}.",
@@ -145,10 +158,7 @@ def _diverged(usable: Curve) -> Refusal | None:
 
 
 def _anneal_unseen(usable: Curve, plan: Floats, siblings: Sequence[Curve]) -> Refusal | None:
-    planned = drop_share(plan)
-    if planned < FLAT:
-        return None
-    if any(drop_share(c.rates) >= SIBLING_DROP * planned and _seen(c.rates, c) for c in siblings):
+    if _is_shown(plan, siblings):
         return None
     if siblings:
         remedy = "Give a sibling whose learning rate falls at least half as far as this run's will, and has its loss."
@@ -166,6 +176,34 @@ def _anneal_unseen(usable: Curve, plan: Floats, siblings: Sequence[Curve]) -> Re
             f"{remedy} Or ask again some way into the decay.",
         )
     return None
+
+
+def _shorter_than_warmup(raw: Curve, plan: Floats) -> Refusal | None:
+    warm = warmup_end(plan)
+    if raw.last_step > warm:
+        return None
+    return Refusal(
+        f"The curve ends at step {raw.last_step:,}, within the warm-up of the schedule, which takes {warm:,} steps.",
+        "Give a longer run of the same model.",
+    )
+
+
+def _anneal_of_another_unseen(plan: Floats, known: Sequence[Curve]) -> Refusal | None:
+    if _is_shown(plan, known):
+        return None
+    return Refusal(
+        f"The learning rate of this schedule falls by {100 * drop_share(plan):.0f} %, and none of these curves has "
+        "seen its own fall half as far, so nobody knows what the decay will buy.",
+        "Give a run of the same model whose learning rate falls at least half as far, with --siblings.",
+    )
+
+
+def _is_shown(plan: Floats, curves: Sequence[Curve]) -> bool:
+    """Whether one of these curves stands in for the plan's anneal, or the plan has none."""
+    planned = drop_share(plan)
+    return planned < FLAT or any(
+        drop_share(c.rates) >= SIBLING_DROP * planned and _seen(c.rates, c) for c in curves
+    )
 
 
 def _seen(rates: Floats, curve: Curve) -> bool:

@@ -11,7 +11,10 @@ import pandas as pd
 from trainvitals.errors import UsageError
 from trainvitals.store import Run, list_runs, open_run
 
+MOST_NAMED = 5
 TOKENS = ("throughput/tokens", "loss/tokens")
+FINISHED_SHARE = 0.95
+"""Of the planned steps. Rows may be every k-th step only, and `lr_fraction` tells a schedule that was cut short."""
 LAST_SHARE = 0.01
 """Share of the training rows whose mean is the final loss where no validation was logged."""
 
@@ -25,13 +28,31 @@ def run_table(folder: Path, paths: Sequence[str] | None = None) -> pd.DataFrame:
     of the last training rows where one of them logged no validation: the two kinds are not mixed.
 
     Raises:
-        UsageError: no run is there, or one lacks a quantity.
+        UsageError: no run is there, some have not finished, or one lacks a quantity.
     """
     runs = [open_run(path) for path in (list_runs(folder) if paths is None else paths)]
     if not runs:
         raise UsageError(f"There is no run in {folder}. Give a folder of run folders, or a CSV file.")
+    if early := [said for run in runs if (said := unfinished(run))]:
+        more = f" and {len(early) - MOST_NAMED} more" if len(early) > MOST_NAMED else ""
+        raise UsageError(
+            f"A ladder has finished runs only: {', '.join(early[:MOST_NAMED])}{more}. Let them finish, or leave "
+            "them out of the ladder."
+        )
     signal = "loss/val" if all(run.has("loss/val") for run in runs) else "loss/train"
     return pd.DataFrame([_row(run, signal) for run in runs])
+
+
+def unfinished(run: Run) -> str:
+    """What keeps a run from being a row of a ladder; empty where nothing does."""
+    done, planned = run.last_step or 0, run.card.total_steps
+    if run.status == "live":
+        return f"{run.path} is still training"
+    if planned and done < FINISHED_SHARE * planned:
+        return f"{run.path} stopped at step {done:,} of {planned:,}"
+    if run.status == "silent" and not planned:
+        return f"{run.path} was cut off at step {done:,}"
+    return ""
 
 
 def _row(run: Run, signal: str) -> dict[str, object]:
@@ -39,8 +60,6 @@ def _row(run: Run, signal: str) -> dict[str, object]:
     size = run.card.params_active or run.card.params_total
     if not size:
         raise UsageError(f"{run.path} does not say how many parameters it has. Set params_total in its run.json.")
-    if run.status == "live":
-        raise UsageError(f"{run.path} is still training. Wait for it to end, or leave it out of the ladder.")
     tokens = next((s for s in TOKENS if run.has(s)), None)
     if tokens is None or not run.has(signal):
         raise UsageError(f"{run.path} has no {signal if tokens else 'token counts'}. Leave it out of the ladder.")

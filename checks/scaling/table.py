@@ -6,8 +6,9 @@ wrong unit looks like any other.
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Ladder:
     refused: tuple[str, ...] = ()
     """One sentence per run that the table holds and the fit leaves out."""
     unique: Floats | None = None
-    """Unique tokens, where the table tells them."""
+    """Different tokens among those of D, where the table has a column for them; NaN where a cell is blank."""
 
     @property
     def flops(self) -> Floats:
@@ -96,38 +97,51 @@ def read_ladder(path: str | Path, columns: Mapping[str, str] | None = None) -> L
         UsageError: the file cannot be read, or says something that must not be fitted.
     """
     place = Path(path)
-    return ladder(run_table(place) if place.is_dir() else _read(place), columns, where=str(path))
+    if place.is_dir():
+        return ladder(run_table(place), columns, where=str(path))
+    frame, lines = _read(place)
+    return ladder(frame, columns, where=str(path), lines=lines)
 
 
-def ladder(frame: pd.DataFrame, columns: Mapping[str, str] | None = None, *, where: str = "the table") -> Ladder:
-    """Check a data frame as `read_ladder` does a file."""
+def ladder(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str] | None = None,
+    *,
+    where: str = "the table",
+    lines: Sequence[int] | None = None,
+) -> Ladder:
+    """Check a data frame as `read_ladder` does a file.
+
+    `lines` are what messages number its rows by, from 2 where None: the header is row 1.
+    """
     if len(frame) > MOST_RUNS:
         raise UsageError(f"{where} has {len(frame):,} rows; a ladder has one per finished run, at most {MOST_RUNS:,}.")
+    frame = frame.set_axis(range(2, len(frame) + 2) if lines is None else list(lines))
     chosen = _columns(frame, dict(columns or {}), where)
     values = {key: _numbers(frame, chosen[key], where) for key in _QUANTITIES if key in chosen}
     for key in ("N", "D", "C"):
         if key in values:
             check_units(values[key], key, chosen[key], where)
-    check_losses(values["loss"], chosen["loss"], where)
-    n, d = _sizes_and_tokens(values, chosen, where)
+    check_losses(values["loss"], chosen["loss"], where, frame.index)
+    n, d = _sizes_and_tokens(values, chosen, where, frame.index)
     if "warmup_tokens" in chosen:
         warm = _numbers(frame, chosen["warmup_tokens"], where, positive=False)
         if (bad := np.flatnonzero((warm >= d) | (warm < 0)).tolist()):
             raise UsageError(
-                f"{row(bad[0])} of {where} has {warm[bad[0]]:.3g} warm-up tokens of {d[bad[0]]:.3g} in all. Give the "
-                "tokens before the end of the warm-up, in tokens."
+                f"{row(frame.index[bad[0]])} of {where} has {warm[bad[0]]:.3g} warm-up tokens of {d[bad[0]]:.3g} in "
+                "all. Give the tokens before the end of the warm-up, in tokens."
             )
         d = d - warm
     weight = _numbers(frame, chosen["weight"], where) if "weight" in chosen else np.ones(len(d))
     names = tuple(str(v) for v in frame[chosen["name"]]) if "name" in chosen else tuple(
-        row(i).lower() for i in range(len(d))
+        row(line).lower() for line in frame.index
     )
-    check_repeats(n, d, values["loss"], where)
+    check_repeats(n, d, values["loss"], where, frame.index)
     if "anneal" not in chosen and {"final_lr", "peak_lr"} <= chosen.keys():
         last, peak = (_numbers(frame, chosen[key], where, positive=key == "peak_lr") for key in ("final_lr", "peak_lr"))
         frame, chosen = frame.assign(lr_fraction=np.round(last / peak, 3)), chosen | {"anneal": "lr_fraction"}
     keep, refused = annealed_alike(frame, chosen, names, where)
-    unique = _numbers(frame, chosen["unique"], where)[keep] if "unique" in chosen else None
+    unique = _numbers(frame, chosen["unique"], where, blank=True)[keep] if "unique" in chosen else None
     found = Ladder(
         n[keep], d[keep], values["loss"][keep], weight[keep],
         tuple(name for name, kept in zip(names, keep, strict=True) if kept), chosen, refused, unique,
@@ -156,7 +170,8 @@ def parse_columns(text: str) -> dict[str, str]:
     return found
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
+    """The rows that say anything, and the line of the file that each one ends on."""
     if not path.is_file():
         raise UsageError(f"There is no file {path}. Give a CSV file with a header and one row per run.")
     try:
@@ -170,14 +185,28 @@ def _read(path: Path) -> pd.DataFrame:
         ) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-    if frame.empty:
-        raise UsageError(f"{path} has a header and no rows. Give one row per run.")
     if frame.shape[1] == 1:
         raise UsageError(
             f"{path} has one column, {str(frame.columns[0])[:60]!r}. Give a comma-separated file with at least N, D "
             "and loss."
         )
-    return frame.dropna(how="all").reset_index(drop=True)
+    said = frame.dropna(how="all")
+    if said.empty:
+        raise UsageError(f"{path} has a header and no rows. Give one row per run.")
+    lines = _lines(path, len(frame))
+    return said.reset_index(drop=True), [lines[i] for i in said.index]
+
+
+def _lines(path: Path, rows: int) -> list[int]:
+    """Line of each row that pandas found below the header, of which it skips the blank ones; 2, 3, ... if unclear."""
+    plain = list(range(2, rows + 2))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            found = [reader.line_num for cells in reader if len(cells) > 1 or "".join(cells).strip(" \t")][1:]
+    except (UnicodeDecodeError, csv.Error):  # pandas also reads compressed files
+        return plain
+    return found if len(found) == rows else plain
 
 
 def _columns(frame: pd.DataFrame, given: dict[str, str], where: str) -> dict[str, str]:
@@ -201,25 +230,31 @@ def _columns(frame: pd.DataFrame, given: dict[str, str], where: str) -> dict[str
     return {key: column for key, column in chosen.items() if key != "C" or "D" not in given or "C" in given}
 
 
-def _numbers(frame: pd.DataFrame, column: str, where: str, *, positive: bool = True) -> Floats:
+def _numbers(
+    frame: pd.DataFrame, column: str, where: str, *, positive: bool = True, blank: bool = False
+) -> Floats:
+    """The column's numbers, finite and, where `positive`, above zero; with `blank`, NaN where a cell is blank."""
     raw = frame[column]
     values = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=float)
-    for i in np.flatnonzero(~np.isfinite(values)).tolist():
+    for i in np.flatnonzero(~np.isfinite(values) & ~(blank & raw.isna())).tolist():
+        at = f"{row(frame.index[i])} of {where}"
         if pd.isna(raw.iloc[i]):
-            raise UsageError(f"{row(i)} of {where} has no value in column {column!r}. Fill it in or delete the row.")
+            raise UsageError(f"{at} has no value in column {column!r}. Fill it in or delete the row.")
         raise UsageError(
-            f"{row(i)} of {where} has {str(raw.iloc[i])!r} in column {column!r}, which is not a finite number. Write "
+            f"{at} has {str(raw.iloc[i])!r} in column {column!r}, which is not a finite number. Write "
             "plain numbers, 7e9 for 7B."
         )
     if positive and (bad := np.flatnonzero(values <= 0).tolist()):
         raise UsageError(
-            f"{row(bad[0])} of {where} has {values[bad[0]]:g} in column {column!r}, and a value above zero is needed. "
-            "Correct it or delete the row."
+            f"{row(frame.index[bad[0]])} of {where} has {values[bad[0]]:g} in column {column!r}, and a value above "
+            "zero is needed. Correct it or delete the row."
         )
     return np.asarray(values)
 
 
-def _sizes_and_tokens(values: Mapping[str, Floats], chosen: Mapping[str, str], where: str) -> tuple[Floats, Floats]:
+def _sizes_and_tokens(
+    values: Mapping[str, Floats], chosen: Mapping[str, str], where: str, lines: Sequence[int]
+) -> tuple[Floats, Floats]:
     n = values["N"]
     if "D" not in values:
         d = values["C"] / (FLOPS_PER_PARAMETER_TOKEN * n)
@@ -241,8 +276,8 @@ def _sizes_and_tokens(values: Mapping[str, Floats], chosen: Mapping[str, str], w
             )
         if (bad := np.flatnonzero(np.abs(np.log(ratio / middle)) > np.log(FLOPS_AGREE)).tolist()):
             raise UsageError(
-                f"{row(bad[0])} of {where} mixes units: its {chosen['C']!r} is {ratio[bad[0]]:.3g} times 6 N D, where "
-                f"the other rows have {middle:.3g}. Correct the row's N, D or C."
+                f"{row(lines[bad[0]])} of {where} mixes units: its {chosen['C']!r} is {ratio[bad[0]]:.3g} times 6 N "
+                f"D, where the other rows have {middle:.3g}. Correct the row's N, D or C."
             )
     return n, d
 

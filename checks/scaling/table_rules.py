@@ -39,7 +39,7 @@ def check_units(values: Floats, key: str, column: str, where: str) -> None:
         )
 
 
-def check_losses(loss: Floats, column: str, where: str) -> None:
+def check_losses(loss: Floats, column: str, where: str, lines: Sequence[int]) -> None:
     if loss.min() > PERPLEXITY:
         raise UsageError(
             f"Column {column!r} of {where} holds {loss.min():.3g} to {loss.max():.3g}, which look like perplexities. "
@@ -47,18 +47,18 @@ def check_losses(loss: Floats, column: str, where: str) -> None:
         )
     if (bad := np.flatnonzero(loss > PERPLEXITY).tolist()):
         raise UsageError(
-            f"{row(bad[0])} of {where} has a loss of {loss[bad[0]]:.3g}, where the lowest is {loss.min():.3g}. Give "
-            "nats per token in every row, and delete runs that diverged."
+            f"{row(lines[bad[0]])} of {where} has a loss of {loss[bad[0]]:.3g}, where the lowest is {loss.min():.3g}. "
+            "Give nats per token in every row, and delete runs that diverged."
         )
 
 
-def check_repeats(n: Floats, d: Floats, loss: Floats, where: str) -> None:
+def check_repeats(n: Floats, d: Floats, loss: Floats, where: str, lines: Sequence[int]) -> None:
     seen: dict[tuple[float, float, float], int] = {}
     for i, run in enumerate(zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)):
         if (first := seen.setdefault(run, i)) != i:
             raise UsageError(
-                f"{row(i)} of {where} repeats {row(first).lower()}: same N, D and loss. Delete one, since a run "
-                "listed twice counts twice."
+                f"{row(lines[i])} of {where} repeats {row(lines[first]).lower()}: same N, D and loss. Delete one, "
+                "since a run listed twice counts twice."
             )
 
 
@@ -72,7 +72,8 @@ def annealed_alike(
     raw = frame[chosen["anneal"]]
     if (absent := np.flatnonzero(raw.isna()).tolist()):
         raise UsageError(
-            f"{row(absent[0])} of {where} has no value in column {chosen['anneal']!r}. Fill it in or delete the row."
+            f"{row(frame.index[absent[0]])} of {where} has no value in column {chosen['anneal']!r}. Fill it in or "
+            "delete the row."
         )
     numeric = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=float)
     if np.isfinite(numeric).all() and raw.dtype != bool:
@@ -87,6 +88,6 @@ def annealed_alike(
     )
 
 
-def row(index: int) -> str:
-    """Number of a run as a spreadsheet shows it: the header is row 1."""
-    return f"Row {index + 2}"
+def row(line: int) -> str:
+    """A run as a spreadsheet numbers it: by its line in the file, of which the header is the first."""
+    return f"Row {line}"

@@ -17,8 +17,8 @@ from checks.scaling.curve import Curve, read_curve, read_schedule
 from checks.scaling.forecast import Forecast, forecast
 from checks.scaling.forecast_command import forecast as command
 from tests.checks.synthetic import Synthetic
-from tests.scaling.curves import path_of, plan, public, simulated, truth, write_csv
-from trainvitals.errors import UsageError
+from tests.scaling.curves import FITTED, OTHERS, path_of, plan, public, simulated, truth, write_csv
+from trainvitals.errors import RunNotFound, UsageError
 
 COSINE, WSD = plan("cosine", 12000), plan("wsd", 12000, decay_steps=2400)
 FLAT = plan("constant", 12000)
@@ -58,6 +58,10 @@ def test_a_file_may_hold_the_rate_of_the_future(tmp_path: Path) -> None:
         ("step,loss\n", "no rows"),
         ("step,loss\n1,\n", "no loss in any row"),
         ("step,loss\n1,3\n1e12,2\n", "tokens are not steps"),
+        ("step,loss\n1.2,3\n1.5,2\n1.9,1\n", "line 2: step 1.2 is no whole number"),
+        ("step,loss\n\n1,3\n , \n2,3\n3,x\n", "line 6: 'x' in column loss"),
+        ("\nstep,loss\n\n2,3\n\n1,3\n", "line 6: step 1 comes after step 2"),
+        ("step,loss\n1,3\n\n,3\n", "line 4: the step is missing"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -71,23 +75,45 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> Non
     ("spec", "says"),
     [
         ("sawtooth:total=9", "neither a file nor a plan"),
-        ("cosine:warmup=10", "needs total="),
-        ("wsd:total=9000", "needs decay="),
+        ("cosine:warmup=10", "needs total_steps"),
+        ("wsd:total=9000", "needs decay_steps"),
         ("cosine:total=many", "is not one of total=NUMBER"),
         ("cosine:length=9", "is not one of total=NUMBER"),
-        ("{}", "Not a learning-rate plan"),
+        ("{}", "its kind is None"),
         ("{", "is not JSON"),
         ("cosine:total=100", "beyond its warmup"),
         ("wsd:total=9000,decay=9000", "longer than its 9,000 steps"),
         ("cosine:total=9000,total=9001", "given twice"),
         ("cosine:total=9000.5", "no whole number"),
         ("cosine:total=9000,final=1", "above the peak"),
-        ('{"kind": "cosine", "peak": 1, "total_steps": "x"}', "Not a learning-rate plan"),
+        ("cosine:total=9000,peak=0", "needs a peak above zero"),
+        ('{"kind": "cosine", "peak": 1, "total_steps": "x"}', "total_steps must be a whole number"),
+        ('{"kind": "cosine", "peak": "x", "total_steps": 9000}', "peak must be a number"),
+        ('{"kind": "cosine", "peak": NaN, "total_steps": 9000}', "peak must be a number"),
+        ('{"kind": "cosine", "peak": true, "total_steps": 9000}', "peak must be a number"),
+        (f'{{"kind": "cosine", "peak": {10**400}, "total_steps": 9000}}', "peak must be a number"),
+        ('{"kind": "cosine", "total_steps": 9000, "warmup_steps": 1.5}', "warmup_steps must be a whole number"),
+        ('{"kind": "cosine", "length": 9000}', "no key 'length'"),
+        ('{"kind": ["wsd"], "total_steps": 9000}', "Use constant, linear, cosine, wsd or table"),
+        ('{"kind": "cosine"}', "needs total_steps"),
+        ('{"kind": "table", "steps": 9000, "rates": [1]}', "steps must be a list of whole numbers"),
+        ('{"kind": "table", "steps": [1, 9000], "rates": [0, 0]}', "no rate above zero"),
+        ('{"a":' * 100_000, "is not JSON"),
     ],
 )
 def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         read_schedule(spec, simulated(COSINE))
+
+
+def test_a_json_plan_takes_what_it_leaves_out_from_the_curve(tmp_path: Path) -> None:
+    curve = simulated(COSINE).until(4000)
+    path = tmp_path / "plan.json"
+    path.write_text('\ufeff{"kind": "cosine", "total_steps": 12000, "final": 3e-5}', encoding="utf-8")
+    assert np.array_equal(read_schedule(str(path), curve), read_schedule("cosine:total=12000,final=3e-5", curve))
+    path.write_bytes(b'{"kind": "cosine\xff"}')
+    with pytest.raises(UsageError, match="plan.json is not JSON in UTF-8"):
+        read_schedule(str(path), curve)
 
 
 def test_schedules_are_read_for_what_they_do() -> None:
@@ -187,6 +213,43 @@ def test_the_run_of_another_schedule_is_named_as_such() -> None:
     assert told.final_loss == pytest.approx(truth(WSD, np.array([12000]))[0], abs=0.01)
 
 
+@pytest.mark.parametrize("beside", [[], SIBLINGS[1:]], ids=["alone", "beside a steady sibling"])
+def test_another_run_is_not_told_what_an_anneal_buys_that_nobody_has_seen(beside: list[Curve]) -> None:
+    steady = simulated(FLAT)
+    for rates in (COSINE, WSD):
+        told = forecast(steady, rates, beside)
+        assert told.level == "unknown" and "seen its own fall half as far" in told.reason
+        assert "--siblings" in told.what_to_do
+        # Rates that were planned and not lived are no anneal either.
+        told = forecast(replace(simulated(WSD).until(9000), name="cut"), rates[:11000] * 0.9, beside)
+        assert told.level == "unknown" and "seen its own fall half as far" in told.reason
+        assert forecast(steady, rates, [*beside, SIBLINGS[0]]).level == "pass"
+    assert forecast(steady, plan("constant", 12000, peak=2e-4), beside).level == "pass"
+    shallow = simulated(plan("cosine", 12000, final=2e-4))
+    assert forecast(shallow, WSD, beside).level == "unknown"
+    assert forecast(simulated(COSINE), WSD, beside).level == "pass"
+
+
+def test_another_schedule_of_a_public_steady_run_is_unknown() -> None:
+    """The annealing law says 3.298 without siblings; the cosine run ended at 3.204."""
+    steady, cosine = public(25, "constant_72000"), public(25, "cosine_72000")
+    assert forecast(steady, cosine.rates).level == "unknown"
+    told = forecast(steady, cosine.rates, [public(25, "cosine_24000")])
+    assert told.interval is not None and told.interval[0] <= cosine.losses[-1] <= told.interval[1]
+
+
+def test_three_public_curves_tell_the_other_schedules() -> None:
+    """`python -m benchmarks.forecast_backtest` for 25M: a curve that has annealed may answer for another run."""
+    known = [public(25, name) for name in FITTED]
+    errors = []
+    for name in OTHERS:
+        whole = public(25, name)
+        told = forecast(known[0], whole.rates, known[1:])
+        assert told.final_loss is not None, told.reason
+        errors.append(abs(told.final_loss - whole.losses[-1]))
+    assert np.mean(errors) == pytest.approx(0.0071, abs=5e-4)
+
+
 def test_a_bad_backtest_widens_the_band() -> None:
     good = [Past("a", 1, 2, 0.004, 0.01) for _ in range(6)]
     bad = [Past("a", 1, 2, 0.04, 0.01) for _ in range(6)]
@@ -250,6 +313,27 @@ def test_command_line(tmp_path: Path) -> None:
     assert isinstance(broken.exception, UsageError) and "no lr column" in str(broken.exception)
 
 
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (["{folder}"], RunNotFound, "holds no run"),
+        (["{curve}", "--siblings", "{folder}", "--schedule", "constant:total=9000"], RunNotFound, "holds no run"),
+        (["{curve}", "--siblings"], UsageError, "names no curve"),
+        (["{curve}", "--siblings", "--json"], UsageError, "names no curve"),
+        (["--siblings", "{curve}", "{curve}"], UsageError, "Put CURVE before --siblings"),
+    ],
+)
+def test_wrong_paths_are_one_sentence(tmp_path: Path, words: list[str], error: type[UsageError], says: str) -> None:
+    curve = write_csv(tmp_path / "run.csv", SIBLINGS[0])
+    (tmp_path / "runs").mkdir()
+    done = _asked(*(word.format(curve=curve, folder=tmp_path / "runs") for word in words))
+    assert type(done.exception) is error and says in str(done.exception)
+
+
+def test_a_curve_that_is_just_missing_is_said_to_be() -> None:
+    assert "Missing argument 'CURVE'" in _asked().output
+
+
 def test_a_log_without_rates_takes_them_from_the_schedule(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "run.csv", simulated(COSINE).until(8000), rates=False)
     spec = "cosine:total=12000,warmup=500,peak=3e-4,final=3e-5"
@@ -286,3 +370,13 @@ def test_the_real_run_of_another_lab() -> None:
         assert told.final_loss is not None and told.interval is not None
         print(f"\n{share:.0%}: {told.final_loss - end:+.4f}, band +-{(told.interval[1] - told.interval[0]) / 2:.4f}")
         assert abs(told.final_loss - end) < 0.015 and told.interval[0] <= end <= told.interval[1]
+
+
+def test_one_public_curve_alone_asked_for_another_schedule_is_unknown_or_wide_enough() -> None:
+    names = ("cosine_24000", "cosine_72000", "constant_72000", "wsd_20000_24000", "wsdcon_9")
+    told = {(a, b): forecast(public(25, a), public(25, b).rates) for a in names for b in names if a != b}
+    answered = {pair: t.interval for pair, t in told.items() if t.interval is not None}
+    inside = sum(low <= public(25, b).losses[-1] <= high for (_, b), (low, high) in answered.items())
+    print(f"\none curve alone: {inside} of {len(answered)} inside, {len(told) - len(answered)} unknown")
+    assert not [pair for pair in answered if pair[0] == "constant_72000"], "it has seen no anneal"
+    assert len(answered) >= 10 and inside >= 0.9 * len(answered)

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from checks.scaling.chinchilla import fit_law
+from checks.scaling.runs import run_table
 from checks.scaling.table import ladder, parse_columns, read_ladder
 from tests.scaling.ladders import TRUTH, simulated
 from trainvitals.card import RunCard
 from trainvitals.errors import UsageError
-from trainvitals.store import RunWriter
+from trainvitals.store import RunWriter, reader
 
 
 def good() -> pd.DataFrame:
@@ -72,6 +73,7 @@ def test_bad_tables_are_refused_in_one_sentence(change, said: str, tmp_path: Pat
     [
         (b"", "is empty"),
         (b"N,D,loss\n", "header and no rows"),
+        (b"N,D,loss\n,,\n\n", "header and no rows"),
         (b"N,D,loss\n" + b"1e9,1e10,3\n" * 10_001, "at most 10,000"),
         (b"a fit of ours\nN 1e9\n", "has one column"),
         (b"N,D,loss\n1,2,3\n1,2,3,4,5\n", "is not a CSV file"),
@@ -115,6 +117,30 @@ def test_columns_are_guessed_and_tokens_follow_from_compute() -> None:
     np.testing.assert_array_equal(other.n, frame.N * 0.8)
 
 
+@pytest.mark.parametrize("blank", ["\n", "  \n", ",,\n"])
+def test_messages_name_the_line_of_the_file(tmp_path: Path, blank: str) -> None:
+    path = tmp_path / "ladder.csv"
+    lines = put("N", 5, "7B")(good()).to_csv(index=False).splitlines(keepends=True)  # type: ignore[operator]
+    path.write_text("".join([*lines[:3], blank, blank, *lines[3:]]))
+    with pytest.raises(UsageError, match="Row 9 of .* has '7B'"):
+        read_ladder(path)
+    lines[6] = lines[2]
+    path.write_text("".join([*lines[:3], blank, blank, *lines[3:]]))
+    with pytest.raises(UsageError, match="Row 9 of .* repeats row 3"):
+        read_ladder(path)
+
+
+def test_unique_tokens_that_are_not_told_refuse_no_fit(tmp_path: Path) -> None:
+    path = tmp_path / "ladder.csv"
+    frame = good().assign(unique_tokens=lambda f: f.D / 2)
+    put("unique_tokens", 3, np.nan)(frame).to_csv(path, index=False)  # type: ignore[operator]
+    found = read_ladder(path)
+    assert found.unique is not None and np.flatnonzero(np.isnan(found.unique)).tolist() == [3]
+    assert len(fit_law(found.points()).law.to_json()) >= 5
+    with pytest.raises(UsageError, match="'many' in column 'unique_tokens'"):
+        ladder(put("unique_tokens", 3, "many")(frame))  # type: ignore[operator]
+
+
 def test_runs_not_annealed_alike_are_left_out_by_name() -> None:
     frame = good().assign(run=[f"r{i}" for i in range(42)], anneal=0.1)
     frame.loc[40:, "anneal"] = [0.25, 0.4]
@@ -129,9 +155,12 @@ def test_runs_not_annealed_alike_are_left_out_by_name() -> None:
         ladder(frame.assign(anneal=["a", "b", "c"] + ["d"] * 39).iloc[:7])
 
 
-def write_run(folder: Path, n: int, steps: int, tokens_per_step: int, last_rate: float) -> None:
+def write_run(
+    folder: Path, n: int, steps: int, tokens_per_step: int, last_rate: float, *, planned: int | None = None,
+    closed: bool = True,
+) -> None:
     writer = RunWriter(folder, when_full="wait")
-    writer.write_card(RunCard(params_total=n))
+    writer.write_card(RunCard(params_total=n, total_steps=planned))
     speed = writer.frame("throughput", ["throughput/tokens"])
     losses = writer.frame("loss", ["loss/sum", "loss/tokens"])
     rates = writer.frame("lr", ["lr/used"], labels={"group": ["0"]})
@@ -140,7 +169,10 @@ def write_run(folder: Path, n: int, steps: int, tokens_per_step: int, last_rate:
         speed.append(step, {"throughput/tokens": tokens_per_step})
         losses.append(step, {"loss/sum": loss * 100, "loss/tokens": 100})
         rates.append(step, {"lr/used": np.array([1.0 if step < steps else last_rate])})
-    writer.close()
+    if closed:
+        writer.close()
+    else:
+        writer.flush()
 
 
 def test_run_folders_make_a_ladder(tmp_path: Path) -> None:
@@ -153,3 +185,18 @@ def test_run_folders_make_a_ladder(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.loss, TRUTH.loss(found.n, found.d))
     np.testing.assert_allclose(np.sort(found.d / found.n), [10] * 5 + [40] * 5)
     assert fit_law(found.points()).law.alpha == pytest.approx(TRUTH.alpha, rel=0.01)
+
+
+def test_runs_that_did_not_finish_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(6):
+        write_run(tmp_path / f"run-{i}", int(1e8), 10, int(1e8), 0.1, planned=10)
+    assert len(run_table(tmp_path)) == 6
+    write_run(tmp_path / "unclosed", int(1e8), 10, int(1e8), 0.1, planned=10, closed=False)
+    with pytest.raises(UsageError, match="unclosed is still training"):
+        run_table(tmp_path)
+    monkeypatch.setattr(reader, "SILENT_SECONDS", -1.0)
+    assert len(run_table(tmp_path)) == 7  # it took all of its steps
+    write_run(tmp_path / "short", int(1e8), 10, int(1e8), 0.1, planned=1000)
+    write_run(tmp_path / "silent", int(1e8), 10, int(1e8), 0.1, closed=False)
+    with pytest.raises(UsageError, match="short stopped at step 10 of 1,000, .*silent was cut off at step 10. Let"):
+        run_table(tmp_path)
