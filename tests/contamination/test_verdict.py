@@ -200,6 +200,10 @@ def test_kinds_of_evidence(text: str, verdict: str, kind: str) -> None:
      "Copyright quiz. Which of the following is really true? (A) It lasts. (B) It ends.", "suspect"),
     ({"question": "Why did Timothy's older brother leave the farm so early?"},
      "Why did Timothys older brother leave the farm so early?", "contaminated"),
+    ({"question": "What happens to you if you swallow watermelon seeds?"},
+     "what happens to you if you swallow watermelonn seeds", "suspect"),
+    ({"question": "What happens to you if you swallow watermelon seeds?"},
+     "what happens to you if you plant all kinds of seeds", "clean"),
     ({"code": "def triple_all(values):\n    return the values times three in a new list"},
      "def triple_all(values): return the values times three in a new list", "contaminated"),
 ])
