@@ -37,7 +37,17 @@ LONGEST_ENTITY = 8
 """Characters between & and ;."""
 ENTITIES = ("quot", "amp", "lt", "gt", "nbsp", "apos", "lsquo", "rsquo", "ldquo", "rdquo", "ndash", "mdash", "hellip")
 """The ones that cleaning leaves behind; each stands for a character that separates words."""
-PACKED = np.array([int.from_bytes(name.encode(), "big") for name in ENTITIES], np.uint64)
+COMMANDS = tuple(("ne neq neg nabla nu not notin ni nmid rho right rangle rfloor rceil rm rbrace rvert times theta text "
+                  "textbf textit textrm tan tanh tau to top tfrac tilde triangle").split())
+"""Of LaTeX, with the letter of an escape behind the backslash, which is none there."""
+
+
+def _packed(names: tuple[str, ...]) -> Hashes:
+    """Up to eight letters each, as numbers that kernels can compare."""
+    return np.array([int.from_bytes(name.encode(), "big") for name in names], np.uint64)
+
+
+PACKED_ENTITIES, PACKED_COMMANDS = _packed(ENTITIES), _packed(COMMANDS)
 LONGEST_EXPANSION = 18
 """Letters that one character can fold to (U+FDFA)."""
 
@@ -138,6 +148,20 @@ def _digits(text, at, end, base):
 
 
 @compiled
+def _is_one_of(text, at, stop, packed):
+    """Whether text[at:stop], of up to eight bytes, is one of these names."""
+    if stop - at > 8:
+        return False
+    name = np.uint64(0)
+    for k in range(at, stop):
+        name = (name << np.uint64(8)) | np.uint64(text[k])
+    for k in range(len(packed)):
+        if packed[k] == name:
+            return True
+    return False
+
+
+@compiled
 def unescape(text, at, end):
     """Code point for an escape that begins at a byte, and the byte after it; the byte itself where it begins none.
 
@@ -150,6 +174,11 @@ def unescape(text, at, end):
             after += 1
         kind = np.int64(text[after]) if after < end else np.int64(0)
         if kind == 110 or kind == 114 or kind == 116:  # n, r, t
+            stop = after
+            while stop < end and stop - after <= 8 and 97 <= (text[stop] | 32) <= 122:  # a to z
+                stop += 1
+            if _is_one_of(text, after, stop, PACKED_COMMANDS):
+                return b, after
             return np.int64(LINE_BREAK), after + 1
         if kind == 117 and after + 5 <= end:  # u
             point = _digits(text, after + 1, after + 5, 16)
@@ -167,12 +196,8 @@ def unescape(text, at, end):
         if point < 0:
             return b, at + 1
         return (point if point <= 0x10FFFF else np.int64(-1)), stop + 1
-    name = np.uint64(0)
-    for k in range(at + 1, stop):
-        name = (name << np.uint64(8)) | np.uint64(text[k])
-    for k in range(len(PACKED)):
-        if PACKED[k] == name:
-            return np.int64(LINE_BREAK), stop + 1
+    if _is_one_of(text, at + 1, stop, PACKED_ENTITIES):
+        return np.int64(LINE_BREAK), stop + 1
     return b, at + 1
 
 

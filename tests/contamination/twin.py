@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from checks.contamination.records import NS, Item
+from checks.contamination.words import COMMANDS
 
 SOLO = r"[\u3005-\u3007\u3021-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff]\u3099?\u309a?"
 WORD = re.compile(rf"{SOLO}|(?:(?!{SOLO})[^\W_])+(?:_+(?:(?!{SOLO})[^\W_])+)*")
 ESCAPE = re.compile(
-    r"\\+(?:([nrt])|u([0-9a-fA-F]{4}))|&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})"
-    r"|(quot|amp|lt|gt|nbsp|apos|[lr]squo|[lr]dquo|[nm]dash|hellip));"
+    rf"\\+(?:(?!(?:{'|'.join(COMMANDS)})(?![a-zA-Z]))([nrt])|u([0-9a-fA-F]{{4}}))"
+    r"|&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|(quot|amp|lt|gt|nbsp|apos|[lr]squo|[lr]dquo|[nm]dash|hellip));"
 )
 ACCENT = re.compile("[\u0300-\u036f\u00ad\u200d\ufeff]")
 
