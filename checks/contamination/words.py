@@ -37,8 +37,10 @@ LONGEST_ENTITY = 8
 """Characters between & and ;."""
 ENTITIES = ("quot", "amp", "lt", "gt", "nbsp", "apos", "lsquo", "rsquo", "ldquo", "rdquo", "ndash", "mdash", "hellip")
 """The ones that cleaning leaves behind; each stands for a character that separates words."""
-COMMANDS = tuple(("ne neq neg nabla nu not notin ni nmid rho right rangle rfloor rceil rm rbrace rvert times theta text "
-                  "textbf textit textrm tan tanh tau to top tfrac tilde triangle").split())
+COMMANDS = tuple((
+    "ne neq neg nabla nu not notin ni nmid rho right rangle rfloor rceil rm rbrace rvert times theta text textbf "
+    "textit textrm tan tanh tau to top tfrac tilde triangle"
+).split())  # fmt: skip
 """Of LaTeX, with the letter of an escape behind the backslash, which is none there."""
 
 
