@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.contamination.words import Hashes, Words, words_of
+from checks.contamination.words import UNDERSCORE, Hashes, Words, spellings, words_of
 
 MARGIN = 5
 """Words looked at on both sides of the shared part."""
@@ -33,6 +33,7 @@ SPOKEN = {word: str(value) for value, word in enumerate(_UNITS)} | {
 """English number words and their digits; from a hundred up they mostly are parts of numbers and stand as they are."""
 _NUMBER = re.compile(rf"(?<!\w)(\d+(?:[.,]\d+)*|(?:{'|'.join(SPOKEN)})(?!\w))", re.IGNORECASE)
 _THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
+# Rougher than `words.unescape`: it only keeps the letter of an escape from touching a number.
 _ESCAPE = re.compile(r"\\+(?:[nrt]|u[0-9a-fA-F]{4})|&#?\w{1,7};")
 _PUNCTUATION = re.compile(r"[^\w\s]")
 
@@ -171,9 +172,10 @@ def _spelled(text: str, words: Words) -> list[str]:
 
 @lru_cache(maxsize=256)
 def letters_of(text: str) -> str:
-    """Letters and digits alone, as they are folded."""
-    plain = unicodedata.normalize("NFKD", _ESCAPE.sub(" ", text).casefold())
-    return "".join(filter(str.isalnum, plain))
+    """Letters and digits alone, folded as in words."""
+    raw = np.frombuffer(text.encode("utf-8", errors="replace"), np.uint8)
+    points, _ = spellings(raw, words_of(text))
+    return str(points[points != UNDERSCORE].tobytes(), "utf-32")
 
 
 def contains(window: str, text: str) -> bool:

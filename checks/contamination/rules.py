@@ -165,12 +165,15 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
     floor = rules.suspect_sketch if row.detector == "minhash" else rules.suspect
     best = max(score if score >= rules.suspect else 0.0, score3 if score3 >= floor else 0.0)
     lettered = score < cut and _same_letters(evidence, item, row)
-    weak = not best or best * words < rules.suspect_words
-    if not lettered and (not enough or (weak and not _all_but_one(evidence, item, row))):
+    weak = not lettered and (not best or best * words < rules.suspect_words)
+    # One word changed in ten leaves few n-grams, but half of the words in one run.
+    if not lettered and (not enough or (weak and 2 * row.longest < words - 1)):
         return None
     if "passage" in weighed.stem and pairs.asked[k] < rules.plain:
         return None
     compared = compare("\n".join(item.fields[role] for role in weighed.stem), row.text) if row.text else None
+    if weak and (compared is None or compared.changed > 1):
+        return None
     told = f"{score:.2f} of its weighted {weighed.n}-grams stand in one window"
     numbers = compared.numbers if compared else ("?", "?") if pairs.numbers_only[k] else None
     near = lettered or (compared is not None and compared.changed * rules.words_per_change <= words)
@@ -202,15 +205,6 @@ def _same_letters(evidence: Evidence, item: Item, row: Row) -> bool:
     """Whether all letters of what is asked stand in the window, however they are cut into words."""
     stem = evidence.item.stem
     return bool(row.text and stem) and all(letters_of(item.fields[role]) in letters_of(row.text) for role in stem)
-
-
-def _all_but_one(evidence: Evidence, item: Item, row: Row) -> bool:
-    """Whether all words but one stand in the window, in order: of ten words, that leaves few n-grams."""
-    weighed = evidence.item
-    if not row.text or 2 * row.longest < weighed.length - 1:
-        return False
-    compared = compare("\n".join(item.fields[role] for role in weighed.stem), row.text)
-    return compared is not None and compared.changed <= 1
 
 
 def _kind(evidence: Evidence, item: Item, row: Row, k: int, compared: Comparison | None, rules: Rules) -> EvidenceKind:
