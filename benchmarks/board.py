@@ -122,7 +122,7 @@ def health(folder: Path, other: Path) -> dict[str, float]:
     from streamlit.testing.v1 import AppTest
 
     import dashboard
-    from dashboard.launch import RUNS_VARIABLE
+    from dashboard.server.launch import RUNS_VARIABLE
 
     def visit(run: Path) -> tuple[float, Any]:
         os.environ[RUNS_VARIABLE] = str(run)

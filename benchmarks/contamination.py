@@ -105,10 +105,10 @@ def planted(documents: Sequence[str], items: Sequence[str], megabytes: float) ->
 
 def ours(items: Sequence[str], documents: Sequence[str]) -> Flag:
     """All of it: words, n = 3, 5, 8 and 13, counts per gram, windows verified on the text, the table of pairs."""
-    from checks.contamination.exact import ExactScanner
-    from checks.contamination.index import NgramIndex
+    from checks.contamination.detect.exact import ExactScanner
+    from checks.contamination.detect.index import NgramIndex
     from checks.contamination.records import Item
-    from checks.contamination.words import split_words
+    from checks.contamination.text.words import split_words
 
     index = NgramIndex.build([Item("bench", str(k), {"question": text}) for k, text in enumerate(items)])
     batches = _batches(documents)
@@ -125,7 +125,7 @@ def ours(items: Sequence[str], documents: Sequence[str]) -> Flag:
 
 def words_only(items: Sequence[str], documents: Sequence[str]) -> Flag:
     """The splitter alone: what all detectors share."""
-    from checks.contamination.words import split_words
+    from checks.contamination.text.words import split_words
 
     batches = _batches(documents)
     return lambda _: sum(len(split_words(docs.text, docs.offsets)) for docs in batches)
@@ -330,7 +330,7 @@ def start_table() -> Table:
 def start() -> dict[str, float]:
     """Import, build a small index, scan a document that holds an item."""
     began = time.process_time()
-    import checks.contamination.exact  # noqa: F401
+    import checks.contamination.detect.exact  # noqa: F401
 
     imported = time.process_time()
     text = " ".join(f"word{k}" for k in range(60))

@@ -77,7 +77,7 @@ def scan(root: Path, detectors: str, workers: int) -> dict[str, float]:
     """Scan the shards with some of the detectors; the second of two runs counts."""
     import resource
 
-    from checks.contamination import scan as scanning
+    from checks.contamination.engines import slice as scanning
     from checks.contamination.engines.local import scan_local
     from checks.contamination.plan import Request, prepare
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import Table
-from checks.contamination.index import NgramIndex
-from checks.contamination.minhash import MinHashIndex, MinHashScanner, candidates
+from checks.contamination.detect.index import NgramIndex
+from checks.contamination.detect.minhash import MinHashIndex, MinHashScanner, candidates
+from checks.contamination.detect.signatures import NUM_PERM, SEED, permutations, shingles, signatures
+from checks.contamination.detect.tfidf import TfidfIndex
 from checks.contamination.records import Documents, Item
-from checks.contamination.signatures import NUM_PERM, SEED, permutations, shingles, signatures
-from checks.contamination.tfidf import TfidfIndex
-from checks.contamination.words import Words, split_words
+from checks.contamination.text.words import Words, split_words
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 REPEATS = 3

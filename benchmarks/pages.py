@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.board import write
 from benchmarks.report import Table
-from dashboard import launch
+from dashboard.server import launch
 
 PORT = 8571
 READY = "document.querySelector('[data-testid=stProgress]') && document.querySelectorAll('canvas').length"

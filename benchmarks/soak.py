@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
-from dashboard import launch
+from dashboard.server import launch
 from tests.dashboard.make_run import Maker
 
 EVERY_SECONDS, WARM_UP_SECONDS = 30.0, 60.0

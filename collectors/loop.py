@@ -26,18 +26,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from collectors import model_facts
 from collectors.batch import Batch
-from collectors.collector import Collector, Hook
-from collectors.gradients import GradientCollector
-from collectors.layers import find_layers
-from collectors.learning_rate import GroupPlan, LearningRateCollector
-from collectors.loss import LossCollector
-from collectors.router import RouterCollector
-from collectors.throughput import SystemCollector, ThroughputCollector
-from collectors.tokens import DataCollector, TokenCollector
+from collectors.model import facts as model_facts
+from collectors.model.layers import find_layers
+from collectors.signals.collector import Collector, Hook
+from collectors.signals.gradients import GradientCollector
+from collectors.signals.learning_rate import GroupPlan, LearningRateCollector
+from collectors.signals.loss import LossCollector
+from collectors.signals.router import RouterCollector
+from collectors.signals.throughput import SystemCollector, ThroughputCollector
+from collectors.signals.tokens import DataCollector, TokenCollector
+from collectors.signals.updates import UpdateCollector
 from collectors.transfer import Transfer
-from collectors.updates import UpdateCollector
 from trainvitals.card import RunCard
 from trainvitals.store import RunWriter
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from collectors import hardware, model_facts
-from collectors.learning_rate import find_plans, plan_for_card
 from collectors.loop import CADENCES, Plans, Tap, core_of, is_tapped, process_rank
+from collectors.model import facts as model_facts
+from collectors.model import hardware
+from collectors.signals.learning_rate import find_plans, plan_for_card
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.errors import UsageError
 
@@ -53,7 +54,7 @@ def attach(
         total_steps: planned length of the run.
         start_step: optimizer steps already done; None reads it from the optimizer's state, else from the scheduler.
         peak_flops: peak FLOP/s of one device, dense, in the precision of the training; None takes it from
-            `collectors.hardware`, and leaves the utilisation unknown for a device that is not listed there.
+            `collectors.model.hardware`, and leaves the utilisation unknown for a device that is not listed there.
         collectors: steps between two rows per collector; 0 switches it off. See `collectors.loop.CADENCES`.
 
     Raises:

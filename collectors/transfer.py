@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collectors.collector import Collector
+    from collectors.signals.collector import Collector
 
 Deliver = Callable[[dict[str, Any]], None]
 Guard = Callable[..., Any]

@@ -8,9 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from checks import Finding, Report
-from dashboard import reads, text
-from dashboard.levels import level_of
-from dashboard.panels import Area, Line, Panel, live_chart
+from dashboard.charts import text
+from dashboard.charts.levels import level_of
+from dashboard.charts.live import Area, Line, Panel, live_chart
+from dashboard.server import reads
 from dashboard.sidebar import View
 from trainvitals.catalogue import SIGNALS
 

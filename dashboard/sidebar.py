@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from dashboard import reads, text
-from dashboard.audit_folders import audits_below
-from dashboard.launch import RUNS_VARIABLE
-from dashboard.reads import Snapshot
+from dashboard.charts import text
+from dashboard.contamination.folders import audits_below
+from dashboard.server import reads
+from dashboard.server.launch import RUNS_VARIABLE
+from dashboard.server.reads import Snapshot
 
 NOBODY = "–"
 

@@ -163,7 +163,7 @@ def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
 
 
 def _serve(runs: str | Path, port: int | None) -> subprocess.Popen[bytes]:
-    from dashboard import launch
+    from dashboard.server import launch
 
     port = port or _free_port()
     has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

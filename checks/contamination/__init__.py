@@ -1,1 +1,1 @@
-"""Contamination audits: which benchmark items were in the training data, where, and what is the score without them?"""
+"""Contamination audits: which benchmark items were in the training data, where, and the score without. Never trains."""

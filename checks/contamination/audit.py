@@ -25,25 +25,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from checks.contamination.detectors import Detectors, load_detectors
-from checks.contamination.effect import measure
+from checks.contamination.detect.detectors import Detectors, load_detectors
+from checks.contamination.detect.lsh import ROWS
+from checks.contamination.detect.minhash import JACCARD
+from checks.contamination.detect.signature_files import scan_signatures
+from checks.contamination.detect.signatures import NUM_PERM
 from checks.contamination.engines.local import Heard, scan_local
 from checks.contamination.engines.on_ray import scan_ray
-from checks.contamination.exports import write_exports
-from checks.contamination.lsh import ROWS
-from checks.contamination.minhash import JACCARD
+from checks.contamination.judge.rules import Rules
+from checks.contamination.judge.verdict import judge_items
 from checks.contamination.partial import Partial, in_slice, merge, saved, thin
 from checks.contamination.plan import SIGNATURES, Plan, Request, prepare, write_json
-from checks.contamination.recall import measure_recall
+from checks.contamination.recall.measure import measure_recall
 from checks.contamination.records import NS, Slice, Tally
-from checks.contamination.report import write_report
-from checks.contamination.rules import Rules
-from checks.contamination.scores import match_scores, read_scores
-from checks.contamination.signature_files import scan_signatures
-from checks.contamination.signatures import NUM_PERM
-from checks.contamination.summary import corpus_summary, summarise
-from checks.contamination.sweep import sweep
-from checks.contamination.verdict import judge_items
+from checks.contamination.report.exports import write_exports
+from checks.contamination.report.page import write_report
+from checks.contamination.report.summary import corpus_summary, summarise
+from checks.contamination.score.effect import measure
+from checks.contamination.score.scores import match_scores, read_scores
+from checks.contamination.score.sweep import sweep
 from trainvitals.errors import UsageError
 
 ROW_GROUP = 2_000

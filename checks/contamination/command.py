@@ -73,8 +73,8 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
     Example: trainvitals audit --corpus shards/*.jsonl.gz --benchmark gsm8k_test.jsonl --out audits/gsm8k --inject
     """
     from checks.contamination.audit import run_audit
-    from checks.contamination.corpus import CorpusOptions
     from checks.contamination.plan import Request
+    from checks.contamination.readers.corpus import CorpusOptions
 
     tokens: dict[str, Any] = {name: given.pop(name) or "" for name in ("tokenizer", "token_dtype", "eos")}
     columns = tuple(text_column.split(",")) if text_column else ()
@@ -99,8 +99,8 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
 
 def _told(summary: Mapping[str, Any], folder: Path) -> str:
     """The audit in a terminal: the decision, each benchmark, what was searched, and what could not be used."""
-    from checks.contamination.decision import decide_benchmark
-    from checks.contamination.report_top import recall
+    from checks.contamination.report.top import recall
+    from checks.contamination.score.decision import decide_benchmark
 
     lines = [f"{summary['decision']['level']:8} {summary['decision']['sentence']}", ""]
     for benchmark in summary["benchmarks"]:

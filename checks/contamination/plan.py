@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from checks.contamination.benchmark import parse_roles, read_benchmarks
-from checks.contamination.corpus import CorpusOptions, plan_slices
-from checks.contamination.detectors import TFIDF, store_detectors
+from checks.contamination.detect.detectors import TFIDF, store_detectors
+from checks.contamination.detect.signature_files import check_signatures
 from checks.contamination.partial import saved
+from checks.contamination.readers.benchmark import parse_roles, read_benchmarks
+from checks.contamination.readers.corpus import CorpusOptions, plan_slices
 from checks.contamination.readers.tokens import check_tokenizer
 from checks.contamination.records import Benchmark, Item, Slice
-from checks.contamination.signature_files import check_signatures
 from trainvitals import __version__
 from trainvitals.errors import UsageError
 

@@ -1,1 +1,1 @@
-"""Learning rate and gradients."""
+"""Learning rate and gradients; one file per check. Never judges the loss."""

@@ -1,1 +1,1 @@
-"""Scaling laws: fits of L(N, D) with honest uncertainty, plans of compute, and forecasts of a run's final loss."""
+"""Scaling laws: fits of L(N, D) with honest uncertainty, plans of compute, forecasts. Never a guess without a band."""

@@ -1,1 +1,1 @@
-"""Whether the telemetry itself can be trusted."""
+"""Whether the telemetry itself can be trusted; one file per check. Never judges the training."""

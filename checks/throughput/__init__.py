@@ -1,1 +1,1 @@
-"""Step time, data wait, stragglers."""
+"""Step time, data wait, stragglers; one file per check. Never judges what is learned."""

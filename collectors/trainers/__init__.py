@@ -1,1 +1,1 @@
-"""Integrations with trainers. Each imports its trainer only when it is used."""
+"""Integrations with trainers, one file each. Each imports its trainer only when it is used, and records nothing."""

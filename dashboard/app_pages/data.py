@@ -4,10 +4,13 @@ import pandas as pd
 import streamlit as st
 
 from checks.data.movers import Mover, movers
-from dashboard import plots, reads, text
-from dashboard.pages import card, dark, domains, line_card, missing, page, show, table
+from dashboard.charts import plots, text
+from dashboard.page import card, dark, domains, line_card, missing, page, show, table
+from dashboard.server import reads
 from dashboard.sidebar import View
 from trainvitals.formulas import REFERENCE_WINDOWS
+
+ICON, PLACE = ":material/dataset:", 5
 
 RECENT_ROWS = 200
 RECENT_WINDOWS = 5
@@ -258,4 +261,5 @@ def _scripts(view: View, shown: list[str]) -> None:
         )
 
 
-page(body)
+if __name__ == "__main__":
+    page(body)

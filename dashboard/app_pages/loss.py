@@ -3,9 +3,13 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import pages, plots, reads
-from dashboard.pages import card, domains, labels, marks, missing, page, plain_marks, show, table
+from dashboard import page as pages
+from dashboard.charts import plots
+from dashboard.page import card, domains, labels, marks, missing, page, plain_marks, show, table
+from dashboard.server import reads
 from dashboard.sidebar import View
+
+ICON, PLACE = ":material/show_chart:", 2
 
 UNIT = "nats/token"
 MOST_PANELS = 12
@@ -67,4 +71,5 @@ def _per_domain(view: View) -> None:
             st.caption(f"The first {MOST_PANELS} of {len(found)} domains.")
 
 
-page(body)
+if __name__ == "__main__":
+    page(body)

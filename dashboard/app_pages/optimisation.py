@@ -2,9 +2,12 @@
 
 import streamlit as st
 
-from dashboard import plots, reads
-from dashboard.pages import card, labels, line_card, missing, page, plain_marks, show, table
+from dashboard.charts import plots
+from dashboard.page import card, labels, line_card, missing, page, plain_marks, show, table
+from dashboard.server import reads
 from dashboard.sidebar import View
+
+ICON, PLACE = ":material/tune:", 3
 
 HEAT_COLUMNS = 160
 
@@ -95,4 +98,5 @@ def _by_layer(view: View, signal: str, name: str, definition: str, key: str, val
             show(chart, key, f"{name} of every layer over steps")
 
 
-page(body)
+if __name__ == "__main__":
+    page(body)

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import plots, reads, text
-from dashboard.pages import card, dark, labels, missing, page, plain_marks, show, table
+from dashboard.charts import plots, text
+from dashboard.page import card, dark, labels, missing, page, plain_marks, show, table
+from dashboard.server import reads
 from dashboard.sidebar import View
 from trainvitals.formulas import Array
+
+ICON, PLACE = ":material/hub:", 4
 
 ROWS = 100  # newest rows whose counts the two maps add up
 MOST_LINES = 10
@@ -128,4 +131,5 @@ def _domain_map(view: View, layer: str) -> None:
     show(chart, "domain-expert", f"Load of every expert of layer {layer} by data domain, relative to a balanced one")
 
 
-page(body)
+if __name__ == "__main__":
+    page(body)

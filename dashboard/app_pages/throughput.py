@@ -2,10 +2,12 @@
 
 import streamlit as st
 
-from dashboard import plots, reads, text
-from dashboard.health import mfu
-from dashboard.pages import card, labels, line_card, missing, page, plain_marks, show, table
+from dashboard.charts import plots, text
+from dashboard.page import card, labels, line_card, mfu, missing, page, plain_marks, show, table
+from dashboard.server import reads
 from dashboard.sidebar import View
+
+ICON, PLACE = ":material/speed:", 6
 
 MEMORY = {
     "system/rss_bytes": "process, resident",
@@ -106,4 +108,5 @@ def _memory(view: View) -> None:
         show(chart, "memory", "Memory over steps")
 
 
-page(body)
+if __name__ == "__main__":
+    page(body)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import trainvitals as tv
-from collectors.collector import Collector
+from collectors.signals.collector import Collector
 from tests.collectors import tiny
 from trainvitals.errors import UsageError
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from collectors import model_facts, transfer
-from collectors.hardware import peak_flops
-from collectors.layers import clean_name, layer_labels
+from collectors import transfer
+from collectors.model import facts as model_facts
+from collectors.model.hardware import peak_flops
+from collectors.model.layers import clean_name, layer_labels
 from tests.collectors import tiny
 from trainvitals.card import RunCard
 

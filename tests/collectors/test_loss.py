@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trainvitals as tv
-from collectors.loss import LossCollector, _TakenApart
+from collectors.signals.loss import LossCollector, _TakenApart
 from tests.collectors import tiny
 
 ROWS = len(tiny.DOMAINS) + 1

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import trainvitals as tv
-from collectors.gradients import clip_factor
-from collectors.layers import layer_labels
+from collectors.model.layers import layer_labels
+from collectors.signals.gradients import clip_factor
 from tests.collectors import tiny
 from trainvitals.errors import UsageError
 from trainvitals.schedules import Plan

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.overrides import TorchFunctionMode
 
-from collectors.routers import RouterSearch, RouterSite, find_routers, register
+from collectors.model.routers import RouterSearch, RouterSite, find_routers, register
 from tests.collectors import moe_zoo
 
 TESTED = tuple(name for name in moe_zoo.moe_classes() if name not in moe_zoo.UNTESTED)

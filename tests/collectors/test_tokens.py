@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import trainvitals as tv
-from collectors.routers import find_routers, register
+from collectors.model.routers import find_routers, register
 from collectors.text import SCRIPTS, script_of, script_table
 from tests.collectors import tiny
 
@@ -63,7 +63,7 @@ def test_loads_do_not_depend_on_when_the_choices_are_counted(tmp_path: Path, mon
     for layer in reusing.model.layers:
         layer.mlp.experts.register_forward_hook(reuse)
     tiny.train(reusing, data, tmp_path / "together", lr=0.0, collectors={"router_domain": 2})
-    monkeypatch.setattr("collectors.router.HELD", 0)
+    monkeypatch.setattr("collectors.signals.router.HELD", 0)
     tiny.train(kept, data, tmp_path / "apart", lr=0.0, collectors={"router_domain": 2})
     for signal in ("router/tokens", "router/domain_tokens"):
         assert np.array_equal(tiny.values(tmp_path / "together", signal), tiny.values(tmp_path / "apart", signal))
@@ -80,7 +80,8 @@ def test_rows_of_domains_between_rows_of_loads(tmp_path: Path) -> None:
 
 
 def test_a_missed_router_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectors.router.find_routers", lambda model: types.SimpleNamespace(sites=(), missed="None."))
+    monkeypatch.setattr("collectors.signals.router.find_routers",
+                        lambda model: types.SimpleNamespace(sites=(), missed="None."))
     tiny.train(tiny.olmoe(), tiny.batches(1), tmp_path / "run")
     assert "router_missed" in tiny.event_kinds(tmp_path / "run")
 

@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from checks.contamination.exact import ExactScanner
-from checks.contamination.index import NgramIndex
-from checks.contamination.minhash import MinHashIndex, MinHashScanner
+from checks.contamination.detect.exact import ExactScanner
+from checks.contamination.detect.index import NgramIndex
+from checks.contamination.detect.minhash import MinHashIndex, MinHashScanner
+from checks.contamination.detect.tfidf import TfidfIndex
+from checks.contamination.judge.verdict import judge_items
 from checks.contamination.partial import Merged, Partial, merge, thin
 from checks.contamination.records import NS, PAIRS, Documents, Item, Slice, Tally
-from checks.contamination.tfidf import TfidfIndex
-from checks.contamination.verdict import judge_items
-from checks.contamination.words import split_words, words_of
+from checks.contamination.text.words import split_words, words_of
 
 SHARD = [Slice(0, "corpus.jsonl", "jsonl")]
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import norm
 
-from checks.contamination.decision import decide
-from checks.contamination.effect import contaminated_share, measure
 from checks.contamination.records import DETECTORS, ITEMS, MATCHES, VERDICTS
-from checks.contamination.scores import COLUMNS, ScoreTable, match_scores
-from checks.contamination.sweep import sweep
+from checks.contamination.score.decision import decide
+from checks.contamination.score.effect import contaminated_share, measure
+from checks.contamination.score.scores import COLUMNS, ScoreTable, match_scores
+from checks.contamination.score.sweep import sweep
 
 HOSTILE = (
     "<script>window.__xss = 1; alert(1)</script>",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from checks.contamination.benchmark import parse_roles, read_benchmark, read_benchmarks
+from checks.contamination.readers.benchmark import parse_roles, read_benchmark, read_benchmarks
 from trainvitals.errors import UsageError
 
 BENCHMARKS = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"

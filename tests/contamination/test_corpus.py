@@ -20,8 +20,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.contamination.corpus import CorpusOptions, plan_slices, read_slice
 from checks.contamination.readers import batches, compressed, jsonl, stored
+from checks.contamination.readers.corpus import CorpusOptions, plan_slices, read_slice
 from checks.contamination.readers.fields import TEXT_COLUMNS
 from checks.contamination.readers.keys import keys_in
 from checks.contamination.records import OVERLAP, Problem, Tally

@@ -19,10 +19,10 @@ import pytest
 
 from checks.contamination.audit import run_audit
 from checks.contamination.command import _told
-from checks.contamination.corpus import CorpusOptions
 from checks.contamination.engines import local
 from checks.contamination.partial import saved
 from checks.contamination.plan import Request, prepare
+from checks.contamination.readers.corpus import CorpusOptions
 from checks.contamination.records import Slice
 from trainvitals.errors import UsageError
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.contamination.edits import answer_near, choices_found, compare
-from checks.contamination.evidence import gather
-from checks.contamination.index import NgramIndex
+from checks.contamination.detect.index import NgramIndex
+from checks.contamination.judge.edits import answer_near, choices_found, compare
+from checks.contamination.judge.evidence import gather
+from checks.contamination.judge.spans import item_text, shared_spans
 from checks.contamination.records import Item
-from checks.contamination.spans import item_text, shared_spans
 from tests.contamination.auditing import twin_scan
 
 WORDS = st.lists(st.sampled_from("ant bee cat dog elk fox gnu hen 12 seven".split()), max_size=30).map(" ".join)

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from checks.contamination.exact import ExactScanner
-from checks.contamination.index import SHORT, NgramIndex
+from checks.contamination.detect.exact import ExactScanner
+from checks.contamination.detect.index import SHORT, NgramIndex
 from checks.contamination.records import NS, PAIRS, ROLES, SNIPPET, Documents, Item
-from checks.contamination.words import split_words
+from checks.contamination.text.words import split_words
 from tests.contamination import twin
 from trainvitals.errors import UsageError
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.contamination.exports import DROP, REPLACE, safe_cell, write_exports
 from checks.contamination.records import Benchmark, Item
+from checks.contamination.report.exports import DROP, REPLACE, safe_cell, write_exports
 from tests.contamination.make_audit import make_audit
 
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasketch import LeanMinHash, MinHash
 
-from checks.contamination.index import NgramIndex
-from checks.contamination.lsh import Bands, near, s_curve
-from checks.contamination.minhash import (
+from checks.contamination.detect.index import NgramIndex
+from checks.contamination.detect.lsh import Bands, near, s_curve
+from checks.contamination.detect.minhash import (
     BLOCK,
     CONFIRM,
     JACCARD,
@@ -27,10 +27,10 @@ from checks.contamination.minhash import (
     candidates,
     units_of,
 )
+from checks.contamination.detect.signature_files import Recipe, open_lsh, query_lsh, scan_signatures, spelled
+from checks.contamination.detect.signatures import EMPTY, NUM_PERM, SEED, N, permutations, shingles, signatures
 from checks.contamination.records import PAIRS, Documents, Item
-from checks.contamination.signature_files import Recipe, open_lsh, query_lsh, scan_signatures, spelled
-from checks.contamination.signatures import EMPTY, NUM_PERM, SEED, N, permutations, shingles, signatures
-from checks.contamination.words import split_words, words_of
+from checks.contamination.text.words import split_words, words_of
 from trainvitals.errors import UsageError
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

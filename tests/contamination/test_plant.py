@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from checks.contamination.plant import ANY, PARAPHRASE, Planted, false_alarms, plant, planted_text, recall_table
+from checks.contamination.recall.plant import ANY, PARAPHRASE, Planted, false_alarms, plant, planted_text, recall_table
+from checks.contamination.recall.rewrites import EDITS, SYNONYMS
 from checks.contamination.records import DETECTORS, Item
-from checks.contamination.rewrites import EDITS, SYNONYMS
-from checks.contamination.words import words_of
+from checks.contamination.text.words import words_of
 from tests.contamination.auditing import audit, gsm8k, humaneval, web_text
 from trainvitals.errors import UsageError
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from checks.contamination.report import write_report
-from checks.contamination.report_text import BLOCK, marked, tag, text
-from checks.contamination.report_top import _trust, facts
+from checks.contamination.report.page import write_report
+from checks.contamination.report.text import BLOCK, marked, tag, text
+from checks.contamination.report.top import _trust, facts
 from tests.contamination.make_audit import HOSTILE, HUGE, make_audit
 from trainvitals.errors import RunDamaged
 

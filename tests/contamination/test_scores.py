@@ -22,9 +22,9 @@ from scipy.stats import binomtest, fisher_exact, norm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
-from checks.contamination import effect
-from checks.contamination.decision import decide
-from checks.contamination.effect import (
+from checks.contamination.score import effect
+from checks.contamination.score.decision import decide
+from checks.contamination.score.effect import (
     bootstrap_means,
     contaminated_share,
     estimate,
@@ -36,8 +36,8 @@ from checks.contamination.effect import (
     permutation_p,
     wilson,
 )
-from checks.contamination.scores import Matched, match_scores, read_scores
-from checks.contamination.sweep import THRESHOLDS, sweep
+from checks.contamination.score.scores import Matched, match_scores, read_scores
+from checks.contamination.score.sweep import THRESHOLDS, sweep
 from trainvitals.errors import UsageError
 
 # Per-item scores.

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from checks.contamination.embedders import EmbeddingIndex
+from checks.contamination.detect.embedders import EmbeddingIndex
+from checks.contamination.detect.semantic import LEAST_NULL, NEAREST, empirical_p, held_out, item_text
+from checks.contamination.detect.tfidf import LEAST, TfidfIndex
 from checks.contamination.records import PAIRS, SNIPPET, Item
-from checks.contamination.semantic import LEAST_NULL, NEAREST, empirical_p, held_out, item_text
-from checks.contamination.tfidf import LEAST, TfidfIndex
-from checks.contamination.words import Words, split_words, words_of
+from checks.contamination.text.words import Words, split_words, words_of
 from tests.contamination.test_minhash import documents, read
 from trainvitals.errors import UsageError
 

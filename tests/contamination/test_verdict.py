@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from checks.contamination.judge.rules import Rules
+from checks.contamination.judge.verdict import judge_items
 from checks.contamination.partial import Merged
-from checks.contamination.plant import AROUND, _within
+from checks.contamination.recall.plant import AROUND, _within
+from checks.contamination.recall.rewrites import one_word, rewrapped, verbatim
 from checks.contamination.records import ITEMS, MATCHES, NS, Item, Tally
-from checks.contamination.rewrites import one_word, rewrapped, verbatim
-from checks.contamination.rules import Rules
-from checks.contamination.verdict import judge_items
 from tests.contamination.auditing import SHARD, audit, gsm8k, humaneval, rows, twin_scan, web_text
 
 LOREM = "somewhere else other people were talking about the weather and nothing that matters here at all".split()

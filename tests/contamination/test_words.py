@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.contamination.words import Words, spellings, split_words, words_of
+from checks.contamination.text.words import Words, spellings, split_words, words_of
 from tests.contamination import twin
 
 ALPHABETS = st.text(

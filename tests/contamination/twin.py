@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from checks.contamination.records import NS, Item
-from checks.contamination.words import COMMANDS
+from checks.contamination.text.words import COMMANDS
 
 SOLO = r"[\u3005-\u3007\u3021-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff]\u3099?\u309a?"
 WORD = re.compile(rf"{SOLO}|(?:(?!{SOLO})[^\W_])+(?:_+(?:(?!{SOLO})[^\W_])+)*")

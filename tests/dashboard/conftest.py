@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _end_the_judge() -> Iterator[None]:
     yield
-    from dashboard.verdicts import judge
+    from dashboard.server.verdicts import judge
 
     judge().close()
     judge.clear()

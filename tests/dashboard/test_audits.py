@@ -16,13 +16,15 @@ from tests.dashboard.conftest import free_port
 
 pytest.importorskip("streamlit")
 
-from checks.contamination.decision import decide
 from checks.contamination.records import ITEMS, MATCHES
-from checks.contamination.report_text import plural
-from checks.contamination.sweep import SWEEP
-from dashboard import audit_items, audits, launch
-from dashboard.audit_folders import audits_below
-from dashboard.audit_shape import misfit
+from checks.contamination.report.text import plural
+from checks.contamination.score.decision import decide
+from checks.contamination.score.sweep import SWEEP
+from dashboard.contamination import audits
+from dashboard.contamination import items as audit_items
+from dashboard.contamination.folders import audits_below
+from dashboard.contamination.shape import misfit
+from dashboard.server import launch
 from tests.dashboard.test_browser import DONE, PARSED, Watched
 from tests.dashboard.test_pages import words
 from trainvitals.errors import RunDamaged

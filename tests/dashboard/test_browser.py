@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import launch
+from dashboard.server import launch
 from tests.dashboard.conftest import free_port
 from tests.dashboard.make_run import HOSTILE, Maker
 
@@ -165,11 +165,11 @@ def test_hostile_strings_show_literally_and_do_nothing(watched: Watched):
 
 def test_escaping_is_literal_in_the_browser(watched: Watched, tmp_path: Path, chromium: object):
     """Every hostile string, through every markdown command that the board uses, comes out as it went in."""
-    from dashboard.text import plain
+    from dashboard.charts.text import plain
 
     script = tmp_path / "app.py"
     script.write_text(
-        "import streamlit as st\nfrom dashboard.text import md\nfrom tests.dashboard.make_run import HOSTILE\n"
+        "import streamlit as st\nfrom dashboard.charts.text import md\nfrom tests.dashboard.make_run import HOSTILE\n"
         "for text in HOSTILE:\n"
         "    st.markdown(md(text)); st.caption(md(text)); st.markdown(f'**{md(text)}** :gray[:small[{md(text)}]]')\n"
         "    st.expander(md(text)); st.metric(md(text), md(text))\n"

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from dashboard import launch
+from dashboard.server import launch
 from trainvitals.errors import UsageError
 
 

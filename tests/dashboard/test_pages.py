@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checks import Verdict
-from dashboard.health import verdict_words
+from dashboard.app_pages.health import verdict_words
 from tests.dashboard.make_run import Maker, make_run
 
 PAGES = ("health", "loss", "optimisation", "routing", "data", "throughput", "scaling")

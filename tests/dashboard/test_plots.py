@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import plots
-from dashboard.panels import Area, Line, Mark, Panel, live_chart
+from dashboard.charts import plots
+from dashboard.charts.live import Area, Line, Mark, Panel, live_chart
 from tests.dashboard.make_run import HOSTILE
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import reads
+from dashboard.server import reads
 from tests.dashboard.make_run import Maker, make_run
 
 

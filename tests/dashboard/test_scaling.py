@@ -14,8 +14,9 @@ import pytest
 from checks.scaling.fit import fit_ladder
 from checks.scaling.levenberg import objective, predict_log
 from checks.scaling.table import read_ladder
-from dashboard import judging, launch, scaling
-from dashboard.scaling import PUBLISHED, RUNS, Refit, Source
+from dashboard.scaling import ladders as scaling
+from dashboard.scaling.ladders import PUBLISHED, RUNS, Refit, Source
+from dashboard.server import judging, launch
 from tests.dashboard.conftest import free_port
 from tests.dashboard.make_run import HOSTILE, Maker
 from tests.dashboard.test_browser import DONE, PARSED, Watched

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dashboard import text
+from dashboard.charts import text
 
 
 @pytest.mark.parametrize(("value", "shown"), [

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dashboard import judging
-from dashboard.verdicts import Judge, Judged
+from dashboard.server import judging
+from dashboard.server.verdicts import Judge, Judged
 from trainvitals.store import open_run
 
 

@@ -1,1 +1,1 @@
-"""Where slices are scanned: on this machine, on Ray, under Slurm. All run the same `scan_slice`."""
+"""Where slices are scanned: this machine, Ray, Slurm. All run the same `scan_slice`; none knows what a match means."""

@@ -21,10 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from checks.contamination.corpus import CorpusOptions
-from checks.contamination.detectors import Detectors, load_detectors
+from checks.contamination.detect.detectors import Detectors, load_detectors
+from checks.contamination.engines.slice import scan_slice
+from checks.contamination.readers.corpus import CorpusOptions
 from checks.contamination.records import Slice
-from checks.contamination.scan import scan_slice
 
 Heard = Callable[[int], None]
 """Hears how many more bytes have been read."""

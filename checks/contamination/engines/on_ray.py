@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checks.contamination.corpus import CorpusOptions
-from checks.contamination.detectors import Detectors, load_detectors
+from checks.contamination.detect.detectors import Detectors, load_detectors
 from checks.contamination.engines.local import Heard
+from checks.contamination.engines.slice import scan_slice
 from checks.contamination.partial import Partial
+from checks.contamination.readers.corpus import CorpusOptions
 from checks.contamination.records import Slice
-from checks.contamination.scan import scan_slice
 from trainvitals.errors import UsageError
 
 RETRIES = 2

@@ -16,10 +16,10 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from checks.contamination.detectors import load_detectors
+from checks.contamination.detect.detectors import load_detectors
+from checks.contamination.engines.slice import scan_slice
 from checks.contamination.partial import saved
 from checks.contamination.plan import planned
-from checks.contamination.scan import scan_slice
 
 
 class ScanStep(PipelineStep):  # type: ignore[misc]

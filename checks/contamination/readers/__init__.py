@@ -1,1 +1,1 @@
-"""Readers: each turns one slice of a shard into batches of documents and names everything it could not use."""
+"""Readers of corpora and benchmarks: each names everything it could not use, and none looks for matches."""

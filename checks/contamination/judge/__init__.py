@@ -1,0 +1,1 @@
+"""What the places found in the corpus say of an item: rules, evidence, verdict. Reads no corpus and draws nothing."""

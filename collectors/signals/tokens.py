@@ -1,0 +1,120 @@
+"""What the batches are made of: tokens per domain, padding, documents, and which token ids occur.
+
+Metrics recorded:
+    data/*     per step: tokens per domain, padding, rows, documents
+    tokens/*   per window of 200 steps: counts of every token id per domain; bytes, and bytes per script
+
+B rows, S positions, D domains, V vocabulary size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from collectors.batch import Batch
+from collectors.signals.collector import Collector, count, zeros
+from collectors.text import SCRIPTS, script_table, token_labels
+
+
+class DataCollector(Collector):
+    """Sums over the batches of a step; with a longer cadence, over all steps since the last row."""
+
+    name = "data"
+
+    def open(self) -> None:
+        self.frame = self.tap.writer.frame(
+            "data", ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents"],
+            labels={"domain": self.tap.domain_labels})
+        self.rewind()
+
+    def rewind(self) -> None:
+        self.cells: Tensor | None = None
+        self.sequences = 0
+        self.documents: int | Tensor = 0
+
+    def output(self, batch: Batch, output: Any) -> None:
+        if not batch.training:
+            return
+        if batch.shape is None:
+            self.tap.once("batch_unseen", "The model's inputs hold no token ids [batch, sequence]: tokens, domains and "
+                          "padding are unknown.")
+            return
+        if batch.domain is not None and not batch.names:
+            self.tap.once("domains_unknown", 'The batches carry a "domain", but tv.attach was given no domains: all '
+                          "tokens count as unattributed.")
+        if self.cells is None:
+            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=batch.cells.device)
+        count(self.cells, batch.cells)
+        self.sequences += batch.shape[0]
+        self.documents = self.documents + batch.documents
+
+    def after_step(self, step: int) -> None:
+        if self.due(step) and self.cells is not None:
+            self.emit(self.frame, step, {"cells": self.cells, "data/sequences": self.sequences,
+                                         "data/documents": self.documents}, _by_domain)
+            self.rewind()
+
+
+def _by_domain(host: dict[str, Any]) -> dict[str, Any]:
+    cells = host.pop("cells")
+    return host | {"data/domain_tokens": cells[:-1], "data/padding_tokens": cells[-1]}
+
+
+class TokenCollector(Collector):
+    """Counts of token ids over a window of steps."""
+
+    name = "tokens"
+    default_every = 200
+
+    def open(self) -> None:
+        self.vocab_size = self.tap.card.vocab_size or 0
+        tokenizer = self.tap.tokenizer
+        if not self.vocab_size and tokenizer is not None:
+            self.vocab_size = len(tokenizer) if hasattr(tokenizer, "__len__") else tokenizer.get_vocab_size()
+        self.rewind()
+        if not self.vocab_size:
+            return
+        self.scripts = None if tokenizer is None else script_table(tokenizer, self.vocab_size)
+        fields = ["tokens/counts", "tokens/seen"]
+        fields += [] if self.scripts is None else ["tokens/bytes", "tokens/script_bytes"]
+        self.frame = self.tap.writer.frame("tokens", fields, labels={
+            "domain": self.tap.domain_labels, "token": token_labels(tokenizer, self.vocab_size), "script": SCRIPTS})
+
+    def rewind(self) -> None:
+        self.counts: Tensor | None = None
+
+    def output(self, batch: Batch, output: Any) -> None:
+        if not batch.training or not self.vocab_size or batch.input_ids is None:
+            return
+        # The first and the last column take ids outside of the vocabulary, the last row padding.
+        columns = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
+        width = self.vocab_size + 2
+        if self.counts is None:
+            self.counts = zeros((batch.domains + 2) * width, dtype=torch.int64, device=columns.device)
+        count(self.counts, columns.add(batch.cells, alpha=width).add_(1))
+
+    def after_step(self, step: int) -> None:
+        if self.due(step):
+            self._write(step)
+
+    def finish(self) -> None:
+        # A window that the run ended in is shorter, not less true.
+        self._write(self.tap.step)
+
+    def _write(self, step: int) -> None:
+        if self.counts is None:
+            return
+        counts = self.counts.view(-1, self.vocab_size + 2)[:-1, 1:-1]
+        self.counts = None
+        self.emit(self.frame, step, {"tokens/counts": counts}, self._fields)
+
+    def _fields(self, host: dict[str, Any]) -> dict[str, Any]:
+        counts = host["tokens/counts"]
+        host["tokens/seen"] = counts.sum(axis=1)
+        if self.scripts is not None:
+            host["tokens/script_bytes"] = counts @ self.scripts
+            host["tokens/bytes"] = host["tokens/script_bytes"].sum(axis=1)
+        return host

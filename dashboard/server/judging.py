@@ -1,0 +1,130 @@
+"""The judging process: reads requests from standard input and answers with reports, one JSON object a line each.
+
+    echo '{"path": "runs/demo", "version": ""}' | python -m dashboard.server.judging
+
+A process of its own, at low priority, because checks over a long run take seconds of computing and gigabytes for a
+moment: neither should be felt by the pages, and the memory goes back when the run is done with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import Any
+
+from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
+from checks.judge import incidents, lag_steps
+from checks.scaling.forecast_log import keep_found
+from trainvitals.errors import TrainVitalsError
+from trainvitals.store import Run, open_run
+
+NICENESS = 10
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    # A library that prints must not write between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    runs: dict[str, Run] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            print(json.dumps(answer(runs, request["path"], request["version"])), file=answers, flush=True)
+        except BrokenPipeError:  # the board ended while the run was being judged
+            with contextlib.suppress(BrokenPipeError):
+                answers.close()
+            return
+
+
+def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, Any]:
+    """A report as JSON, {"same": true} where the run has not changed since `judged_version`, or {"error": why}.
+
+    `runs` keeps live runs open between requests.
+    """
+    try:
+        run = runs.pop(path, None) or open_run(path)
+        run.refresh()
+        if run.version == judged_version:
+            report = None
+        else:
+            report = _stored(run) or _fresh(run)
+        if run.status == "live":
+            runs[path] = run
+        return {"same": True} if report is None else report.summary_json() | {"findings": report.to_json()}
+    except (TrainVitalsError, OSError) as error:
+        return {"error": str(error)}
+    # A fault in a check must leave the board without verdicts, not without its judge.
+    except Exception as error:
+        return {"error": f"The checks failed with {type(error).__name__}: {error}. The run itself is not affected."}
+
+
+def report_of(raw: dict[str, Any]) -> Report:
+    """The report that `answer` put into JSON."""
+    verdicts = {area: Verdict(**verdict) for area, verdict in raw["verdicts"].items()}
+    return Report(
+        tuple(map(_finding, raw["findings"])),
+        tuple(map(_incident, raw["incidents"])),
+        verdicts,
+        raw["version"],
+        raw["step"],
+    )
+
+
+def _fresh(run: Run) -> Report:
+    report = run_checks(run)
+    try:
+        run.save_findings(report.to_json())
+        keep_found(run, report.findings)
+    except OSError as error:
+        print(f"findings of {run.path} are shown but not stored: {error}", file=sys.stderr)
+    return report
+
+
+def _stored(run: Run) -> Report | None:
+    """The report that the stored findings make up, if they belong to this version and to the checks of today."""
+    record = run.stored_findings()
+    if not record.get("findings") or record.get("version") != run.version:
+        return None
+    try:
+        findings = tuple(map(_finding, record["findings"]))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+    if {finding.check for finding in findings} != {check.name for check in all_checks()}:
+        return None
+    areas = dict.fromkeys(check.area for check in all_checks())
+    verdicts = {area: _verdict([f for f in findings if f.area == area]) for area in areas}
+    return Report(findings, incidents(findings, lag_steps(run)), verdicts, run.version, run.last_step)
+
+
+def _verdict(findings: list[Finding]) -> Verdict:
+    levels = [finding.level for finding in findings]
+    ranked: tuple[Level, ...] = ("fail", "warn", "pass")
+    level: Level = next((worst for worst in ranked if worst in levels), "unknown")
+    alarms = [finding for finding in findings if finding.level in ("fail", "warn")]
+    return Verdict(level, len(findings), levels.count("unknown"), sum(finding.ongoing for finding in alarms))
+
+
+def _finding(raw: dict[str, Any]) -> Finding:
+    return Finding.from_json({key: value for key, value in raw.items() if key != "incident"})
+
+
+def _incident(raw: dict[str, Any]) -> Incident:
+    first, last = raw["steps"]
+    return Incident(
+        level=raw["level"],
+        summary=raw["summary"],
+        steps=(first, last),
+        ongoing=raw["ongoing"],
+        areas=tuple(raw["areas"]),
+        order=tuple(Moved(**moved) for moved in raw["order"]),
+        findings=tuple(raw["findings"]),
+    )
+
+
+if __name__ == "__main__":
+    main()
