@@ -109,7 +109,6 @@ class RouterCollector(Collector):
         self.held, self.held_layers, self.held_like = [], (), None
         if like is None:
             return
-        self.ran = True
         batch, (tokens, _), _, device = like
         domains, experts = len(self.tap.domain_names), self.sites[0].num_experts
         if batch is not None and batch.shape is not None and tokens == batch.shape[0] * batch.shape[1]:
@@ -121,10 +120,20 @@ class RouterCollector(Collector):
         # An index outside of 0..E-1 means "no expert"; the first and the last column take it.
         columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts)
         columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 2)
-        if device not in self.counts:
-            self.counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 2), dtype=torch.int64,
-                                        device=device)
-        count(self.counts[device], columns_lTk.view(-1))
+        self.ran = self.ran or batch is None
+        # A router that ran outside of the model's forward counts at once: nothing will say what it ran for.
+        counts = self.counts if batch is None else batch.notes.setdefault(self.name, {})
+        if device not in counts:
+            counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 2), dtype=torch.int64, device=device)
+        count(counts[device], columns_lTk.view(-1))
+
+    def trained(self, batch: Batch) -> None:
+        for device, counts in batch.notes.get(self.name, {}).items():
+            self.ran = True
+            if device in self.counts:
+                self.counts[device] += counts
+            else:
+                self.counts[device] = counts
 
     def _starts(self, layers: tuple[int, ...], device: torch.device) -> Tensor:
         """Where each layer's expert 0 of row 0 is in the counts, [l, 1, 1]; copied to the device once."""
