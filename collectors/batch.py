@@ -29,7 +29,9 @@ class Batch:
         self.in_training_mode = in_training_mode
         """`module.training` at the forward; what it says of dropout, it does not say of what the forward is for."""
         self.reached = False
-        """Whether a gradient has come back through the forward's output."""
+        """Whether a gradient has come back through the forward's output, and on to the parameters."""
+        self.probed = False
+        """Whether one came back that `torch.autograd.grad` returned to the loop."""
         self.settled = False
         """Whether it has been told what the forward was for."""
         self.share_of_one = inputs.get("num_items_in_batch") is not None

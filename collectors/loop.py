@@ -35,7 +35,7 @@ from collectors.signals.collector import Collector, Hook
 from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
 from collectors.signals.registry import all_collectors, default_cadences
-from collectors.step import Steps, parts_of
+from collectors.step import Steps, parts_of, steps_done
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
 from trainvitals.catalogue import Field
@@ -108,6 +108,7 @@ class Tap:
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
         self._place_hooks()
+        self._say_coverage()
         self._write_card()
         atexit.register(self.close)
 
@@ -249,6 +250,7 @@ class Tap:
         self._handles = [
             module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
             module.register_forward_hook(Hook(self._forward_ends)),
+            *[optimizer.register_load_state_dict_post_hook(self._state_loaded) for optimizer in self.optimizers],
             self.steps, self.scale,
         ]
 
@@ -274,6 +276,26 @@ class Tap:
     def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not torch.compiler.is_compiling() and not recomputing() and self.batch is not None:
             self.guard(None, self.steps.end, self.batch, output)
+
+    def _say_coverage(self) -> None:
+        trainable = sum(p.numel() for p in self.core.parameters() if p.requires_grad)
+        held = sum(p.numel() for p in self.layers.parameters if p.requires_grad)
+        if held < trainable:
+            self.once("parameters_uncovered", f"The optimizers given to attach hold {held:,} of {trainable:,} "
+                      f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
+                      "part. Pass all optimizers as a list.")
+
+    def _state_loaded(self, *unused: Any) -> None:
+        """An optimizer took over a stored state: the run goes on where that was stored."""
+        self.guard(None, self._follow_state)
+
+    def _follow_state(self) -> None:
+        done = steps_done(self.optimizers)
+        if done is None:
+            self.once("resume_unknown", "The state of an optimizer was loaded, and it does not say after how many "
+                      "steps it was stored: steps are counted on. Call tap.rewind(step) after loading.")
+        elif done != self.step:
+            self._rewind(done)
 
     def _step_done(self) -> None:
         if self.batch is None:

@@ -55,6 +55,13 @@ def parts_of(optimizers: Sequence[torch.optim.Optimizer], parameters: Sequence[n
     return found
 
 
+def steps_done(optimizers: Sequence[torch.optim.Optimizer]) -> int | None:
+    """Steps that the optimizers' own state counts; None where it counts none (as SGD's)."""
+    steps = [int(state["step"]) for optimizer in optimizers for state in optimizer.state.values()
+             if isinstance(state, Mapping) and "step" in state]
+    return max(steps, default=None)
+
+
 class Steps:
     """Follows forwards, backwards and updates of one model, and tells the collectors.
 
@@ -73,10 +80,13 @@ class Steps:
         """Forwards whose gradient is in the parameters now."""
         self.updated: set[int] = set()
         """Optimizers that have made their update in this step."""
+        self._held = [sum(len(group["params"]) for group in part.optimizer.param_groups) for part in parts]
         self.skipped = 0
         """Gradients that were cleared without an update since the last step."""
         self._updating = 0
         self._task: int | None = None
+        self._coming: list[Batch] = []
+        self._accumulates = False
         self._sentinel: tuple[nn.Parameter, weakref.ref[Tensor]] | None = None
         self._weights: tuple[int, ...] = ()
         self._handles: list[Any] = []
@@ -86,7 +96,7 @@ class Steps:
 
     def begin(self, batch: Batch) -> None:
         """A forward begins, outside of any backward."""
-        self._task = None
+        self._task, self._coming, self._accumulates = None, [], False  # a backward that raised never told its end
         if batch.training and self.updated and not self._updating:
             self._end()
         self._tell("forward", batch)
@@ -97,7 +107,7 @@ class Steps:
         if batch.training:
             watched = 0
             for tensor in _tensors(output):
-                tensor.register_hook(_Reached(batch))  # type: ignore[no-untyped-call]
+                tensor.register_hook(_Reached(self, batch))  # type: ignore[no-untyped-call]
                 watched += 1
             # An output that holds no tensor we can find is given the benefit of the doubt.
             batch.reached = batch.reached or (not watched and not isinstance(output, Tensor))
@@ -118,10 +128,20 @@ class Steps:
     # ---- backward --------------------------------------------------------------------------------------------
 
     def _accumulated(self, parameter: Tensor) -> None:
-        """A parameter has its gradient; the first of a backward asks to be called at its end."""
+        """A parameter has its gradient."""
+        self._accumulates = True
+        self.call_at_the_end()
+
+    def coming_back(self, batch: Batch) -> None:
+        """A gradient comes back through a forward's output."""
+        self._coming.append(batch)
+        self.call_at_the_end()
+
+    def call_at_the_end(self) -> None:
+        """Ask, once, to be called when the backward that runs has ended."""
         task = torch._C._current_graph_task_id()
         if self._task is not None or task == -1:
-            return  # known, or a backward inside of this one (reentrant checkpointing)
+            return  # asked already, perhaps by the backward around this one (reentrant checkpointing)
         self._task = task
         engine = torch.autograd.Variable._execution_engine
         # Twice: what DDP and FSDP do at the end of a backward was asked for after our first call, and runs before the
@@ -133,6 +153,11 @@ class Steps:
         self._guard(None, self._take)
 
     def _take(self) -> None:
+        coming, self._coming, accumulates, self._accumulates = self._coming, [], self._accumulates, False
+        for batch in coming:
+            batch.reached, batch.probed = batch.reached or accumulates, not accumulates
+        if not accumulates:
+            return
         if self._replaced():
             self.cleared()
         reached = [batch for batch in self.waiting if batch.reached]
@@ -171,6 +196,9 @@ class Steps:
         if part.number in self.updated and not self._updating:
             self._guard(None, self._end)
         self._updating += 1
+        if sum(len(group["params"]) for group in part.optimizer.param_groups) != self._held[part.number]:
+            self._once("parameters_added", "Parameters were added to an optimizer after attach: their gradients and "
+                       "updates are not recorded, nor is their learning rate. Attach once all groups are there.")
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
         if not callable(closure):
             self._tell("before_update", part)
@@ -191,8 +219,8 @@ class Steps:
         """The step is done: its forwards are counted, what was not used is told apart."""
         if not self.taken:
             # Gradients that autograd.grad returned and the loop put in place never pass through a backward of ours.
-            self.taken = [batch for batch in self.waiting if batch.reached]
-            self.waiting = [batch for batch in self.waiting if not batch.reached]
+            self.taken = [batch for batch in self.waiting if batch.reached or batch.probed]
+            self.waiting = [batch for batch in self.waiting if not (batch.reached or batch.probed)]
         taken, self.taken = self.taken, []
         waiting, self.waiting = self.waiting, []
         self.updated, self._sentinel = set(), None
@@ -254,13 +282,13 @@ class Steps:
 
 
 class _Reached:
-    """Notes that a gradient came back through a forward's output; copies and pickles do not carry it along."""
+    """Notes that a gradient comes back through a forward's output."""
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    def __init__(self, steps: Steps, batch: Batch) -> None:
+        self.steps, self.batch = steps, batch
 
     def __call__(self, gradient: Tensor) -> None:
-        self.batch.reached = True
+        self.steps.coming_back(self.batch)
 
 
 class _Closure:

@@ -22,6 +22,9 @@ from collectors.signals.collector import Collector, count, zeros
 from collectors.signals.cross_entropy import CrossEntropyWatch, Piece
 from trainvitals.store import FrameWriter
 
+FROM_THE_LOOP = "losses from the loop"
+"""Where a batch keeps cross-entropies that the loop computed from what the forward returned."""
+
 
 class LossCollector(Collector):
     """Sums of per-token losses and counts of target tokens, per domain."""
@@ -63,17 +66,18 @@ class LossCollector(Collector):
         That is the forward that runs, or the last one while it has shown no loss: then the loop computes it.
         """
         batch = self.tap.batch
-        if batch is None or batch.settled or (not batch.open and batch.loss_seen):
+        if batch is None or batch.settled or (
+                not batch.open and batch.loss_seen and FROM_THE_LOOP not in batch.notes):
             return None
         return batch if not batch.training or self.due(self.tap.step + 1) else None
 
     def keep(self, batch: Batch, piece: Piece) -> None:
         """Take the per-token losses of one cross-entropy."""
         batch.loss_seen = True
-        self.pieces.append(piece)
-        if not batch.open:
-            batch.notes["from the loop"] = True
-            self._settle(batch)
+        if batch.open:
+            self.pieces.append(piece)
+        else:
+            batch.notes.setdefault(FROM_THE_LOOP, []).append(piece)
 
     def forward(self, batch: Batch) -> None:
         self.pieces = []
@@ -83,14 +87,13 @@ class LossCollector(Collector):
             self._write_validation()
 
     def output(self, batch: Batch, output: Any) -> None:
-        self._settle(batch)
+        self._sum(batch, self.pieces)
         if batch.training:
             batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
                                        for name, value in returned_losses(output)}
 
-    def _settle(self, batch: Batch) -> None:
-        """Sum what the forward's cross-entropies held, per domain."""
-        pieces, self.pieces = self.pieces, []
+    def _sum(self, batch: Batch, pieces: list[Piece]) -> None:
+        """Sum what the forward's cross-entropies hold, per domain."""
         for piece, ids in self._aligned(batch, pieces):
             rows = ids.to(piece.target.device).masked_fill(piece.target == piece.ignore_index, batch.domains + 1)
             self._add(batch, piece.per_token, rows)
@@ -119,6 +122,12 @@ class LossCollector(Collector):
         """Whether the model's loss at a position is that of the next token."""
         return "MaskedLM" not in str(getattr(self.model, "loss_type", ""))
 
+    def _sums(self, batch: Batch) -> DomainSums | None:
+        """All that was seen of the forward's loss."""
+        self._sum(batch, batch.notes.pop(FROM_THE_LOOP, []))
+        found: DomainSums | None = batch.notes.get(self.name)
+        return found
+
     def _add(self, batch: Batch, per_token: Tensor, rows: Tensor) -> None:
         sums = batch.notes.setdefault(self.name, DomainSums(len(self.tap.domain_names)))
         sums.add(per_token, rows)
@@ -130,10 +139,9 @@ class LossCollector(Collector):
             self.tap.once("loss_scalar", "tap.loss was given one number, and of how many tokens it is the mean is "
                           "unknown: it is not recorded. Pass the loss of every token (reduction='none').")
             return
-        if batch is not None and batch.notes.pop("from the loop", False):
-            # The loop knows more of its losses than their values: what it hands over replaces what was seen.
-            batch.notes.pop(self.name, None)
-        elif batch is not None and batch.loss_seen:
+        # The loop knows more of its losses than their values: what it hands over replaces what was seen of them.
+        replaced = batch is not None and bool(batch.notes.pop(FROM_THE_LOOP, None))
+        if batch is not None and batch.loss_seen and not replaced:
             self.tap.once("loss_ignored", "tap.loss was called for a batch whose cross-entropy had been seen already: "
                           "it is counted once, as it was computed.")
             return
@@ -174,20 +182,20 @@ class LossCollector(Collector):
     def _count_evaluation(self) -> None:
         batch, self.evaluation = self.evaluation, None
         if batch is not None:
-            self.validation.merge(batch.notes.pop(self.name, None))
+            self.validation.merge(self._sums(batch))
 
     def trained(self, batch: Batch) -> None:
         if not self.due(self.tap.step + 1):
             return
         self.forwards += 1
         self.shares_of_one |= batch.share_of_one
-        self.train.merge(batch.notes.get(self.name))
+        self.train.merge(self._sums(batch))
         for name, value in batch.notes.get("returned", {}).items():
             self.returned[name] = self.returned[name] + value if name in self.returned else value
 
     def unused(self, batch: Batch) -> None:
         self.spare_forwards += 1
-        self.spare.merge(batch.notes.get(self.name))
+        self.spare.merge(self._sums(batch))
         self.tap.once("forward_unused", "A forward in training mode became part of no step (a skipped batch, a pass of "
                       "a reference or a probe): such forwards are counted under unused/*, not in the loss.")
 
