@@ -9,7 +9,7 @@ import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
-from checks.reading import vector
+from checks.reading import Rows, vector
 from checks.registry import check
 from checks.robust import best_split, block_edges, k_of_n, rows_near
 from trainvitals.card import UNATTRIBUTED
@@ -36,33 +36,34 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
             "Per-domain signals need domains.",
             "Attach with domains={name: planned share} and let batches carry a column named domain.",
         )
-        return
-    if _only_the_loss_knows(run):
+    elif _only_the_loss_knows(run):
         yield Ground(len(data)).unknown(
             "The losses carry domains, the batches do not: the mix of the data is unknown.",
             "Losses per domain are right. Shares, epochs and routing per domain cannot be known.",
             "Give the domain to the model as well, model(x, domain=ids): the tap takes it out again.",
         )
-        return
+    else:
+        yield _judge(data, warn_share, fail_share)
+
+
+def _judge(data: Rows, warn_share: float, fail_share: float) -> Finding:
     tokens = np.nan_to_num(data.values)
     total = tokens.sum(axis=1)
     some = total > 0
     steps, total, lost = data.steps[some], total[some], tokens[some, data.labels.index(UNATTRIBUTED)]
     ground = Ground(len(steps), Threshold(warn_share, fail_share, UNIT, SOURCE))
     if ground.n < 3:
-        yield ground.unknown(f"{ground.n} rows of data are too few.", "A share needs a few batches.")
-        return
+        return ground.unknown(f"{ground.n} rows of data are too few.", "A share needs a few batches.")
     edges = block_edges(ground.n, max(ground.n // 50, 1))
     share = np.add.reduceat(lost, edges[:-1]) / np.add.reduceat(total, edges[:-1])
     over = share > warn_share
     hot = k_of_n(over, 2, 3)
     if not hot.any():
-        yield ground.passed(
+        return ground.passed(
             "Tokens carry their domain.",
             Statistic("unattributed share", float(lost.sum() / total.sum()), UNIT),
             "Per-domain numbers cover the data.",
         )
-        return
     start = max(int(np.argmax(hot)) - 2, 0)
     first = start + int(np.argmax(over[start:]))
     end = int(np.flatnonzero(over)[-1])
@@ -70,7 +71,7 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
     rows = slice(near.start + best_split((lost / total)[near]), int(edges[end + 1]))
     spell = Spell(int(steps[rows.start]), int(steps[rows.stop - 1]), bool(over[-1]))
     level = float(lost[rows].sum() / total[rows].sum())
-    yield ground.alarm(
+    return ground.alarm(
         f"{100 * level:.3g} % of the tokens {spell.words} {'carry' if spell.ongoing else 'carried'} no domain of the "
         "plan.",
         Statistic("unattributed share since the onset", level, UNIT),
