@@ -80,7 +80,7 @@ class Ground:
         statistic: Statistic,
         spell: Spell,
         *,
-        evidence: Iterable[Evidence],
+        evidence: Iterable[Evidence | str],
         means: str,
         do: str,
         onset: str | None = None,
@@ -93,7 +93,7 @@ class Ground:
             summary: one sentence: what, where, since when.
             statistic: the number observed since the onset.
             spell: when.
-            evidence: slices that show it, the plainest first.
+            evidence: slices that show it, the plainest first; a bare name is that signal over the spell.
             means: consequence.
             do: what to do about it.
             onset: how the first step was located.
@@ -110,7 +110,7 @@ class Ground:
             statistic=statistic,
             steps=spell.steps,
             ongoing=spell.ongoing,
-            evidence=tuple(evidence),
+            evidence=tuple(Evidence(e, spell.steps) if isinstance(e, str) else e for e in evidence),
         )
 
     def _finding(
@@ -151,7 +151,7 @@ def unexplained(
     masked: dict[Masked, None] = {}
     for one in found:
         span = steps(one)
-        events = mask.explains(int(span[0]), int(span[1])) if span else ()
+        events = mask.explains(*span) if span else ()
         masked |= dict.fromkeys(events)
         if not events:
             kept.append(one)

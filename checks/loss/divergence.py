@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.masking import quiet, window_steps
 from checks.reading import Rows, scalar
@@ -139,7 +139,7 @@ def _judge(run: Run, c: Climb, warn_ratio: float, fail_ratio: float, in_a_row: i
         Statistic("largest ratio to best", peak, UNIT),
         spell,
         level="fail" if k_of_n(far, in_a_row, in_a_row).any() else "warn",
-        evidence=[Evidence(c.signal, spell.steps)],
+        evidence=[c.signal],
         means="The model is getting worse, not only noisier.",
         do=f"Stop, go back to a checkpoint before step {onset:,}, and look there for what changed: learning rate, "
         "data, gradient norms by layer.",

@@ -108,8 +108,8 @@ def _destroyed(ground: Ground, found: Faults) -> Finding:
         found,
         "fail",
         f"The weights are destroyed if the optimizer took one of these steps; the {part} pass broke first.",
-        f"Go back to the last checkpoint before step {found.spell.first:,}, look at that step's batch, and skip it or lower the "
-        "learning rate; guard the optimizer step against non-finite norms.",
+        f"Go back to the last checkpoint before step {found.spell.first:,}, look at that step's batch, and skip it or "
+        "lower the learning rate; guard the optimizer step against non-finite norms.",
     )
 
 
@@ -129,9 +129,10 @@ def _skipped(ground: Ground, found: Faults, warmup: int, per_1000: float) -> Fin
 
 def _finding(ground: Ground, found: Faults, level: Level, means: str, do: str) -> Finding:
     spell, count = found.spell, len(found.union)
+    end = "to the last step" if spell.ongoing else f"the last at {spell.last:,}"
     return ground.alarm(
         f"{count:,} step{'s' if count > 1 else ''} with a NaN or infinite value since step {spell.first:,}, first in "
-        f"{found.mover}, {'to the last step' if spell.ongoing else f'the last at {spell.last:,}'}.",
+        f"{found.mover}, {end}.",
         Statistic("non-finite steps", count, "steps"),
         spell,
         level=level,

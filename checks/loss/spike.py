@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell, unexplained
 from checks.masking import quiet, run_length
 from checks.reading import Rows, scalar
@@ -198,7 +198,7 @@ def _alarms(
             f"{len(alarms)} loss spikes, {rate:.3g} per 10,000 steps, since step {spell.first:,}.",
             Statistic("spikes", rate, "per 10,000 steps"),
             spell,
-            evidence=[Evidence("loss/train", spell.steps)],
+            evidence=["loss/train"],
             means="The run is unstable, not unlucky: spikes at this rate come before divergence.",
             do="Lower the peak learning rate or raise Adam's epsilon, tighten clipping, and check the data filter.",
         )
@@ -209,13 +209,12 @@ def _alarm(ground: Ground, s: Spike, z: float) -> Finding:
     state = f"back after {_steps(s.last - s.first + 1)}" if back else "not back at the last step"
     grad = "" if s.grad_ratio is None else f", gradient norm up to {s.grad_ratio:.1f} times its median"
     lead = f" The gradient moved {_steps(s.first - s.onset)} before the loss." if s.onset < s.first else ""
-    signals = ["loss/train", *([] if s.grad_ratio is None else ["grad/norm"])]
     return ground.alarm(
         f"Loss spike at step {s.first:,}: +{100 * s.rise:.0f} % to {s.top:.3g}{grad}, {state}.{lead}",
         Statistic("jump", s.z, UNIT),
         s.spell,
         level="fail" if s.kind == "fail" else "warn",
-        evidence=[Evidence(signal, s.spell.steps) for signal in signals],
+        evidence=["loss/train"] if s.grad_ratio is None else ["loss/train", "grad/norm"],
         means="The optimizer took a step that hurt the model."
         if back
         else "The model has lost what it had learnt and is not finding back by itself.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.reading import scalar
 from checks.registry import check
@@ -61,9 +61,7 @@ def data_wait(
             f"Steps {'wait' if spell.ongoing else 'waited'} for data {100 * level:.0f} % of their time {spell.words}.",
             Statistic("data wait, median since the onset", level, UNIT),
             spell,
-            evidence=[
-                Evidence(signal, spell.steps) for signal in ("throughput/data_wait_share", "throughput/tokens_per_s")
-            ],
+            evidence=["throughput/data_wait_share", "throughput/tokens_per_s"],
             means="The devices stand idle while the loader catches up.",
             do="Add loader workers or prefetch, check the storage, and tokenise ahead of the run.",
             onset="from the first settled step on"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.masking import quiet
 from checks.reading import Rows, scalar
@@ -101,7 +101,7 @@ def _alarm(run: Run, ground: Ground, spell: Spell, slow: float, before: float) -
         f"{before * factor:.3g} s instead of {before:.3g} s.",
         Statistic("median step time since the onset", factor, "times the median before"),
         spell,
-        evidence=[Evidence(signal, spell.steps) for signal in ("throughput/step_time", "throughput/tokens_per_s")],
+        evidence=["throughput/step_time", "throughput/tokens_per_s"],
         means="The same work takes longer."
         + (f" {100 * waiting:.0f} % of the step is spent waiting for data." if waiting > 0.1 else ""),
         do="Look at data wait, at step time by rank, and at what else "
