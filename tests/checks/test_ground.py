@@ -22,7 +22,8 @@ def _alarm(value: float, threshold: Threshold | None, **more: object) -> Finding
     [
         (UP, 2.1, "fail"), (UP, 2.0, "warn"), (UP, 0.0, "warn"), (UP, float("nan"), "warn"),
         (DOWN, 0.05, "fail"), (DOWN, 0.1, "warn"), (DOWN, 3.0, "warn"),
-        (Threshold(None, 2.0, "1", "c"), 3.0, "fail"), (Threshold(1.0, None, "1", "c"), 9.0, "warn"), (None, 9.0, "warn"),
+        (Threshold(None, 2.0, "1", "c"), 3.0, "fail"), (Threshold(1.0, None, "1", "c"), 9.0, "warn"),
+        (None, 9.0, "warn"),
     ],
 )  # fmt: skip
 def test_the_level_of_an_alarm(threshold: Threshold | None, value: float, level: str) -> None:
