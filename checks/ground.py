@@ -1,11 +1,10 @@
 """The shape of a check's answers: what they rest on, said once, and one call for each answer there is.
 
 ground = Ground(len(rows), Threshold(0.1, 0.3, "share of the step", "convention"))
-if len(rows) < 20:
-yield ground.unknown("3 rows are too few.", "A share needs steps.", "Wait for at least 20 steps.")
-yield ground.passed("Steps do not wait.", Statistic("share", 0.01, "1"), "The loader keeps up.")
+ground.unknown("3 rows are too few.", "A share needs steps.", "Wait for at least 20 steps.")
+ground.passed("Steps do not wait.", Statistic("data wait", 0.01, "share of the step"), "The loader keeps up.")
 spell = Spell(120, 340, ongoing=True)
-yield ground.alarm(f"Steps wait {spell.words}.", statistic, spell, evidence=..., means=..., do=...)
+ground.alarm(f"Steps wait {spell.words}.", Statistic(...), spell, evidence=["throughput/step_time"], means="...", do="...")
 """
 
 from __future__ import annotations
