@@ -4,7 +4,7 @@ ground = Ground(len(rows), Threshold(0.1, 0.3, "share of the step", "convention"
 ground.unknown("3 rows are too few.", "A share needs steps.", "Wait for at least 20 steps.")
 ground.passed("Steps do not wait.", Statistic("data wait", 0.01, "share of the step"), "The loader keeps up.")
 spell = Spell(120, 340, ongoing=True)
-ground.alarm(f"Steps wait {spell.words}.", Statistic(...), spell, evidence=["throughput/step_time"], means="...", do="...")
+ground.alarm(f"Steps wait {spell.words}.", Statistic(...), spell, evidence=["loss/train"], means="...", do="...")
 """
 
 from __future__ import annotations
