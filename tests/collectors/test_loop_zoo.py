@@ -610,6 +610,96 @@ def static_buffers(kit: Kit) -> None:
         oracle.step(optimizer)
 
 
+# ---- what is loaded, added, chosen by experts --------------------------------------------------------------------
+
+
+def test_a_state_loaded_after_attach_says_where_the_run_is(tmp_path: Path) -> None:
+    first = LM()
+    optimizer = torch.optim.AdamW(first.parameters(), lr=1e-2)
+    with tv.attach(first, optimizer, tmp_path / "run"):
+        for batch in batches(3):
+            first(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    second = LM()
+    resumed = torch.optim.AdamW(second.parameters(), lr=1e-2)
+    with tv.attach(second, resumed, tmp_path / "run"):
+        resumed.load_state_dict(optimizer.state_dict())
+        for batch in batches(2):
+            second(**batch).loss.backward()
+            resumed.step()
+            resumed.zero_grad()
+    assert tv.open_run(tmp_path / "run").array("grad/norm").steps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_state_loaded_back_goes_back(tmp_path: Path) -> None:
+    model = LM()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    stored: dict[str, Any] = {}
+    with tv.attach(model, optimizer, tmp_path / "run"):
+        for i, batch in enumerate(batches(5)):
+            if i == 2:
+                stored = optimizer.state_dict()
+                stored = {"state": {k: {n: v.clone() for n, v in s.items()} for k, s in stored["state"].items()},
+                          "param_groups": stored["param_groups"]}
+            if i == 4:
+                optimizer.load_state_dict(stored)
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = tv.open_run(tmp_path / "run")
+    assert run.array("grad/norm").steps.tolist() == [1, 2, 3] and len(run.branches()) == 1
+
+
+def test_parameters_added_later_are_named(tmp_path: Path) -> None:
+    model, extra = LM(), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with tv.attach(model, optimizer, tmp_path / "run"):
+        optimizer.add_param_group({"params": list(extra.parameters())})
+        model(**batches(1)[0]).loss.backward()
+        optimizer.step()
+    assert "parameters_added" in set(tv.open_run(tmp_path / "run").events()["kind"])
+
+
+class ExpertChoiceRouter(nn.Module):
+    """Every expert takes the tokens that it scores highest: rows are experts, integers are positions of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_experts, self.score = 4, nn.Linear(WIDTH, 4)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        weights, positions = self.score(hidden).softmax(-1).T.topk(5, dim=-1)
+        return weights, positions
+
+
+class ExpertChoice(LM):
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.experts = ExpertChoiceRouter(), nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
+        hidden = self.embed(input_ids).flatten(0, 1)
+        weights, positions = self.router(hidden)
+        out = hidden.clone()
+        for expert, weight, at in zip(self.experts, weights, positions, strict=True):
+            out = out.index_add(0, at, weight[:, None] * expert(hidden[at]))
+        logits = self.head(out).view(*input_ids.shape, VOCAB)
+        return SimpleNamespace(loss=F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()))
+
+
+def test_experts_that_choose_tokens_are_not_counted_as_choices_of_tokens(tmp_path: Path) -> None:
+    model = ExpertChoice()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with tv.attach(model, optimizer, tmp_path / "run"):
+        for batch in batches(2):
+            model(**batch).loss.backward()
+            optimizer.step()
+    run = tv.open_run(tmp_path / "run")
+    assert not run.has("router/tokens")
+    assert set(run.events()["kind"]) & {"router_not_by_token", "router_impossible", "router_missed"}
+
+
 # ---- the tests ---------------------------------------------------------------------------------------------------
 
 
