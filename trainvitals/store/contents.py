@@ -116,6 +116,8 @@ class Contents:
                 self.unreadable[path] = str(error)
                 continue
             for line in lines:
+                if not line.strip():
+                    continue  # a writer ends the line that a full disk tore, then goes on
                 try:
                     events.append(Event.of(line))
                 except (ValueError, KeyError, TypeError, AttributeError) as error:

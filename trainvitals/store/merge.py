@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.catalogue import Field
+from trainvitals.formulas import MISSING, given
 from trainvitals.store.parts import Part, values
 
 Array = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Rows:
         if self.starts is None:
             return stored
         if item.merge == "same":
-            return np.asarray(stored[self.starts])
+            return _last_given(stored, self.starts)
         return np.asarray(_REDUCE[item.merge].reduceat(stored, self.starts, axis=0))
 
     def summed(self, item: Field, labels: Labels, edges: NDArray[np.int64]) -> Array:
@@ -56,7 +57,7 @@ class Rows:
     def by_rank(self, item: Field, ranks: Sequence[int]) -> Array:
         """A scalar field's value per step and rank [n, ranks]; NaN where a rank has no row."""
         sizes = np.diff(np.append(self.starts, len(self.ranks))) if self.starts is not None else 1
-        table = np.full((len(self.steps), len(ranks)), np.nan)
+        table = np.full((len(self.steps), len(ranks)), MISSING)
         column = np.searchsorted(np.asarray(ranks), self.ranks)
         table[np.repeat(np.arange(len(self.steps)), sizes), column] = self._sorted(item, {})
         return table
@@ -68,6 +69,8 @@ class Rows:
 
 def gather(parts: Sequence[Part]) -> Rows:
     """Group the rows of parts (of one attempt, each writer's in sequence) by step."""
+    # Of a value that is the same everywhere, the last row is taken: let that be the lowest rank's.
+    parts = sorted(parts, key=lambda part: -part.header.rank)
     steps = np.concatenate([part.column("step") for part in parts])
     ranks = np.repeat([part.header.rank for part in parts], [part.rows for part in parts])
     if len(steps) < 2 or (np.diff(steps) > 0).all():
@@ -78,9 +81,16 @@ def gather(parts: Sequence[Part]) -> Rows:
     return Rows(parts, ordered[starts], order, starts, ranks[order])
 
 
+def _last_given(stored: Array, starts: NDArray[np.int64]) -> Array:
+    """Of every step's rows the last that gives a value: a script may log twice at one step."""
+    rows = np.arange(len(stored)).reshape(-1, *[1] * (stored.ndim - 1))
+    last = np.maximum.reduceat(np.where(given(stored), rows, -1), starts, axis=0)
+    return np.where(last >= 0, np.take_along_axis(stored, np.maximum(last, 0), axis=0), MISSING)
+
+
 def _stored(part: Part, item: Field, labels: Labels) -> Array:
     """A part's values of a field on the given labels; a field or label that the part lacks is NaN, or 0 if added."""
-    missing = 0.0 if item.merge == "sum" and item.axes else np.nan
+    missing = 0.0 if item.merge == "sum" and item.axes else MISSING
     shape = tuple(len(labels[axis]) for axis in item.axes)
     own = next((f for f in part.header.fields if f.name == item.name), None)
     if own is None:

@@ -126,7 +126,7 @@ class HistoryPart:
         if column is None:
             with self.folder.open(self.path) as file:
                 parquet = pq.ParquetFile(file, metadata=self._metadata)
-                column = _numpy(parquet.read(columns=[name]).column(0))
+                column = _numpy(parquet.read(columns=[name]).column(name))  # "a" also reads "a.b"
             self._cache.put((self.path, name), column)
         return column
 

@@ -19,6 +19,8 @@ from trainvitals.catalogue import Field
 
 METADATA_KEY = b"trainvitals"
 CRC_KEY = b"crc32"
+RESERVED = frozenset({"step", "time"})
+"""Columns that every frame has before its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Header:
     fields: tuple[Field, ...]
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Axis name -> labels."""
+    attempt: int = 0
+    """Number of the attempt, rising from 1 (`trainvitals/store/claims.py`); 0 in folders of earlier versions."""
+    rewind: int = 0
+    """How often the process had gone back to an earlier step."""
+    launch: str = ""
+    """What all ranks of one job launch share; "" where nothing tells."""
 
     def shape(self, item: Field) -> tuple[int, ...]:
         """Shape of one row's value of a field."""
