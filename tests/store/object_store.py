@@ -8,6 +8,9 @@ The server is moto's, in a process of its own, so it keeps its data while the pr
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,9 +18,13 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainvitals.store import RunWriter
 
 SERVER = """
 import logging, sys
@@ -40,7 +47,7 @@ def s3_server(host: str = "127.0.0.1", command: tuple[str, ...] = ()) -> Iterato
         yield port
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def wait_for(host: str, port: int, seconds: float = 30.0) -> None:
@@ -59,12 +66,43 @@ def make_bucket(endpoint: str, name: str) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", data=b"", method="PUT"), timeout=10).close()
 
 
+@contextmanager
+def other_host() -> Iterator[tuple[tuple[str, ...], str]]:
+    """What to put before a command so that it runs on another host, and the address at which it reaches this one.
+
+    The host is a network namespace with one cable to here, its own loopback and a name of its own. Where this process
+    may not make one (it takes root on Linux), the command runs on this host, under its name.
+    """
+    name = f"tv{os.getpid() % 100_000}"
+    net = f"10.213.{os.getpid() % 250}"
+    here, there = f"{name}a", f"{name}b"
+    steps = [
+        f"ip netns add {name}", f"ip link add {here} type veth peer name {there} netns {name}",
+        f"ip addr add {net}.1/30 dev {here}", f"ip link set {here} up",
+        f"ip -n {name} addr add {net}.2/30 dev {there}", f"ip -n {name} link set {there} up",
+        f"ip -n {name} link set lo up",
+    ]
+    try:
+        for step in steps:
+            subprocess.run(step.split(), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        made = False
+    else:
+        made = True
+    try:
+        enter = ("ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh")
+        yield (enter, f"{net}.1") if made else ((), "127.0.0.1")
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
 @dataclass
 class Proxy:
     """Forwards to a port on this machine, counts requests, and fails as it is told.
 
-    `mode`: "pass"; "cut" ends every answer to a GET in its middle; "403" and "503" answer so; "hang" takes requests and
-    says nothing. `gone()` closes the port and every connection, `back()` opens it again.
+    `mode`: "pass"; "cut" ends the answer to a GET of an object in its middle; "lost" does what is asked and does not say so; "403"
+    and "503" answer so; "hang" takes requests and says nothing. `gone()` closes the port and every connection, `back()` opens it again.
     """
 
     target: int
@@ -91,6 +129,10 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.gone()
+
+    @property
+    def away(self) -> bool:
+        return self._listener is None
 
     def back(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -138,7 +180,7 @@ class Proxy:
             return True
         server.sendall(request)
         answer = _message(server, server=True, head_only=request.startswith(b"HEAD"))
-        if self.mode == "cut" and request.startswith(b"GET"):
+        if self.mode == "cut" and _method(request) == "GET":
             client.sendall(answer[:-(len(answer) - answer.index(b"\r\n\r\n") - 3) // 2])
             return False
         if self.mode == "lost":  # done, but nobody hears of it
@@ -147,10 +189,13 @@ class Proxy:
         return bool(answer)
 
     def _note(self, request: bytes) -> None:
-        line = request.split(b"\r\n", 1)[0].decode(errors="replace")
-        method = line.split(" ")[0]
-        self.requests["LIST" if method == "GET" and "list-type=2" in line else method] += 1
+        self.requests[_method(request)] += 1
         self.sent += len(request)
+
+
+def _method(request: bytes) -> str:
+    line = request.split(b"\r\n", 1)[0].decode(errors="replace")
+    return "LIST" if line.startswith("GET") and "list-type=2" in line else line.split(" ")[0]
 
 
 def _message(source: socket.socket, *, server: bool, head_only: bool = False) -> bytes:
@@ -181,3 +226,27 @@ def _close(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+LOSS = ["loss/sum", "loss/tokens", "loss/domain_sum", "loss/domain_tokens"]
+DOMAINS = {"domain": ["web", "code", "unattributed"]}
+
+
+def row(rank: int, step: int) -> dict[str, Any]:
+    """What rank `rank` stores at a step in these tests."""
+    value = math.sin(step) * (rank + 1) / 3
+    return {"loss/sum": value, "loss/tokens": 2, "loss/domain_sum": [value, 0, 0], "loss/domain_tokens": [2, 0, 0]}
+
+
+def write(url: str | Path, steps: range, ranks: Sequence[int] = (0,), *, world_size: int = 1, pause: float = 0.0,
+          **options: Any) -> RunWriter:
+    """Writers of some ranks over the same steps; all but the first are closed."""
+    writers = [RunWriter(url, rank=rank, world_size=world_size, **options) for rank in ranks]
+    frames = [writer.frame("loss", LOSS, DOMAINS) for writer in writers]
+    for step in steps:
+        for rank, frame in zip(ranks, frames, strict=True):
+            frame.append(step, row(rank, step))
+        time.sleep(pause)
+    for writer in writers[1:]:
+        writer.close()
+    return writers[0]

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from fsspec.asyn import sync
@@ -47,6 +49,8 @@ class RemoteFolder(Folder):
         self._connection: tuple[int, Any] | None = None
         self._appended: dict[str, int] = {}
         self._news = False
+        self._fetched: dict[str, bytes] = {}
+        """Read ahead of being asked for."""
         try:
             self.root = self._connect()
         except (ImportError, ValueError) as error:
@@ -104,10 +108,14 @@ class RemoteFolder(Folder):
         return {self._relative(name): int(info["size"] or 0) for name, info in found.items()
                 if info.get("type") != "directory" and not name.endswith("/")}
 
-    def read(self, path: str, start: int = 0) -> bytes:
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        if path in self._fetched:
+            return self._fetched[path][start:stop]
+        if stop is not None and stop <= start:
+            return b""
         # A start, even 0, spares the file system the question how long the object is.
         try:
-            return bytes(self._ask("cat_file", self._at(path), start=start))
+            return bytes(self._ask("cat_file", self._at(path), start=start, end=stop))
         except OSError as error:
             if any(word in f"{error} {error.__cause__}" for word in ("InvalidRange", "416")):
                 return b""  # stores refuse a range that begins at the end
@@ -116,6 +124,14 @@ class RemoteFolder(Folder):
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | OSError]:
         found = self._ask_many("cat_file", paths, start=0)
         return {path: value if isinstance(value, bytes | OSError) else bytes(value) for path, value in found.items()}
+
+    def ahead(self, paths: Iterable[str]) -> Iterator[str]:
+        waiting = iter(paths)
+        while chunk := list(islice(waiting, 2 * AT_ONCE)):
+            fetched = self.read_many(chunk) if len(chunk) > 1 else {}
+            self._fetched = {path: data for path, data in fetched.items() if isinstance(data, bytes)}
+            yield from chunk
+        self._fetched = {}
 
     def _ask_many(self, method: str, paths: Sequence[str], **kwargs: Any) -> dict[str, Any]:
         """The answer, or the OSError, for each path; `AT_ONCE` requests are under way at a time."""
@@ -143,6 +159,8 @@ class RemoteFolder(Folder):
             return error
 
     def open(self, path: str) -> BinaryIO:
+        if path in self._fetched:
+            return io.BytesIO(self._fetched[path])
         files = self.files
         return cast(BinaryIO, self._within(REQUEST_SECONDS, lambda: files.open(self._at(path), "rb")))
 
