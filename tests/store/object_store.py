@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trainvitals.store import RunWriter
 
 SERVER = """
@@ -101,8 +103,9 @@ def other_host() -> Iterator[tuple[tuple[str, ...], str]]:
 class Proxy:
     """Forwards to a port on this machine, counts requests, and fails as it is told.
 
-    `mode`: "pass"; "cut" ends the answer to a GET of an object in its middle; "lost" does what is asked and does not say so; "403"
-    and "503" answer so; "hang" takes requests and says nothing. `gone()` closes the port and every connection, `back()` opens it again.
+    `mode`: "pass"; "cut" ends the answer to a GET of an object in its middle; "lost" does what is asked and does not
+    say so; "403" and "503" answer so; "hang" takes requests and says nothing. `gone()` closes the port and every
+    connection, `back()` opens it again.
     """
 
     target: int
@@ -226,6 +229,29 @@ def _close(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+def credentials() -> dict[str, str]:
+    """Environment of a process that uses the server; its client does not go on trying for half a minute."""
+    return {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "*"}
+
+
+@contextmanager
+def lab() -> Iterator[Proxy]:
+    """A server with the bucket `lab` behind a proxy, to which this process's environment points."""
+    from s3fs import S3FileSystem
+
+    with pytest.MonkeyPatch.context() as environment, s3_server() as port:
+        for name, value in credentials().items():
+            environment.setenv(name, value)
+        wait_for("127.0.0.1", port)
+        with Proxy(port) as proxy:
+            environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            make_bucket(proxy.endpoint, "lab")
+            S3FileSystem.clear_instance_cache()
+            yield proxy
+        S3FileSystem.clear_instance_cache()
 
 
 LOSS = ["loss/sum", "loss/tokens", "loss/domain_sum", "loss/domain_tokens"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.store.object_store import Proxy, make_bucket, other_host, row, s3_server, wait_for, write
+from tests.store.object_store import Proxy, credentials, lab, make_bucket, other_host, row, s3_server, wait_for, write
 from trainvitals.errors import RunNotFound
 from trainvitals.store import open_run
 
@@ -25,26 +25,14 @@ HERE = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    """A server with the bucket `lab`, behind a proxy to which this process's environment points."""
-    with pytest.MonkeyPatch.context() as environment, s3_server() as port:
-        for name, value in credentials().items():
-            environment.setenv(name, value)
-        wait_for("127.0.0.1", port)
-        with Proxy(port) as proxy:
-            environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-            make_bucket(proxy.endpoint, "lab")
-            yield proxy
+    with lab() as proxy:
+        yield proxy
 
 
 @pytest.fixture
 def url(proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[str]:
     yield f"s3://lab/runs/{request.node.name.translate(str.maketrans('[]', '--'))}"
     proxy.mode, proxy.delay = "pass", 0.0
-
-
-def credentials() -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "*"}
 
 
 def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -113,8 +101,9 @@ def columns(place: str | Path) -> list[pd.Series]:
 
 
 @pytest.mark.parametrize("trouble", ["503", "403", "gone", "hang", "lost", "slow"])
-def test_trouble_costs_no_row_and_doubles_none(trouble: str, proxy: Proxy, url: str, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_costs_no_row_and_doubles_none(
+    trouble: str, proxy: Proxy, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
     writer = write(url, range(1, 101), flush_seconds=0.1)
     writer.flush()
@@ -148,7 +137,9 @@ def trouble_ends(proxy: Proxy) -> None:
         proxy.back()
 
 
-def test_what_does_not_fit_in_memory_is_dropped_and_named(proxy: Proxy, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_in_memory_is_dropped_and_named(
+    proxy: Proxy, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trainvitals.store.writer.QUEUE_BYTES", 40_000)
     writer = write(url, range(1, 11), flush_seconds=0.1)
     writer.flush()
