@@ -76,13 +76,18 @@ def compact(folder: Folder, segment: str, previous: str | None = None) -> str | 
         name = SegmentName.parse(previous)
         assert name is not None
         table, first, sources = pa.concat_tables([before, table]), name.first, [segment, previous]
-    ends = pc.min_max(table["step"]).as_py()
-    span = f"{_word(ends['min'])}-{_word(ends['max'])}"
-    path = f"frames/{header.frame}/history/steps-{span}-{header.writer}-{first}-{header.sequence}.parquet"
-    folder.replace(path, _parquet(table))
+    path = history_path(header, table, first, header.sequence)
+    folder.replace(path, parquet(table))
     for source in sources:
         folder.remove(source)
     return path
+
+
+def history_path(header: Header, table: pa.Table, first: int, last: int) -> str:
+    """Where a table of the writer's segments first..last is kept."""
+    ends = pc.min_max(table["step"]).as_py()
+    return (f"frames/{header.frame}/history/steps-{_word(ends['min'])}-{_word(ends['max'])}-{header.writer}-{first}-"
+            f"{last}.parquet")
 
 
 def _word(step: int) -> str:
@@ -98,7 +103,8 @@ def _joinable(folder: Folder, previous: str, header: Header) -> pa.Table | None:
     return table.replace_schema_metadata(header.schema().metadata).cast(header.schema())
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet(table: pa.Table) -> bytes:
+    """The bytes of a history file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, use_byte_stream_split=True,
                    row_group_size=ROWS_PER_FILE, write_statistics=["step"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,9 @@ from trainvitals.store.attempts import ENDLESS
 from trainvitals.store.compact import SegmentName
 from trainvitals.store.folder import Folder
 from trainvitals.store.parts import ColumnCache, HistoryPart, LivePart, Part
+
+RELIST_SECONDS = 60.0
+"""A folder whose pulse stands still is listed so often all the same: somebody may have copied or deleted files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Contents:
         self.events: list[Event] = []
         self.unreadable: dict[str, str] = {}
         """Path -> why it could not be read."""
+        self._pulse: str | None = None
+        self._listed = 0.0
         self._cache = ColumnCache()
 
     def refresh(self) -> bool:
@@ -64,6 +70,14 @@ class Contents:
 
         Raises RunNotFound where there is no run.
         """
+        pulse = self.folder.pulse()
+        if pulse is not None and pulse == self._pulse and time.monotonic() - self._listed < RELIST_SECONDS:
+            return False
+        changed = self._look()
+        self._pulse, self._listed = pulse, time.monotonic()
+        return changed
+
+    def _look(self) -> bool:
         self.sizes = {path: size for path, size in self.folder.sizes().items() if not path.endswith(".tmp")}
         data = sorted((path, size) for path, size in self.sizes.items()
                       if path == "run.json" or path.startswith(("frames/", "events/")))

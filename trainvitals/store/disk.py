@@ -172,6 +172,8 @@ class Disk:
             self._room.notify_all()
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
+        with contextlib.suppress(OSError):
+            self.folder.beat(str(self.claim.rank))
         self._ended.set()
 
     def _drain(self) -> None:
@@ -183,6 +185,7 @@ class Disk:
             self._write_rows()
             self._tell_losses()
             self.events.write(self.folder)
+            self.folder.beat(str(self.claim.rank))
             self._failing = False
         except OSError as error:
             self._complain(error)
@@ -256,7 +259,7 @@ class Disk:
             frame, block = self._queue[0]
             sink = self._sinks.get(frame)
             if sink is None:
-                sink = self._sinks[frame] = Sink(self.folder, self._compactor.add)
+                sink = self._sinks[frame] = Sink(self.folder, self._compactor)
             sink.write(block, self.claim.attempt)
             self._taken_off()
             self._tell_rivals(block)
