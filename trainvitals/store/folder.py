@@ -100,8 +100,9 @@ class LocalFolder(Folder):
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             file.close()
-            raise OSError(f"it is {_kind(mode)}, not a regular file")
-        return cast(BinaryIO, file)
+            error = IsADirectoryError if stat.S_ISDIR(mode) else OSError
+            raise error(f"it is {_kind(mode)}, not a regular file")
+        return file
 
     def append(self, path: str, data: bytes) -> None:
         descriptor = self._open.get(path)
