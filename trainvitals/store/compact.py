@@ -78,13 +78,18 @@ def compact(folder: Folder, segment: str, previous: str | None = None) -> str | 
     if previous and (before := _joinable(folder, previous, header)) is not None:
         first, rows = before
         table, sources = pa.concat_tables([rows, table]), [segment, previous]
-    ends = pc.min_max(table["step"]).as_py()
-    span = f"{_word(ends['min'])}-{_word(ends['max'])}"
-    path = f"frames/{header.frame}/history/steps-{span}-{header.writer}-{first}-{header.sequence}.parquet"
+    path = history_path(header, table, first, header.sequence)
     folder.replace(path, encode(table, first))
     for source in sources:
         folder.remove(source)
     return path
+
+
+def history_path(header: Header, table: pa.Table, first: int, last: int) -> str:
+    """Where a table of the writer's segments first..last is kept."""
+    ends = pc.min_max(table["step"]).as_py()
+    return (f"frames/{header.frame}/history/steps-{_word(ends['min'])}-{_word(ends['max'])}-{header.writer}-{first}-"
+            f"{last}.parquet")
 
 
 def _word(step: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from trainvitals.store.events import Event, EventFile
 from trainvitals.store.folder import Folder
 from trainvitals.store.parts import ColumnCache, HistoryPart, LivePart, Part
 
+RELIST_SECONDS = 60.0
+"""A folder whose pulse stands still is listed so often all the same: somebody may have copied or deleted files."""
 LISTINGS = 3
 """A folder whose files vanish while they are read, because they are compacted, is listed so often."""
 MOST_DOCUMENTS = 1_000
@@ -38,6 +41,8 @@ class Contents:
         self._event_files: dict[str, EventFile] = {}
         self._documents: dict[str, tuple[int, str]] = {}
         """Path of a sealed document -> its size, and what is wrong with it."""
+        self._pulse: str | None = None
+        self._listed = 0.0
         self._cache = ColumnCache()
 
     def refresh(self) -> bool:
@@ -45,6 +50,14 @@ class Contents:
 
         Raises RunNotFound where there is no run.
         """
+        pulse = self.folder.pulse()
+        if pulse is not None and pulse == self._pulse and time.monotonic() - self._listed < RELIST_SECONDS:
+            return False
+        changed = self._look()
+        self._pulse, self._listed = pulse, time.monotonic()
+        return changed
+
+    def _look(self) -> bool:
         for _ in range(LISTINGS):
             data = self._list()
             version = hashlib.sha1(repr(data).encode(), usedforsecurity=False).hexdigest()[:16]

@@ -1,7 +1,6 @@
 """Where a run lives: a local directory or an fsspec URL, seen through the few operations the store needs.
 
-Object stores cannot append. There, a file that is being appended to is kept in memory and put whole, so the writer
-gives it smaller files (`appends_cheaply`).
+Object stores cannot append: see `trainvitals/store/remote.py`.
 """
 
 from __future__ import annotations
@@ -9,17 +8,16 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-from trainvitals.errors import UsageError
+from typing import BinaryIO
 
 
 class Folder(ABC):
     """A tree of files addressed by relative POSIX paths."""
 
     appends_cheaply: bool
+    """Whether `append` grows a file; else every call makes a file of its own beside it."""
     unlisted: Mapping[str, str] = {}
     """Relative path -> why the last `sizes()` left it out: no regular file, or no permission to look."""
 
@@ -56,6 +54,32 @@ class Folder(ABC):
 
     def finish(self, path: str) -> None:  # noqa: B027 - most folders have nothing to do here
         """Nothing more will be appended to this file."""
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes | OSError]:
+        """Whole files, or why one could not be read."""
+        found: dict[str, bytes | OSError] = {}
+        for path in paths:
+            try:
+                found[path] = self.read(path)
+            except OSError as error:
+                found[path] = error
+        return found
+
+    def ahead(self, paths: Iterable[str]) -> Iterator[str]:
+        """The paths, in order, so far fetched as it spares the reading of each a wait of its own."""
+        yield from paths
+
+    def remove_many(self, paths: Sequence[str]) -> None:
+        """Delete files; those that are gone already are no error."""
+        for path in paths:
+            self.remove(path)
+
+    def beat(self, name: str) -> None:  # noqa: B027 - a directory shows by itself what is new
+        """Tell readers that something was written since the last time; `name` is the writer's rank, or a word."""
+
+    def pulse(self) -> str | None:
+        """Changes after every `beat` of any writer; None where only a listing can tell what is new."""
+        return None
 
 
 class LocalFolder(Folder):
@@ -175,74 +199,13 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-class RemoteFolder(Folder):
-    """A prefix on any fsspec file system, such as `s3://bucket/runs/a` or `memory://runs/a`."""
-
-    appends_cheaply = False
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        try:
-            self.files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise UsageError(f"Cannot open {url}: {error}. Install the fsspec file system for it.") from error
-        self.root = root.rstrip("/")
-        self.url = url
-        self._growing: dict[str, bytearray] = {}
-
-    def _at(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else self.root
-
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        try:
-            found: dict[str, dict[str, Any]] = self.files.find(self._at(prefix), detail=True)
-        except FileNotFoundError:
-            return {}
-        cut = len(self.root.lstrip("/")) + 1
-        return {name.lstrip("/")[cut:]: int(info["size"] or 0) for name, info in found.items()}
-
-    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        if stop is None:
-            stop = int(self.files.info(self._at(path))["size"])
-        return bytes(self.files.cat_file(self._at(path), start=start, end=stop)) if stop > start else b""
-
-    def open(self, path: str) -> BinaryIO:
-        return cast(BinaryIO, self.files.open(self._at(path), "rb"))
-
-    def append(self, path: str, data: bytes) -> None:
-        whole = self._growing.setdefault(path, bytearray())
-        whole += data
-        self.replace(path, bytes(whole))
-
-    def finish(self, path: str) -> None:
-        self._growing.pop(path, None)
-
-    def replace(self, path: str, data: bytes) -> None:
-        self.files.makedirs(self._at(path).rsplit("/", 1)[0], exist_ok=True)
-        self.files.pipe_file(self._at(path), data)
-
-    def remove(self, path: str) -> None:
-        if self.files.exists(self._at(path)):
-            self.files.rm_file(self._at(path))
-
-    def child_names(self) -> list[str]:
-        try:
-            entries = self.files.ls(self.root, detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries
-                      if entry["type"] == "directory")
-
-    def __str__(self) -> str:
-        return self.url
-
-
 def open_folder(place: str | os.PathLike[str] | Folder) -> Folder:
     """The folder at a path or URL; nothing is created or read yet."""
     if isinstance(place, Folder):
         return place
     text = os.fspath(place)
     if "://" in text and not text.startswith("file://"):
+        from trainvitals.store.remote import RemoteFolder
+
         return RemoteFolder(text)
     return LocalFolder(os.path.expanduser(text.removeprefix("file://")))

@@ -18,7 +18,7 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainvitals.sealed import parse, whole
-from trainvitals.store.folder import Folder
 from trainvitals.store.segment import Header
 
 KEY = b"trainvitals-history"
@@ -37,6 +36,23 @@ TAIL_BYTES = 64 << 10
 ROWS_PER_GROUP = 65_536
 MOST_ROWS_PER_GROUP = 1 << 20
 """A row group that claims more was not made by a writer of ours."""
+
+
+class Source(Protocol):
+    """Where files are read from: a run folder, or memory."""
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes of a file. Raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """The one file that `data` is."""
+
+    data: bytes
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        return self.data[start:stop]
 
 
 def encode(table: pa.Table, first: int) -> bytes:
@@ -57,7 +73,7 @@ def encode(table: pa.Table, first: int) -> bytes:
 class HistoryFile:
     """The verified footer of a history file, and verified reads of its columns."""
 
-    folder: Folder
+    source: Source
     path: str
     size: int
     metadata: pq.FileMetaData
@@ -69,13 +85,13 @@ class HistoryFile:
     """CRC-32 of every column chunk; None where an older version wrote the file, so that nothing can be verified."""
 
     @classmethod
-    def open(cls, folder: Folder, path: str, size: int) -> HistoryFile:
+    def open(cls, source: Source, path: str, size: int) -> HistoryFile:
         """Read the end of a file of `size` bytes.
 
         Raises OSError where it cannot be read, ValueError where it is damaged or no history file.
         """
-        data = _range(folder, path, max(0, size - TAIL_BYTES), size)
-        footer, verified = _footer(data, folder, path, size)
+        data = _range(source, path, max(0, size - TAIL_BYTES), size)
+        footer, verified = _footer(data, source, path, size)
         try:
             metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + footer))
             schema = metadata.schema.to_arrow_schema()
@@ -91,8 +107,8 @@ class HistoryFile:
         if any(not 0 < n <= MOST_ROWS_PER_GROUP for n in rows):
             raise ValueError(f"it claims a row group of {max(rows):,} rows")
         first = None if not isinstance(about, dict) else whole(about.get("first"), "first", 0, header.sequence)
-        sums = _sums(data, folder, path, size, len(footer), metadata) if verified else None
-        return cls(folder, path, size, metadata, schema, header, first, sums)
+        sums = _sums(data, source, path, size, len(footer), metadata) if verified else None
+        return cls(source, path, size, metadata, schema, header, first, sums)
 
     def group_rows(self, group: int) -> int:
         return int(self.metadata.row_group(group).num_rows)
@@ -113,7 +129,7 @@ class HistoryFile:
         start, stop = _span(self.metadata.row_group(group).column(index))
         if not 0 <= start <= stop <= self.size:
             raise ValueError("its footer points outside of it")
-        data = _range(self.folder, self.path, start, stop)
+        data = _range(self.source, self.path, start, stop)
         if self.sums is not None and zlib.crc32(data) != self.sums[group * self.metadata.num_columns + index]:
             raise ValueError("checksum mismatch")
         try:
@@ -162,7 +178,7 @@ class _Window(io.RawIOBase):
         return self._data[begin:begin + size]
 
 
-def _footer(data: bytes, folder: Folder, path: str, size: int) -> tuple[bytes, bool]:
+def _footer(data: bytes, source: Source, path: str, size: int) -> tuple[bytes, bool]:
     """The footer with its length and magic, and whether it has a checksum, which then matches.
 
     `data` is the end of the file; more is read where the footer is longer.
@@ -173,7 +189,7 @@ def _footer(data: bytes, folder: Folder, path: str, size: int) -> tuple[bytes, b
     if length > size:
         raise ValueError("the length of its footer is damaged")
     if length + END.size > len(data):
-        data = _range(folder, path, max(0, size - length - END.size), size)
+        data = _range(source, path, max(0, size - length - END.size), size)
     footer, before = data[-length:], data[:-length]
     if len(before) < END.size or before[-4:] != MAGIC:
         return footer, False
@@ -182,7 +198,7 @@ def _footer(data: bytes, folder: Folder, path: str, size: int) -> tuple[bytes, b
     return footer, True
 
 
-def _sums(data: bytes, folder: Folder, path: str, size: int, footer: int, metadata: pq.FileMetaData
+def _sums(data: bytes, source: Source, path: str, size: int, footer: int, metadata: pq.FileMetaData
           ) -> NDArray[np.uint32]:
     """The checksums of the column chunks; `footer` is the length of what follows the block."""
     count = metadata.num_row_groups * metadata.num_columns
@@ -191,12 +207,12 @@ def _sums(data: bytes, folder: Folder, path: str, size: int, footer: int, metada
     if start < 0:
         raise ValueError("it has fewer checksums than columns")
     begin = size - len(data)
-    found = data[start - begin:stop - begin] if start >= begin else _range(folder, path, start, stop)
+    found = data[start - begin:stop - begin] if start >= begin else _range(source, path, start, stop)
     return np.frombuffer(found, "<u4")
 
 
-def _range(folder: Folder, path: str, start: int, stop: int) -> bytes:
-    data = folder.read(path, start, stop)
+def _range(source: Source, path: str, start: int, stop: int) -> bytes:
+    data = source.read(path, start, stop)
     if len(data) != stop - start:
         raise OSError("it has become shorter")
     return data

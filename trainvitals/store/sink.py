@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pyarrow as pa
@@ -9,11 +10,13 @@ import pyarrow as pa
 from trainvitals.store.block import Block
 from trainvitals.store.compact import ROWS_PER_FILE, compact, live_path
 from trainvitals.store.folder import Folder
+from trainvitals.store.levels import Levels
 from trainvitals.store.segment import Header, encode
 
+log = logging.getLogger("trainvitals")
+
 SEGMENT_BATCHES = 512
-SEGMENT_BYTES = {True: 64 << 20, False: 4 << 20}
-"""Size at which a segment ends, by whether the folder appends cheaply."""
+SEGMENT_BYTES = 64 << 20
 
 
 class Sink:
@@ -25,6 +28,7 @@ class Sink:
         self._schema: pa.Schema | None = None
         self._sequence = 0
         self._history: str | None = None
+        self._levels = Levels(folder)
         self._rows = self._batches = self._bytes = 0
 
     def write(self, block: Block) -> None:
@@ -34,6 +38,9 @@ class Sink:
         if self._schema is None:
             self._schema = replace(block.header, sequence=self._sequence).schema()
         data = encode(self._schema, block.batch(self._schema), with_schema=not self._batches)
+        if not self.folder.appends_cheaply:
+            self._put(block, data)
+            return
         try:
             self.folder.append(self._path(), data)
         except OSError:
@@ -41,12 +48,24 @@ class Sink:
             self._next_segment()
             raise
         self._rows, self._batches, self._bytes = self._rows + block.rows, self._batches + 1, self._bytes + len(data)
-        if (self._rows >= ROWS_PER_FILE or self._batches >= SEGMENT_BATCHES
-                or self._bytes >= SEGMENT_BYTES[self.folder.appends_cheaply]):
+        if self._rows >= ROWS_PER_FILE or self._batches >= SEGMENT_BATCHES or self._bytes >= SEGMENT_BYTES:
             self.end()
+
+    def _put(self, block: Block, data: bytes) -> None:
+        """A segment of this block alone. One that fails is put again at the same place, whatever became of it there."""
+        path = self._path()
+        self.folder.replace(path, data)
+        self._next_segment()
+        self._levels.add(path, block.rows, block.rows * block.row_bytes)
+        try:
+            self._levels.settle()
+        except OSError as error:
+            log.debug("segments of %s stay as they are for now: %s", path, error)
 
     def end(self) -> None:
         """End the current segment and compact it; a disk that refuses leaves it as it is, readable."""
+        if not self.folder.appends_cheaply:
+            self._end_levels()
         if self._source is None or not self._batches:
             return
         path = self._path()
@@ -55,6 +74,13 @@ class Sink:
             self._history = compact(self.folder, path, self._history) or self._history
         except OSError:
             self._history = None
+
+    def _end_levels(self) -> None:
+        levels, self._levels = self._levels, Levels(self.folder)
+        try:
+            levels.end()
+        except OSError as error:
+            log.debug("segments in %s stay as they are: %s", self.folder, error)
 
     def _begin(self, source: Header) -> None:
         self.end()

@@ -231,6 +231,7 @@ class RunWriter:
                 while self._events:
                     self.folder.append(*self._events[0])
                     self._events.popleft()
+                self.folder.beat(str(self.rank))
                 self._failing = False
             except OSError as error:
                 self._complain(error)
