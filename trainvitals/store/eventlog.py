@@ -1,8 +1,7 @@
-"""One writer's events on their way to its file: bounded in number and in size, whatever a training script hands over."""
+"""One writer's events on their way to its file: bounded in number and in size, whatever a script hands over."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trainvitals.store.events import event_line
 from trainvitals.store.folder import FileGone, Folder
 
 WAITING_EVENTS = 2_000
@@ -48,7 +48,7 @@ class EventLog:
         """Append all lines. Raises OSError; what is not written stays."""
         while self._lines:
             path, line = self._lines[0]
-            data = (json.dumps(line) + "\n").encode()
+            data = event_line(line)
             # After a failure a part of the last line may be on disk, and what follows must not become a part of it.
             data = b"\n" + data if path in self._torn else data
             try:

@@ -27,7 +27,6 @@ from trainvitals.store.eventlog import cut, plain
 from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.segment import RESERVED, Header
 
-
 STEP_LIMIT = 2**62
 """Steps of readers are below this."""
 
