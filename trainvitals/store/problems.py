@@ -35,7 +35,8 @@ def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> lis
     return [*found, *_silent_ranks(attempts[-1:])]
 
 
-def overlap_sentences(attempts: Sequence[Attempt], last_rows: Mapping[str, float], events: Sequence[Event]) -> list[str]:
+def overlap_sentences(attempts: Sequence[Attempt], last_rows: Mapping[str, float], events: Sequence[Event]
+                      ) -> list[str]:
     """Jobs that wrote the same rank at once: as their rows show, or as one of them noticed."""
     pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(attempts, last_rows)}
     writers = {writer.name: writer for attempt in attempts for writer in attempt.writers}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, SIGNALS, Field, Signal, signal_of
+from trainvitals.catalogue import FIELDS, OWN, SIGNALS, Field, Signal, signal_of
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.sealed import MOST_BYTES, opened, seal
@@ -57,6 +57,19 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a run holds."""
+
+    rows: int
+    """Readable rows of all frames, ranks and attempts."""
+    ranks: int
+    """Ranks with a readable row."""
+    frames: int
+    attempts: int
+    first_step: int | None
 
 
 class Run:
@@ -133,7 +146,8 @@ class Run:
         """A signal at full resolution.
 
         Args:
-            name: a signal of the catalogue, a stored field, or a name that the user logged.
+            name: a signal of the catalogue, a stored field, or a name that the user logged. Ours win: a number that
+                the user logged as `loss/train` is `custom/loss/train`.
             steps: first and last step; None for all.
             branch: number of a branch (see `branches()`); None for the main line.
 
@@ -227,8 +241,11 @@ class Run:
 
     @property
     def last_time(self) -> float | None:
-        """Unix time in seconds of the newest row; None without data."""
-        return max(self._last_rows().values(), default=None)
+        """Unix time in seconds of the newest row, by the folder's clock as far as its writer knew it; None without
+        data.
+        """
+        ahead = self._clocks_ahead()
+        return max((at - ahead.get(name, 0.0) for name, at in self._last_rows().items()), default=None)
 
     @property
     def status(self) -> Literal["live", "finished", "silent", "unknown"]:
@@ -248,10 +265,13 @@ class Run:
 
     def _newest(self) -> float | None:
         """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
-        ahead = {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
-        times = [at - ahead.get(name, 0.0) for name, at in self._last_rows().items()]
-        times += [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
-        return max(times, default=None)
+        ahead, rows = self._clocks_ahead(), self.last_time
+        times = [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
+        return max([*times, *([] if rows is None else [rows])], default=None)
+
+    def _clocks_ahead(self) -> dict[str, float]:
+        """Writer -> seconds by which its clock was ahead of the file system's."""
+        return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
 
     def _last_rows(self) -> dict[str, float]:
         """Writer -> time of its newest row, Unix seconds by its own clock."""
@@ -260,6 +280,13 @@ class Run:
             for name, parts in by_writer.items():
                 newest[name] = max(newest.get(name, 0.0), float(parts[-1].column("time")[-1]))
         return newest
+
+    def extent(self) -> Extent:
+        """How much there is on the main line and off it: what a sentence about the record can have looked at."""
+        parts = [part for by_writer in self._frames.values() for parts in by_writer.values() for part in parts]
+        ranks = {part.header.rank for part in parts}
+        first = min((part.steps[0] for part in parts), default=None)
+        return Extent(sum(part.rows for part in parts), len(ranks), len(self._frames), len(self.attempts), first)
 
     def overlaps(self) -> list[str]:
         """Jobs that wrote the same rank at once, one sentence each."""
@@ -333,6 +360,8 @@ class Run:
             return self._homes[name][1]
         if name in FIELDS:
             return FIELDS[name]
+        if OWN + name in self._homes:  # a script's own `step`, say
+            return self._homes[OWN + name][1]
         raise UnknownSignal(f"{self.path} has no signal {name!r}. `run.signals()` lists those it has.")
 
     def _frame_of(self, field: str) -> str:
