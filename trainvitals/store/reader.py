@@ -224,8 +224,8 @@ class Run:
     @property
     def last_time(self) -> float | None:
         """Unix time in seconds of the newest row; None without data."""
-        newest = [float(parts[-1].column("time")[-1]) for by_writer in self._frames.values()
-                  for parts in by_writer.values()]
+        newest = [found for by_writer in self._frames.values() for parts in by_writer.values()
+                  if (found := newest_time(parts)) is not None]
         return max(newest, default=None)
 
     @property
@@ -409,15 +409,26 @@ class Run:
         return kept
 
 
+def newest_time(parts: Sequence[Part]) -> float | None:
+    """Unix time in seconds of a writer's newest row whose time can be read."""
+    for part in reversed(parts):
+        times = part.column("time")
+        finite = times[np.isfinite(times)]
+        if len(finite):
+            return float(finite[-1])
+    return None
+
+
 def seconds_since(parts: Sequence[Part], step: int) -> float:
     """Seconds from a writer's first row after a step to its newest row, by its own clock."""
-    first = newest = float(parts[-1].column("time")[-1])
+    newest = first = newest_time(parts)
     for part in reversed(parts):
         times = part.column("time")[part.column("step") > step]
+        times = times[np.isfinite(times)]
         first = float(times[0]) if len(times) else first
         if part.steps[0] <= step:
             break
-    return newest - first
+    return 0.0 if newest is None or first is None else newest - first
 
 
 def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
