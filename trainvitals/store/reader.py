@@ -245,7 +245,8 @@ class Run:
         data.
         """
         ahead = self._clocks_ahead()
-        return max((at - ahead.get(name, 0.0) for name, at in self._last_rows().items()), default=None)
+        names = {name for by_writer in self._frames.values() for name in by_writer}
+        return max((self._last_row(name) - ahead.get(name, 0.0) for name in names), default=None)
 
     @property
     def status(self) -> Literal["live", "finished", "silent", "unknown"]:
@@ -273,13 +274,10 @@ class Run:
         """Writer -> seconds by which its clock was ahead of the file system's."""
         return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
 
-    def _last_rows(self) -> dict[str, float]:
-        """Writer -> time of its newest row, Unix seconds by its own clock."""
-        newest: dict[str, float] = {}
-        for by_writer in self._frames.values():
-            for name, parts in by_writer.items():
-                newest[name] = max(newest.get(name, 0.0), float(parts[-1].column("time")[-1]))
-        return newest
+    def _last_row(self, writer: str) -> float:
+        """Time of a writer's newest row, Unix seconds by its own clock; 0 without one."""
+        times = [newest_time(by_writer[writer]) for by_writer in self._frames.values() if writer in by_writer]
+        return max((at for at in times if at is not None), default=0.0)
 
     def extent(self) -> Extent:
         """How much there is on the main line and off it: what a sentence about the record can have looked at."""
@@ -290,7 +288,7 @@ class Run:
 
     def overlaps(self) -> list[str]:
         """Jobs that wrote the same rank at once, one sentence each."""
-        return overlap_sentences(self.attempts, self._last_rows(), self._contents.events)
+        return overlap_sentences(self.attempts, self._last_row, self._contents.events)
 
     def clock_notes(self) -> list[str]:
         """What shows that clocks of writers or file systems disagree, one sentence each."""
@@ -472,15 +470,26 @@ class Run:
         return kept
 
 
+def newest_time(parts: Sequence[Part]) -> float | None:
+    """Unix time in seconds of a writer's newest row whose time can be read."""
+    for part in reversed(parts):
+        times = part.column("time")
+        finite = times[np.isfinite(times)]
+        if len(finite):
+            return float(finite[-1])
+    return None
+
+
 def seconds_since(parts: Sequence[Part], step: int) -> float:
     """Seconds from a writer's first row after a step to its newest row, by its own clock."""
-    first = newest = float(parts[-1].column("time")[-1])
+    newest = first = newest_time(parts)
     for part in reversed(parts):
         times = part.column("time")[part.column("step") > step]
+        times = times[np.isfinite(times)]
         first = float(times[0]) if len(times) else first
         if part.steps[0] <= step:
             break
-    return newest - first
+    return 0.0 if newest is None or first is None else newest - first
 
 
 def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
