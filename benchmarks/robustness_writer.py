@@ -70,8 +70,9 @@ def kills(quick: bool, compact_seconds: float) -> Row:
         if outcome != "right":
             result.examples.append(str(kill))
     ages = np.array([kill.oldest_lost for kill in found])
+    kept, appended = sum(kill.stored for kill in found), sum(kill.appended for kill in found)
     result.remark = (f"oldest lost row: median {np.median(ages):.2f} s, 99 % {np.quantile(ages, 0.99):.2f} s, worst "
-                     f"{ages.max():.2f} s; {sum(k.stored for k in found):,} of {sum(k.appended for k in found):,} rows kept")
+                     f"{ages.max():.2f} s; {kept:,} of {appended:,} rows kept")
     return result
 
 
@@ -119,8 +120,8 @@ def train(folder: str, where: str, after: str, rescue: str) -> None:
 def trouble(result: Row, folder: Path, *, where: str = "", after: float = 0.0, rescue: str = "",
             meanwhile: Callable[[], None] = lambda: None) -> None:
     """One job on a disk in trouble, judged."""
-    job = subprocess.Popen([sys.executable, "-m", "benchmarks.robustness_writer", "train", str(folder), where, str(after),
-                            rescue], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.robustness_writer", "train", str(folder), where, str(after), rescue]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert job.stdout is not None
     meanwhile()
     try:
@@ -183,8 +184,8 @@ def hung(quick: bool) -> Row:
 def small_disk() -> Iterator[Path]:
     """A file system of `DISK_BYTES`. Raises OSError where it cannot be mounted."""
     with tempfile.TemporaryDirectory(prefix="tv-disk-") as base:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", base], capture_output=True,
-                                 text=True, check=False)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", base],
+                                 capture_output=True, text=True, check=False)
         if mounted.returncode:
             raise OSError(mounted.stderr.strip())
         try:
