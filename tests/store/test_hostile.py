@@ -163,10 +163,11 @@ def test_an_event_of_wrong_values_costs_its_line(tmp_path: Path, line: str) -> N
     assert any("w.jsonl" in p for p in problems)
 
 
-BAD_CARDS = ["[" * 200_000, '{"notes": ' + '{"a": ' * 500 + "1" + "}" * 501, '{"world_size": 1e999}', "null", "",
-             '{"layers": ' + "1" * 10_000 + "}", '{"created": NaN, "total_steps": 1e400}', "\xff\xfe\x00", '{"a": 1} {}',
-             '{"world_size": 1000000000, "total_steps": 9223372036854775808}', '{"domains": {"a": Infinity}}',
-             '{"notes": [' + "0," * 4_200_000 + "0]}"]
+BAD_CARDS = [
+    "[" * 200_000, '{"notes": ' + '{"a": ' * 500 + "1" + "}" * 501, '{"world_size": 1e999}', "null", "", "\xff\xfe\x00",
+    '{"layers": ' + "1" * 10_000 + "}", '{"created": NaN, "total_steps": 1e400}', '{"a": 1} {}',
+    '{"world_size": 1000000000, "total_steps": 9223372036854775808}', '{"domains": {"a": Infinity}}',
+    '{"notes": [' + "0," * 4_200_000 + "0]}"]
 
 
 @pytest.mark.parametrize("text", BAD_CARDS, ids=range(len(BAD_CARDS)))
