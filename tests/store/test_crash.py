@@ -16,7 +16,7 @@ import pytest
 from trainvitals.card import RunCard
 from trainvitals.catalogue import custom_field
 from trainvitals.store import RunWriter, open_run
-from trainvitals.store.segment import Tail
+from trainvitals.store.tail import Tail
 
 KILLS = 200
 FLUSH_SECONDS = 0.05

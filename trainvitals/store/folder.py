@@ -6,8 +6,9 @@ Object stores cannot append: see `trainvitals/store/remote.py`.
 from __future__ import annotations
 
 import os
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,18 +18,23 @@ class Folder(ABC):
 
     appends_cheaply: bool
     """Whether `append` grows a file; else every call makes a file of its own beside it."""
+    unlisted: Mapping[str, str] = {}
+    """Relative path -> why the last `sizes()` left it out: no regular file, or no permission to look."""
 
     @abstractmethod
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Relative path -> size in bytes of every file below `prefix`; empty where there is none."""
+        """Relative path -> size in bytes of every regular file below `prefix`; empty where there is none."""
 
     @abstractmethod
-    def read(self, path: str, start: int = 0) -> bytes:
-        """The bytes from `start` to the end as they are now. Raises FileNotFoundError."""
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes from `start` to `stop`, or to the end as it is now; fewer where the file is shorter.
+
+        Raises OSError: FileNotFoundError where there is none, another where it is no regular file.
+        """
 
     @abstractmethod
     def open(self, path: str) -> BinaryIO:
-        """The file for random access reading. Raises FileNotFoundError."""
+        """The file for random access reading. Raises OSError as `read` does."""
 
     @abstractmethod
     def append(self, path: str, data: bytes) -> None:
@@ -87,27 +93,40 @@ class LocalFolder(Folder):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         found: dict[str, int] = {}
-        pending = [str(self.root / prefix)]
+        unlisted: dict[str, str] = {}
+        pending = [os.path.join(self.root, prefix)]
         cut = len(str(self.root)) + 1
         while pending:
+            folder = pending.pop()
             try:
-                with os.scandir(pending.pop()) as entries:
+                with os.scandir(folder) as entries:
                     for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-                        else:
-                            found[entry.path[cut:]] = entry.stat().st_size
+                        _list(entry, cut, pending, found, unlisted)
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                unlisted[folder[cut:] or "."] = f"it cannot be listed ({error.strerror})"
+        self.unlisted = unlisted
         return found
 
-    def read(self, path: str, start: int = 0) -> bytes:
-        with self.open(path) as file:
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        with self._regular(path, buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             file.seek(start)
-            return file.read()
+            return file.read(max(0, (size if stop is None else min(stop, size)) - start))
 
     def open(self, path: str) -> BinaryIO:
-        return open(self.root / path, "rb")
+        return self._regular(path)
+
+    def _regular(self, path: str, buffering: int = -1) -> BinaryIO:
+        # A FIFO without a writer would block for ever, and a device has no end.
+        file = open(os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering)
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            file.close()
+            error = IsADirectoryError if stat.S_ISDIR(mode) else OSError
+            raise error(f"it is {_kind(mode)}, not a regular file")
+        return file
 
     def append(self, path: str, data: bytes) -> None:
         descriptor = self._open.get(path)
@@ -138,12 +157,46 @@ class LocalFolder(Folder):
 
     def child_names(self) -> list[str]:
         try:
-            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.root) as entries:
+                return sorted(entry.name for entry in entries if _is_folder(entry))
+        except OSError:
             return []
 
     def __str__(self) -> str:
         return str(self.root)
+
+
+def _list(entry: os.DirEntry[str], cut: int, pending: list[str], found: dict[str, int], unlisted: dict[str, str]
+          ) -> None:
+    """Note one entry of a folder; one that vanished since is left out, and its neighbours are not."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            pending.append(entry.path)
+            return
+        facts = entry.stat()
+    except FileNotFoundError:
+        if entry.is_symlink():
+            unlisted[entry.path[cut:]] = "it is a link to nothing"
+    except OSError as error:
+        unlisted[entry.path[cut:]] = f"it cannot be looked at ({error.strerror})"
+    else:
+        if stat.S_ISREG(facts.st_mode):
+            found[entry.path[cut:]] = facts.st_size
+        else:
+            unlisted[entry.path[cut:]] = f"it is {_kind(facts.st_mode)}, not a regular file"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+             stat.S_IFDIR: "a folder"}
+    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 def open_folder(place: str | os.PathLike[str] | Folder) -> Folder:

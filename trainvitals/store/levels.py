@@ -9,16 +9,16 @@ of its length.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from trainvitals.store.compact import BYTES_PER_FILE, ROWS_PER_FILE, SegmentName, history_path, parquet
+from trainvitals.store.compact import BYTES_PER_FILE, ROWS_PER_FILE, SegmentName, history_path
 from trainvitals.store.folder import Folder
-from trainvitals.store.segment import Header, Tail
+from trainvitals.store.history import HistoryFile, InMemory, encode
+from trainvitals.store.segment import Header
+from trainvitals.store.tail import Tail
 
 FLUSHES = 32
 """Segments that become a history file."""
@@ -100,28 +100,33 @@ def merge(folder: Folder, paths: Sequence[str]) -> Piece | None:
     The sources stay. None, and nothing is put, where one is damaged: somebody may want to look at it.
     Raises OSError where the store cannot be read or written.
     """
-    tables = []
+    found = []
     for path, data in folder.read_many(paths).items():
         if isinstance(data, OSError):
             raise data
-        table = _table(path, data)
-        if table is None:
+        piece = _piece(path, data)
+        if piece is None:
             return None
-        tables.append(table)
-    first, last = SegmentName.parse(paths[0]), SegmentName.parse(paths[-1])
-    assert first is not None and last is not None
-    schema = tables[-1].schema
-    whole = pa.concat_tables([table.cast(schema).replace_schema_metadata(schema.metadata) for table in tables])
-    path = history_path(Header.of(schema), whole, first.first, last.last)
-    folder.replace(path, parquet(whole))
+        found.append(piece)
+    last = SegmentName.parse(paths[-1])
+    assert last is not None
+    schema = found[-1][1].schema
+    whole = pa.concat_tables([table.cast(schema).replace_schema_metadata(schema.metadata) for _, table in found])
+    path = history_path(Header.of(schema), whole, found[0][0], last.last)
+    folder.replace(path, encode(whole, found[0][0]))
     return Piece(path, whole.num_rows, whole.nbytes)
 
 
-def _table(path: str, data: bytes) -> pa.Table | None:
+def _piece(path: str, data: bytes) -> tuple[int, pa.Table] | None:
+    """The first segment that an object holds, and its rows; None where not all of it can be verified."""
     if path.endswith(".parquet"):
-        return pq.read_table(io.BytesIO(data))
+        try:
+            file = HistoryFile.open(InMemory(data), path, len(data))
+            return (file.first, file.table()) if file.first is not None else None
+        except ValueError:
+            return None
     tail = Tail()
     tail.feed(data)
-    if tail.schema is None or not tail.rows or tail.torn_bytes or tail.damaged_batches:
+    if tail.header is None or not tail.rows or tail.torn_bytes or tail.gaps:
         return None
-    return pa.Table.from_batches(tail.batches, tail.schema)
+    return tail.header.sequence, pa.Table.from_batches(tail.batches, tail.schema)

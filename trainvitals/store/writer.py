@@ -7,7 +7,6 @@ queue; when that is full, rows are dropped and counted. Training never waits and
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -22,6 +21,7 @@ from trainvitals.card import RunCard
 from trainvitals.catalogue import FIELDS, Field, custom_field
 from trainvitals.errors import UsageError
 from trainvitals.store.block import Block
+from trainvitals.store.events import event_line
 from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.segment import Header
 from trainvitals.store.sink import Sink
@@ -140,7 +140,7 @@ class RunWriter:
         line = {"time": time.time(), "step": step, "kind": kind, "message": message, "rank": self.rank,
                 "world_size": self.world_size,
                 "writer": self.writer, "started": self.started, "start_step": self.start_step, "data": data}
-        self._events.append((f"events/{self.writer}.jsonl", (json.dumps(line, default=str) + "\n").encode()))
+        self._events.append((f"events/{self.writer}.jsonl", event_line(line)))
 
     def write_card(self, card: RunCard) -> None:
         """Store the run card; an earlier one that differs is kept beside it."""

@@ -1,0 +1,56 @@
+"""What of a run could not be read or was not written, in sentences that name the place and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainvitals.store.attempts import Attempt
+from trainvitals.store.contents import Contents
+
+MOST_NAMED = 10
+"""Ranks that are named one by one."""
+
+
+def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> list[str]:
+    """One sentence for each file that is damaged, as far as it was read, and for each loss that a writer told of."""
+    found = [f"{shown_path(path)} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
+    newest: dict[tuple[str, str], int] = {}
+    for part in contents.parts.values():
+        key = part.name.frame, part.name.writer
+        newest[key] = max(newest.get(key, -1), part.name.last)
+    for path, part in contents.parts.items():
+        growing = live and newest[part.name.frame, part.name.writer] == part.name.last
+        found += [f"{shown_path(path)} {problem}." for problem in part.problems(growing)]
+    if not live:
+        found += [f"{shown_path(path)} ends in {torn:,} bytes that are no whole event." for path, torn in
+                  contents.torn_events().items()]
+    found += [f"{shown_path(problem)}." for problem in contents.document_problems()]
+    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind == "rows_dropped"]
+    return [*found, *_silent_ranks(attempts[-1:])]
+
+
+def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:
+    """Says at which steps a rank has no row though others have one."""
+    return (f"Frame {frame}: rank {rank} has no row at {len(steps):,} of the steps {int(steps[0]):,} to "
+            f"{int(steps[-1]):,}, which others have. Sums over ranks are unknown there, means are over the others.")
+
+
+def shown_path(path: str) -> str:
+    """A path from a folder that anybody may have written, printable on one line."""
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+def _silent_ranks(attempts: Sequence[Attempt]) -> Iterator[str]:
+    for attempt in attempts:
+        wrote = set(attempt.ranks)
+        count = attempt.world_size - sum(rank < attempt.world_size for rank in wrote)
+        if count > 0:
+            # A world size is a number from a file: it may be a billion.
+            candidates = (rank for rank in range(attempt.world_size) if rank not in wrote)
+            named = [str(rank) for rank, _ in zip(candidates, range(MOST_NAMED), strict=False)]
+            more = f" and {count - len(named):,} more" if count > len(named) else ""
+            yield (f"Ranks {', '.join(named)}{more} of {attempt.world_size:,} have written nothing: sums are over the "
+                   "others.")
