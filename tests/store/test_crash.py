@@ -137,7 +137,7 @@ def test_a_full_disk_costs_rows_not_training(tmp_path: Path, monkeypatch: pytest
 
 
 def test_rows_that_no_disk_takes_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainvitals.store.writer.QUEUE_BYTES", 10_000)
+    monkeypatch.setattr("trainvitals.store.disk.QUEUE_BYTES", 10_000)
     blocked = tmp_path / "file"
     blocked.write_text("a file where the run folder should be")
     writer = RunWriter(blocked / "run", flush_seconds=0.02)

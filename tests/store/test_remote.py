@@ -104,9 +104,9 @@ def columns(place: str | Path) -> list[pd.Series]:
 def test_trouble_costs_no_row_and_doubles_none(
     trouble: str, proxy: Proxy, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
     writer = write(url, range(1, 101), flush_seconds=0.1)
     writer.flush()
+    monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
     frame = writer._frames["loss"]
     trouble_begins(proxy, trouble)
     for step in range(101, 401):  # none of these waits for the server, which does not come back before they are done
@@ -140,7 +140,7 @@ def trouble_ends(proxy: Proxy) -> None:
 def test_what_does_not_fit_in_memory_is_dropped_and_named(
     proxy: Proxy, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainvitals.store.writer.QUEUE_BYTES", 40_000)
+    monkeypatch.setattr("trainvitals.store.disk.QUEUE_BYTES", 40_000)
     writer = write(url, range(1, 11), flush_seconds=0.1)
     writer.flush()
     proxy.mode = "503"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from functools import cached_property
 from typing import Any, Protocol
@@ -129,21 +130,25 @@ class ColumnCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit, self.bytes = limit, 0
         self.columns: OrderedDict[tuple[str, str], NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: tuple[str, str]) -> NDArray[Any] | None:
-        column = self.columns.get(key)
-        if column is not None:
-            self.columns.move_to_end(key)
+        with self._lock:
+            column = self.columns.get(key)
+            if column is not None:
+                self.columns.move_to_end(key)
         return column
 
     def put(self, key: tuple[str, str], column: NDArray[Any]) -> None:
         if column.nbytes > self.limit // 4:
             return
-        self.columns[key] = column
-        self.bytes += column.nbytes
-        while self.bytes > self.limit:
-            _, old = self.columns.popitem(last=False)
-            self.bytes -= old.nbytes
+        with self._lock:
+            before = self.columns.pop(key, None)
+            self.columns[key] = column
+            self.bytes += column.nbytes - (0 if before is None else before.nbytes)
+            while self.bytes > self.limit:
+                _, old = self.columns.popitem(last=False)
+                self.bytes -= old.nbytes
 
 
 class HistoryPart:

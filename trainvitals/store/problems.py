@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from trainvitals.store.attempts import Attempt
 from trainvitals.store.contents import Contents
 
+LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "folder_lost")
+"""Kinds of event that say that something is not in the record."""
 MOST_NAMED = 10
 """Ranks that are named one by one."""
 
@@ -28,7 +30,7 @@ def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> lis
         found += [f"{shown_path(path)} ends in {torn:,} bytes that are no whole event." for path, torn in
                   contents.torn_events().items()]
     found += [f"{shown_path(problem)}." for problem in contents.document_problems()]
-    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind == "rows_dropped"]
+    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind in LOSSES]
     return [*found, *_silent_ranks(attempts[-1:])]
 
 

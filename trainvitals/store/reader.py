@@ -23,19 +23,20 @@ from trainvitals.catalogue import FIELDS, SIGNALS, Field, Signal, signal_of
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.sealed import MOST_BYTES, opened, seal
-from trainvitals.store.attempts import ENDLESS, Attempt, Writer, group
+from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group, overlaps
 from trainvitals.store.contents import Contents
 from trainvitals.store.decimate import decimate
+from trainvitals.store.events import Event
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.store.merge import Piece, Rows, common_labels, gather
+from trainvitals.store.liveness import Liveness, Watch, ages
+from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import lacking_sentence, problems
+from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SILENT_SECONDS = 60.0
-"""A run without an orderly end and without data for so long is called silent."""
 PATIENCE_SECONDS = 30.0
 """How long a step of a live run waits for the ranks that have not reported it."""
 
@@ -68,6 +69,7 @@ class Run:
         self.attempts: tuple[Attempt, ...] = ()
         """Oldest first."""
         self._contents = Contents(folder)
+        self._watch = Watch()
         self._frames: dict[str, dict[str, list[Part]]] = {}
         self._homes: dict[str, tuple[str, Field]] = {}
         """Field -> its frame, and what the newest rows say of it."""
@@ -79,7 +81,9 @@ class Run:
 
     def refresh(self) -> bool:
         """Look for new data; True if there was any. Raises RunNotFound if the folder is no longer a run."""
-        if not self._contents.refresh():
+        changed = self._contents.refresh()
+        self._watch.look(self._contents.sizes)
+        if not changed:
             return False
         self._rows.clear()
         self._known_labels.clear()
@@ -87,13 +91,13 @@ class Run:
         writers, first_rows = {}, dict[str, int]()
         for event in self._contents.events:
             if event.kind == "started":
-                writers[event.writer] = Writer(event.writer, event.rank, event.world_size, event.start_step,
-                                               event.started)
+                writers[event.writer] = _introduced(event)
         for part in self._contents.parts.values():
             if part.rows:
                 name = part.name.writer
                 self._frames.setdefault(part.name.frame, {}).setdefault(name, []).append(part)
-                writers[name] = Writer.of(part.header)
+                known = writers.get(name)
+                writers[name] = Writer.of(part.header, known.clock_ahead if known else 0.0)
                 first_rows[name] = min(first_rows.get(name, ENDLESS), part.steps[0])
         for by_writer in self._frames.values():
             for parts in by_writer.values():
@@ -229,13 +233,52 @@ class Run:
         return max(newest, default=None)
 
     @property
-    def status(self) -> Literal["live", "finished", "silent"]:
-        """Finished: its last attempt ended in order. Silent: it did not, and no data came for a minute."""
+    def status(self) -> Literal["live", "finished", "silent", "unknown"]:
+        """Finished: its last attempt ended in order. Live or silent: it grew, or did not, within the last minute.
+
+        Unknown: this is an early look, and clocks that disagree are all there is to tell by.
+        """
+        return self.liveness.status
+
+    @property
+    def liveness(self) -> Liveness:
+        """The status, and what it was told by."""
         closed = {event.writer for event in self._contents.events if event.kind == "closed"}
         if self.attempts and {writer.name for writer in self.attempts[-1].writers} <= closed:
-            return "finished"
-        newest = max([self.last_time or 0.0, *(event.time for event in self._contents.events)])
-        return "silent" if time.time() - newest > SILENT_SECONDS else "live"
+            return Liveness("finished", "every writer of its last attempt ended in order")
+        return self._watch.judge(lambda: ages(self._contents.folder, self._newest()))
+
+    def _newest(self) -> float | None:
+        """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
+        ahead = {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
+        times = [at - ahead.get(name, 0.0) for name, at in self._last_rows().items()]
+        times += [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
+        return max(times, default=None)
+
+    def _last_rows(self) -> dict[str, float]:
+        """Writer -> time of its newest row, Unix seconds by its own clock."""
+        newest: dict[str, float] = {}
+        for by_writer in self._frames.values():
+            for name, parts in by_writer.items():
+                newest[name] = max(newest.get(name, 0.0), float(parts[-1].column("time")[-1]))
+        return newest
+
+    def overlaps(self) -> list[str]:
+        """Jobs that wrote the same rank at once, one sentence each."""
+        pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(self.attempts, self._last_rows())}
+        writers = {writer.name: writer for attempt in self.attempts for writer in attempt.writers}
+        for event in self._contents.events:
+            ends = str(event.data.get("first", "")), str(event.data.get("second", ""))
+            if event.kind == "overlap" and ends[0] in writers and ends[1] in writers:
+                pairs.setdefault(ends, (writers[ends[0]], writers[ends[1]]))
+        return [f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main "
+                f"line shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
+                for older, newer in pairs.values()]
+
+    def clock_notes(self) -> list[str]:
+        """What shows that clocks of writers or file systems disagree, one sentence each."""
+        told = [f"{event.message}." for event in self._contents.events if event.kind == "clock_offset"]
+        return list(dict.fromkeys(told)) + clock_notes(self.attempts)
 
     def events(self) -> pd.DataFrame:
         """Events in order of time: time (unix s), step, kind, message, rank, attempt, data."""
@@ -287,6 +330,7 @@ class Run:
         has been asked for.
         """
         found = problems(self._contents, self.attempts, self.status == "live")
+        found += self.overlaps() + self.clock_notes()
         return found + [sentence for sentences in self._lacking.values() for sentence in sentences]
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -431,6 +475,14 @@ def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
                             if unknown.ndim == 1 else ~unknown, result.values.shape)
     present = known if result.present is None else result.present & known
     return np.where(known, result.values, np.nan), present
+
+
+def _introduced(event: Event) -> Writer:
+    """The writer that an event of the kind "started" introduces."""
+    numbers = [event.data.get(key) for key in ("attempt", "rewind", "clock_ahead")]
+    attempt, rewind, ahead = (n if isinstance(n, int | float) and np.isfinite(n) else 0 for n in numbers)
+    return Writer(event.writer, event.rank, event.world_size, event.start_step, event.started, int(attempt),
+                  int(rewind), str(event.data.get("launch") or ""), float(ahead))
 
 
 def _joined(labels: tuple[tuple[str, ...], ...]) -> list[str]:

@@ -11,12 +11,14 @@ and is tried again by whoever asked, at the next flush or the next look.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
@@ -176,6 +178,24 @@ class RemoteFolder(Folder):
         return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["type"] for entry in entries
                 if entry["name"].strip("/") != at.strip("/")}
 
+    def times(self, prefix: str = "") -> dict[str, float]:
+        try:
+            found: dict[str, dict[str, Any]] = self._ask("find", self._at(prefix), detail=True)
+        except FileNotFoundError:
+            return {}
+        stamps = {self._relative(name): _changed(info) for name, info in found.items()}
+        return {path: at for path, at in stamps.items() if at is not None}
+
+    def now(self) -> float | None:
+        probe = f".clock.{uuid.uuid4().hex}.tmp"
+        try:
+            self._ask("pipe_file", self._at(probe), b"now")
+            at = _changed(self._ask("info", self._at(probe)))
+            self._ask("rm_file", self._at(probe))
+            return at
+        except OSError:
+            return None
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def append(self, path: str, data: bytes) -> None:
@@ -212,8 +232,12 @@ class RemoteFolder(Folder):
     def beat(self, name: str) -> None:
         if self._news:
             number = int(name) % PULSES if name.isdecimal() else name
-            self._ask("pipe_file", self._at(f"pulse/{number}"), f"{uuid.uuid4().hex} {time.time():.3f}\n".encode())
-            self._news = False
+            self._news = False  # before the put: another thread may have more to tell while it is under way
+            try:
+                self._ask("pipe_file", self._at(f"pulse/{number}"), f"{uuid.uuid4().hex} {time.time():.3f}\n".encode())
+            except OSError:
+                self._news = True
+                raise
 
     def pulse(self) -> str | None:
         try:
@@ -227,6 +251,20 @@ class RemoteFolder(Folder):
 
     def __str__(self) -> str:
         return self.url
+
+
+def _changed(info: dict[str, Any]) -> float | None:
+    """When an object was last put, Unix seconds by the store's clock; None where its listing does not tell."""
+    for key in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        at = info.get(key)
+        if isinstance(at, str):
+            with contextlib.suppress(ValueError):
+                at = datetime.fromisoformat(at)
+        if isinstance(at, datetime):
+            return at.timestamp() if at.tzinfo else at.replace(tzinfo=UTC).timestamp()
+        if isinstance(at, int | float):
+            return float(at)
+    return None
 
 
 def _as_os_error(value: Any) -> Any:
