@@ -25,8 +25,9 @@ from benchmarks.report import Table, fresh, peak_rss_mb, tree_bytes
 from trainvitals.card import RunCard
 from trainvitals.catalogue import FIELDS
 from trainvitals.store import RunWriter, open_run
-from trainvitals.store.compact import history_path, parquet
+from trainvitals.store.compact import history_path
 from trainvitals.store.folder import open_folder
+from trainvitals.store.history import encode
 from trainvitals.store.segment import Header
 
 DOMAINS = ("web", "code", "math", "unattributed")
@@ -60,7 +61,7 @@ def make(place: str | Path, ranks: int, steps: int) -> None:
             header = Header(frame, writer.writer, rank, ranks, 0, writer.started, 0,
                             tuple(FIELDS[name] for name in names), {"domain": DOMAINS})
             table = _table(header, at, columns)
-            folder.replace(history_path(header, table, 0, 0), parquet(table))
+            folder.replace(history_path(header, table, 0, 0), encode(table, 0))
         writer.close()
 
 

@@ -28,7 +28,8 @@ log = logging.getLogger("trainvitals")
 QUEUE_BYTES = 64 << 20
 """Rows in memory while the disk does not take them; more are dropped, or waited for."""
 CLOSE_SECONDS = 10.0
-"""Closing waits so long for the disk, all in all. A writer that must not drop waits on while something is written."""
+"""Closing, and a flush that somebody asks for, wait so long for the disk, all in all. Closing a writer that must not
+drop rows waits on while something is written."""
 RETRY_SECONDS = 2.0
 """How long closing asks a disk again that refuses."""
 PATIENCE_SECONDS = 60.0
@@ -59,7 +60,9 @@ class Disk:
         self._card: bytes | None = None
         self._card_due = False
         self._introduction: tuple[str, dict[str, Any]] | None = None
-        self._taken = self._last_rows = 0
+        self._taken = 0
+        self.clock_ahead: float | None = None
+        """Seconds by which this host's clock is ahead of the file system's."""
         self._told = {"dropped": 0, "events": 0, "gone": 0}
         self._failing = self._late = False
         self._stamp: object = None
@@ -109,14 +112,14 @@ class Disk:
         self._card, self._card_due = text, True
         self._wake.set()
 
-    def flush(self, seconds: float) -> bool:
-        """Wait until everything so far was offered to the folder, at most so long; whether it took it all."""
+    def flush(self) -> bool:
+        """Wait until everything so far was offered to the folder, at most `CLOSE_SECONDS`; whether it took it all."""
         with self._room:
             self._asked += 1
             mine = self._asked
             self._wake.set()
-            done = self._room.wait_for(lambda: self._answered >= mine, timeout=seconds)
-        return done and not self._queue and not self.events
+            done = self._room.wait_for(lambda: self._answered >= mine, timeout=CLOSE_SECONDS)
+        return done and not self._queue and not self.events and not self._card_due
 
     def close(self, last_words: Callable[[], None]) -> None:
         """Write what is left and end, within `CLOSE_SECONDS`; what the folder does not take is counted in the log."""
@@ -131,7 +134,8 @@ class Disk:
             if time.monotonic() >= deadline:
                 break
         left = sum(block.rows for _, block in list(self._queue))
-        if left or self.dropped_rows > self._told["dropped"] or self.events or self.events.dropped:
+        untold = self.dropped_rows > self._told["dropped"] or self.events.dropped > self._told["events"]
+        if left or untold or self.events:
             log.warning("trainvitals ended without its disk: %s did not take %s rows and %s events (%s rows were "
                         "dropped before). They are not in the record.", self.folder, f"{left:,}",
                         f"{len(self.events) + self.events.dropped:,}", f"{self.dropped_rows:,}")
@@ -172,37 +176,42 @@ class Disk:
             self._room.notify_all()
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
-        with contextlib.suppress(OSError):
-            self.folder.beat(str(self.claim.rank))
+        self._offered(self._beat)
         self._ended.set()
 
     def _drain(self) -> None:
+        """Offer everything to the folder; what it refuses stays, and does not keep it from the rest."""
+        errors = [self._offered(self._take_number)] if not self.claim.attempt else []
+        if not any(errors):
+            errors = [self._offered(step) for step in (
+                self._look_around, self._write_rows, self._tell_losses, self._write_events, self._write_card,
+                self._beat)]
+        error = next((error for error in errors if error is not None), None)
+        if error is not None and not self._failing:
+            log.warning("trainvitals cannot write to %s (%s). Training goes on; rows wait in memory, then are dropped "
+                        "and counted. Free the disk or make the folder writable.", self.folder, error)
+        self._failing = error is not None
+
+    def _offered(self, step: Callable[[], None]) -> Exception | None:
         try:
-            if not self.claim.attempt:
-                self._take_number()
-            self._look_around()
-            self._write_card()
-            self._write_rows()
-            self._tell_losses()
-            self.events.write(self.folder)
-            self.folder.beat(str(self.claim.rank))
-            self._failing = False
-        except OSError as error:
-            self._complain(error)
-        except Exception as error:  # noqa: BLE001 - one block that cannot be encoded must not end the thread
-            self._complain(error)
-            if self._queue:
-                self._taken_off()
-                self.dropped_rows += self._last_rows
+            step()
+        except Exception as error:  # noqa: BLE001 - nothing may end the thread that keeps the rest
+            return error
+        return None
+
+    def _write_events(self) -> None:
+        self.events.write(self.folder)
+
+    def _beat(self) -> None:
+        self.folder.beat(str(self.claim.rank))
 
     def _take_number(self) -> None:
         began = time.time()
         self.claim = claim(self.folder, self.claim)
         spent = time.time() - began
         modified = self.folder.times(CLAIMS).get(self.claim.path)
-        ahead = None if modified is None else began - modified
-        if self._introduction is not None:
-            self._introduction[1]["data"] |= {"attempt": self.claim.attempt, "clock_ahead": ahead}
+        self.clock_ahead = ahead = None if modified is None else began - modified
+        self.events.stamp("started", attempt=self.claim.attempt, clock_ahead=ahead)
         if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS + abs(spent):
             word = "ahead of" if ahead > 0 else "behind"
             self._event("clock_offset", f"The clock of {self.claim.host} is {abs(ahead):,.0f} s {word} that of the run "
@@ -237,7 +246,7 @@ class Disk:
         log.warning("trainvitals: %s (%s).", message, self.folder)
         if self._introduction is not None:
             self.folder.finish(self._introduction[0])
-            self.events.add(*self._introduction)
+            self.events.add(*self._introduction, always=True)
         self._event("folder_lost", message, rows=rows)
 
     def _write_card(self) -> None:
@@ -260,15 +269,21 @@ class Disk:
             sink = self._sinks.get(frame)
             if sink is None:
                 sink = self._sinks[frame] = Sink(self.folder, self._compactor)
-            sink.write(block, self.claim.attempt)
-            self._taken_off()
+            try:
+                sink.write(block, self.claim.attempt)
+            except OSError:
+                raise
+            except Exception:  # a block that cannot be encoded would never be
+                self.dropped_rows += block.rows
+                self._take_off()
+                raise
+            self._take_off()
             self._tell_rivals(block)
             self._tell_late(time.monotonic() - block.born)
 
-    def _taken_off(self) -> None:
+    def _take_off(self) -> None:
         with self._room:
             _, block = self._queue.popleft()
-            self._last_rows = block.rows
             self._queued_bytes -= block.rows * block.row_bytes
             self._taken += 1
             self._room.notify_all()
@@ -279,7 +294,7 @@ class Disk:
         if self._introduction is not None:
             path, line = self._introduction
             self.events.add(path, line | {"time": time.time(), "step": None, "kind": kind, "message": message,
-                                          "data": data})
+                                          "data": data}, always=True)
 
     def _tell_losses(self) -> None:
         if self.dropped_rows > self._told["dropped"]:
@@ -312,9 +327,3 @@ class Disk:
             self._event("rows_late", f"The disk kept rows waiting for {age:,.1f} s: a kill in that time would have "
                         "lost them", seconds=round(age, 1))
         self._late = late
-
-    def _complain(self, error: Exception) -> None:
-        if not self._failing:
-            log.warning("trainvitals cannot write to %s (%s). Training goes on; rows wait in memory, then are dropped "
-                        "and counted. Free the disk or make the folder writable.", self.folder, error)
-        self._failing = True

@@ -1,4 +1,4 @@
-"""One writer's events on their way to its file: bounded in number and in size, whatever a training script hands over."""
+"""One writer's events on their way to its file: bounded in number and in size, whatever a script hands over."""
 
 from __future__ import annotations
 
@@ -37,12 +37,18 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add(self, path: str, line: dict[str, Any]) -> None:
-        """Queue one event; drops it, counted, if too many wait."""
-        if len(self._lines) >= WAITING_EVENTS:
+    def add(self, path: str, line: dict[str, Any], *, always: bool = False) -> None:
+        """Queue one event; drops it, counted, if too many wait and it must not be kept `always`."""
+        if len(self._lines) >= WAITING_EVENTS and not always:
             self.dropped += 1
         else:
             self._lines.append((path, line))
+
+    def stamp(self, kind: str, **data: Any) -> None:
+        """Add to the data of the events of one kind that are not written yet."""
+        for _, line in list(self._lines):
+            if line["kind"] == kind:
+                line["data"] |= data
 
     def write(self, folder: Folder) -> None:
         """Append all lines. Raises OSError; what is not written stays."""

@@ -93,7 +93,7 @@ class OwnNumbers:
             return
         self._said.add(key)
         if len(self._said) > MOST_SAID:
-            message = "More names or numbers of the training script are not stored as they were logged; no more are named"
+            message = "More of what the training script logs is not stored as it was logged; no more is named"
         log.warning("trainvitals: %s. Training goes on.", message)
         self._writer.event(kind, message=message, name=name)
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, SIGNALS, Field, Signal, signal_of
+from trainvitals.catalogue import FIELDS, OWN, SIGNALS, Field, Signal, signal_of
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.sealed import MOST_BYTES, opened, seal
-from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group, overlaps
+from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group
 from trainvitals.store.contents import Contents
 from trainvitals.store.decimate import decimate
 from trainvitals.store.events import Event
@@ -31,7 +31,7 @@ from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.liveness import Liveness, Watch, ages
 from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
-from trainvitals.store.problems import lacking_sentence, problems
+from trainvitals.store.problems import lacking_sentence, overlap_sentences, problems
 from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
@@ -58,6 +58,19 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a run holds."""
+
+    rows: int
+    """Readable rows of all frames, ranks and attempts."""
+    ranks: int
+    """Ranks with a readable row."""
+    frames: int
+    attempts: int
+    first_step: int | None
 
 
 class Run:
@@ -106,7 +119,8 @@ class Run:
         for frame, by_writer in self._frames.items():
             newest = {id(parts[-1].header.fields): parts[-1].header.fields for parts in by_writer.values()}
             for field in (field for fields in newest.values() for field in fields):
-                self._homes.setdefault(field.name, (frame, field))
+                if field.name not in self._homes or FIELDS.get(field.name, field).frame == frame:
+                    self._homes[field.name] = frame, field
         self.attempts = group(writers.values(), first_rows)
         return True
 
@@ -133,7 +147,8 @@ class Run:
         """A signal at full resolution.
 
         Args:
-            name: a signal of the catalogue, a stored field, or a name that the user logged.
+            name: a signal of the catalogue, a stored field, or a name that the user logged. Ours win: a number that
+                the user logged as `loss/train` is `custom/loss/train`.
             steps: first and last step; None for all.
             branch: number of a branch (see `branches()`); None for the main line.
 
@@ -227,10 +242,11 @@ class Run:
 
     @property
     def last_time(self) -> float | None:
-        """Unix time in seconds of the newest row; None without data."""
-        newest = [float(parts[-1].column("time")[-1]) for by_writer in self._frames.values()
-                  for parts in by_writer.values()]
-        return max(newest, default=None)
+        """Unix time in seconds of the newest row, by the folder's clock as far as its writer knew it; None without
+        data.
+        """
+        ahead = self._clocks_ahead()
+        return max((at - ahead.get(name, 0.0) for name, at in self._last_rows().items()), default=None)
 
     @property
     def status(self) -> Literal["live", "finished", "silent", "unknown"]:
@@ -250,10 +266,13 @@ class Run:
 
     def _newest(self) -> float | None:
         """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
-        ahead = {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
-        times = [at - ahead.get(name, 0.0) for name, at in self._last_rows().items()]
-        times += [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
-        return max(times, default=None)
+        ahead, rows = self._clocks_ahead(), self.last_time
+        times = [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
+        return max([*times, *([] if rows is None else [rows])], default=None)
+
+    def _clocks_ahead(self) -> dict[str, float]:
+        """Writer -> seconds by which its clock was ahead of the file system's."""
+        return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
 
     def _last_rows(self) -> dict[str, float]:
         """Writer -> time of its newest row, Unix seconds by its own clock."""
@@ -263,17 +282,16 @@ class Run:
                 newest[name] = max(newest.get(name, 0.0), float(parts[-1].column("time")[-1]))
         return newest
 
+    def extent(self) -> Extent:
+        """How much there is on the main line and off it: what a sentence about the record can have looked at."""
+        parts = [part for by_writer in self._frames.values() for parts in by_writer.values() for part in parts]
+        ranks = {part.header.rank for part in parts}
+        first = min((part.steps[0] for part in parts), default=None)
+        return Extent(sum(part.rows for part in parts), len(ranks), len(self._frames), len(self.attempts), first)
+
     def overlaps(self) -> list[str]:
         """Jobs that wrote the same rank at once, one sentence each."""
-        pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(self.attempts, self._last_rows())}
-        writers = {writer.name: writer for attempt in self.attempts for writer in attempt.writers}
-        for event in self._contents.events:
-            ends = str(event.data.get("first", "")), str(event.data.get("second", ""))
-            if event.kind == "overlap" and ends[0] in writers and ends[1] in writers:
-                pairs.setdefault(ends, (writers[ends[0]], writers[ends[1]]))
-        return [f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main "
-                f"line shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
-                for older, newer in pairs.values()]
+        return overlap_sentences(self.attempts, self._last_rows(), self._contents.events)
 
     def clock_notes(self) -> list[str]:
         """What shows that clocks of writers or file systems disagree, one sentence each."""
@@ -343,6 +361,8 @@ class Run:
             return self._homes[name][1]
         if name in FIELDS:
             return FIELDS[name]
+        if OWN + name in self._homes:  # a script's own `step`, say
+            return self._homes[OWN + name][1]
         raise UnknownSignal(f"{self.path} has no signal {name!r}. `run.signals()` lists those it has.")
 
     def _frame_of(self, field: str) -> str:
@@ -480,7 +500,7 @@ def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
 def _introduced(event: Event) -> Writer:
     """The writer that an event of the kind "started" introduces."""
     numbers = [event.data.get(key) for key in ("attempt", "rewind", "clock_ahead")]
-    attempt, rewind, ahead = (n if isinstance(n, int | float) and np.isfinite(n) else 0 for n in numbers)
+    attempt, rewind, ahead = (n if isinstance(n, int | float) and abs(n) < ENDLESS else 0 for n in numbers)
     return Writer(event.writer, event.rank, event.world_size, event.start_step, event.started, int(attempt),
                   int(rewind), str(event.data.get("launch") or ""), float(ahead))
 

@@ -87,7 +87,9 @@ class Header:
             started=number(raw.get("started"), "started"),
             sequence=whole(raw.get("sequence"), "sequence", 0, MOST_STEP),
             fields=tuple(_field(item) for item in _items(raw, "fields")),
-            labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()})
+            labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()},
+            attempt=whole(raw.get("attempt", 0), "attempt", 0, MOST_STEP),
+            rewind=whole(raw.get("rewind", 0), "rewind", 0, MOST_STEP), launch=str(raw.get("launch", "")))
         header._check(schema)
         return header
 

@@ -22,7 +22,7 @@ from trainvitals.catalogue import FIELDS, Field, custom_field, own_name
 from trainvitals.errors import UsageError
 from trainvitals.store.block import Block
 from trainvitals.store.claims import Claim, launch_of
-from trainvitals.store.disk import CLOSE_SECONDS, Disk
+from trainvitals.store.disk import Disk
 from trainvitals.store.eventlog import cut, plain
 from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.segment import RESERVED, Header
@@ -139,7 +139,7 @@ class RunWriter:
         line = self._line("started", self.start_step, message)
         self.disk.introduce(f"events/{self.writer}.jsonl", line | {
             "data": {"attempt": self.disk.claim.attempt, "rewind": self._rewinds, "launch": self.launch,
-                     "flush_seconds": self.flush_seconds}})
+                     "flush_seconds": self.flush_seconds, "clock_ahead": self.disk.clock_ahead}})
 
     @property
     def dropped_rows(self) -> int:
@@ -196,13 +196,13 @@ class RunWriter:
         self._introduce(f"rank {self.rank} of {self.world_size}, after a rollback")
 
     def flush(self) -> bool:
-        """Have everything so far written, and wait for it at most `CLOSE_SECONDS`. False if the disk did not take it."""
-        return self.disk.flush(CLOSE_SECONDS)
+        """Have everything so far written, and wait for it at most 10 s. False if the disk did not take it all."""
+        return self.disk.flush()
 
     def close(self) -> None:
         """Flush, turn the segments into Parquet and end; calling it again does nothing.
 
-        Returns within `CLOSE_SECONDS`, whatever the disk does; what it did not take is counted in the log.
+        Returns within 10 s (`disk.CLOSE_SECONDS`), whatever the disk does; what it did not take is counted in the log.
         """
         if self.closed or os.getpid() != self._process:
             return  # a forked child has the parent's writer in memory, and must not end it
