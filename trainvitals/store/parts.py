@@ -41,6 +41,10 @@ class Part(Protocol):
     def steps(self) -> tuple[int, int]:
         """First and last step."""
 
+    @property
+    def last_time(self) -> float:
+        """Time of the newest row by its writer's clock, Unix seconds."""
+
     def column(self, name: str) -> NDArray[Any]:
         """A column's values [rows], or [rows, n] for a vector; NaN where they are damaged."""
 
@@ -98,6 +102,10 @@ class LivePart:
     def steps(self) -> tuple[int, int]:
         steps = self.column("step")
         return int(steps.min()), int(steps.max())
+
+    @property
+    def last_time(self) -> float:
+        return float(self.tail.batches[-1].column("time")[-1].as_py())
 
     def column(self, name: str) -> NDArray[Any]:
         arrays = [_numpy(batch.column(name)) for batch in self.tail.batches]
@@ -180,6 +188,14 @@ class HistoryPart:
         if found is None:
             steps = self.column("step")
             found = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
+        return found
+
+    @cached_property
+    def last_time(self) -> float:
+        found = self.file.last_time()
+        if found is None:
+            times = self.column("time")
+            found = float(times[-1]) if len(times) else 0.0
         return found
 
     def column(self, name: str) -> NDArray[Any]:

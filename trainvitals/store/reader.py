@@ -279,7 +279,7 @@ class Run:
         newest: dict[str, float] = {}
         for by_writer in self._frames.values():
             for name, parts in by_writer.items():
-                newest[name] = max(newest.get(name, 0.0), float(parts[-1].column("time")[-1]))
+                newest[name] = max(newest.get(name, 0.0), parts[-1].last_time)
         return newest
 
     def extent(self) -> Extent:
@@ -475,7 +475,7 @@ class Run:
 
 def seconds_since(parts: Sequence[Part], step: int) -> float:
     """Seconds from a writer's first row after a step to its newest row, by its own clock."""
-    first = newest = float(parts[-1].column("time")[-1])
+    first = newest = parts[-1].last_time
     for part in reversed(parts):
         times = part.column("time")[part.column("step") > step]
         first = float(times[0]) if len(times) else first
