@@ -10,7 +10,9 @@ the clocks of their hosts say.
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -127,17 +129,15 @@ def number(mine: Claim, others: Iterable[Claim]) -> int:
 
 def claim(folder: Folder, mine: Claim) -> Claim:
     """Find this writer's attempt number and mark it as taken. Raises OSError; nothing is claimed then."""
-    for _ in range(TRIES):
-        others = [other for other in all_claims(folder) if other.writer != mine.writer]
-        mine = replace(mine, attempt=number(mine, others))
+    for turn in range(TRIES):
+        mine = replace(mine, attempt=number(mine, [c for c in all_claims(folder) if c.writer != mine.writer]))
         folder.replace(mine.path, b"")
-        rivals = [other for other in all_claims(folder) if other.writer != mine.writer
-                  and (other.attempt, other.rank) == (mine.attempt, mine.rank)]
-        if all(mine.writer < other.writer for other in rivals):
+        rivals = [other for other in newer_of_same_rank(mine, all_claims(folder)) if other.attempt == mine.attempt]
+        if not rivals or turn == TRIES - 1:
             break
+        # Of two that claimed at once, one may have looked before the other wrote: whoever sees a rival gives way.
         folder.remove(mine.path)
-    else:
-        folder.replace(mine.path, b"")
+        time.sleep(random.uniform(0.0, 0.01 * 2 ** min(turn, 6)))
     return mine
 
 
