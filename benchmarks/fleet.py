@@ -177,7 +177,7 @@ def bill(hours: float) -> dict[str, float]:
 
 
 def bills(quick: bool) -> Table:
-    hours = 0.1 if quick else 1.0
+    hours = 0.05 if quick else 0.25
     found = fresh("benchmarks.fleet", "bill", hours)
     puts, gets = found["PUT"] / hours, found["GET"] / hours
     rows = []
