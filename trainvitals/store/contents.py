@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -47,6 +47,9 @@ class Contents:
         self._event_files: dict[str, EventFile] = {}
         self._documents: dict[str, tuple[int, str]] = {}
         """Path of a sealed document -> its size, and what is wrong with it."""
+        self._unreached: set[str] = set()
+        """Paths that could not be read at the last look, by no fault of what they hold: they are tried again."""
+        self._listing = ""
         self._pulse: str | None = None
         self._listed = 0.0
         self._cache = ColumnCache()
@@ -57,7 +60,8 @@ class Contents:
         Raises RunNotFound where there is no run.
         """
         pulse = self.folder.pulse()
-        if pulse is not None and pulse == self._pulse and time.monotonic() - self._listed < RELIST_SECONDS:
+        quiet = pulse is not None and pulse == self._pulse and not self._unreached
+        if quiet and time.monotonic() - self._listed < RELIST_SECONDS:
             return False
         changed = self._look()
         self._pulse, self._listed = pulse, time.monotonic()
@@ -65,18 +69,19 @@ class Contents:
 
     def _look(self) -> bool:
         for _ in range(LISTINGS):
-            data = self._list()
-            version = hashlib.sha1(repr(data).encode(), usedforsecurity=False).hexdigest()[:16]
-            if version == self.version:
+            listing = self._list()
+            if listing == self._listing and not self._unreached:
                 return False
             self.wrong = {path: f"cannot be read: {why}" for path, why in self.folder.unlisted.items()}
+            self._unreached = set()
             self.parts, vanished = self._read_parts()
             if not vanished:
                 break
         self.card = self._read_card()
         self.events = self._read_events()
-        self.version = version
-        return True
+        before, self._listing = self.version, listing
+        self.version = _hash([listing, *sorted(self._unreached)])
+        return self.version != before
 
     def document_problems(self) -> Iterator[str]:
         """What is wrong with the findings, the earlier cards and the forecasts; each is read once per size."""
@@ -93,7 +98,8 @@ class Contents:
         """Files of events -> bytes at their ends that are no whole line."""
         return {path: file.torn_bytes for path, file in self._event_files.items() if file.torn_bytes}
 
-    def _list(self) -> list[tuple[str, int | str]]:
+    def _list(self) -> str:
+        """Take in what files there are; a hash that changes if and only if the data does."""
         self.sizes = {path: size for path, size in self.folder.sizes().items() if not path.endswith(".tmp")}
         found: Mapping[str, int | str] = {**self.folder.unlisted, **self.sizes}
         data = sorted((path, size) for path, size in found.items() if _is_data(path))
@@ -101,7 +107,7 @@ class Contents:
             why = self.folder.unlisted.get(".")
             raise RunNotFound(f"{self.folder} holds no run{f': {why}' if why else ''}. Give the folder that has "
                               "`run.json` and `frames/` in it.")
-        return data
+        return _hash(data)
 
     def _read_parts(self) -> tuple[dict[str, Part], bool]:
         """The parts, and whether a file vanished since the folder was listed."""
@@ -122,8 +128,10 @@ class Contents:
                     held = name.last
                 except FileNotFoundError:
                     vanished = True
+                    held = self._keep(parts, path, held)
                 except (OSError, ValueError, pa.ArrowException) as error:
-                    self.wrong[path] = f"cannot be read: {_reason(error)}"
+                    self._failed(path, error)
+                    held = self._keep(parts, path, held)
         return parts, vanished
 
     def _read_ahead(self, groups: Mapping[Key, Group]) -> Iterator[tuple[Key, Group]]:
@@ -151,6 +159,13 @@ class Contents:
         start = known.tail.offset if isinstance(known, LivePart) else 0 if name.live else max(0, size - TAIL_BYTES)
         return (start, size) if isinstance(known, LivePart | None) and size - start <= AHEAD_BYTES // 8 else (0, 0)
 
+    def _keep(self, parts: dict[str, Part], path: str, held: int) -> int:
+        """What was read of a file before stays known while it cannot be reached; the last segment that is held then."""
+        if path not in self.parts:
+            return held
+        parts[path] = self.parts[path]
+        return parts[path].name.last
+
     def _part(self, path: str, name: SegmentName) -> Part:
         size, known = self.sizes[path], self.parts.get(path)
         if not name.live:
@@ -169,7 +184,7 @@ class Contents:
                 raise ValueError(f"it has {size:,} bytes, more than any card")
             card, wrong = read_card(self.folder.read("run.json", 0, size), f"{self.folder}/run.json")
         except (RunDamaged, OSError, ValueError) as error:
-            self.wrong["run.json"] = f"cannot be read: {_reason(error)}"
+            self._failed("run.json", error)
             return RunCard()
         if wrong:
             self.wrong["run.json"] = "; ".join(wrong)
@@ -188,7 +203,7 @@ class Contents:
                 if size != file.size:
                     file.refresh(size)
             except OSError as error:
-                self.wrong[path] = f"cannot be read: {_reason(error)}"
+                self._failed(path, error)
             if file.damaged:
                 self.wrong[path] = f"has lost {len(file.damaged)} lines, which are no events ({file.damaged[-1]})"
             elif file.unsealed:
@@ -198,9 +213,18 @@ class Contents:
         self._event_files = files
         return sorted((event for file in files.values() for event in file.events), key=lambda event: event.time)
 
+    def _failed(self, path: str, error: Exception) -> None:
+        self.wrong[path] = f"cannot be read: {_reason(error)}"
+        if isinstance(error, OSError):
+            self._unreached.add(path)
+
 
 def _is_data(path: str) -> bool:
     return path == "run.json" or path.startswith(("frames/", "events/")) or path in ("frames", "events")
+
+
+def _hash(facts: Sequence[object]) -> str:
+    return hashlib.sha1(repr(facts).encode(), usedforsecurity=False).hexdigest()[:16]
 
 
 def _reason(error: Exception) -> str:

@@ -42,8 +42,8 @@ class Part(Protocol):
         """First and last step."""
 
     @property
-    def last_time(self) -> float:
-        """Time of the newest row by its writer's clock, Unix seconds."""
+    def last_time(self) -> float | None:
+        """Time of the newest row by its writer's clock, Unix seconds; None where none can be read."""
 
     def column(self, name: str) -> NDArray[Any]:
         """A column's values [rows], or [rows, n] for a vector; NaN where they are damaged."""
@@ -66,6 +66,11 @@ def _numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
         width = column.type.list_size
         return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width))
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _last_finite(times: NDArray[np.float64]) -> float | None:
+    finite = times[np.isfinite(times)]
+    return float(finite[-1]) if len(finite) else None
 
 
 class LivePart:
@@ -104,8 +109,8 @@ class LivePart:
         return int(steps.min()), int(steps.max())
 
     @property
-    def last_time(self) -> float:
-        return float(self.tail.batches[-1].column("time")[-1].as_py())
+    def last_time(self) -> float | None:
+        return _last_finite(_numpy(self.tail.batches[-1].column("time"))) if self.tail.batches else None
 
     def column(self, name: str) -> NDArray[Any]:
         arrays = [_numpy(batch.column(name)) for batch in self.tail.batches]
@@ -191,12 +196,9 @@ class HistoryPart:
         return found
 
     @cached_property
-    def last_time(self) -> float:
+    def last_time(self) -> float | None:
         found = self.file.last_time()
-        if found is None:
-            times = self.column("time")
-            found = float(times[-1]) if len(times) else 0.0
-        return found
+        return _last_finite(self.column("time")) if found is None else found
 
     def column(self, name: str) -> NDArray[Any]:
         column = self._cache.get((self.path, name))

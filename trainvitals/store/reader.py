@@ -279,7 +279,7 @@ class Run:
         newest: dict[str, float] = {}
         for by_writer in self._frames.values():
             for name, parts in by_writer.items():
-                newest[name] = max(newest.get(name, 0.0), parts[-1].last_time)
+                newest[name] = max(newest.get(name, 0.0), newest_time(parts) or 0.0)
         return newest
 
     def extent(self) -> Extent:
@@ -473,15 +473,21 @@ class Run:
         return kept
 
 
+def newest_time(parts: Sequence[Part]) -> float | None:
+    """Unix time in seconds of a writer's newest row whose time can be read."""
+    return next((found for part in reversed(parts) if (found := part.last_time) is not None), None)
+
+
 def seconds_since(parts: Sequence[Part], step: int) -> float:
     """Seconds from a writer's first row after a step to its newest row, by its own clock."""
-    first = newest = parts[-1].last_time
+    newest = first = newest_time(parts)
     for part in reversed(parts):
         times = part.column("time")[part.column("step") > step]
+        times = times[np.isfinite(times)]
         first = float(times[0]) if len(times) else first
         if part.steps[0] <= step:
             break
-    return newest - first
+    return 0.0 if newest is None or first is None else newest - first
 
 
 def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
