@@ -8,11 +8,14 @@ Fields and signals are called `family/name`. Fields that are logged together at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainvitals import formulas as f
+
+OWN = "custom/"
+"""What precedes a user's own name where one of ours, or of the store's, is the same."""
 
 Merge = Literal["sum", "same", "max", "min"]
 """How one step's values of several ranks become one: added; identical everywhere (the first is taken); extreme."""
@@ -227,3 +230,11 @@ def custom_field(name: str) -> Field:
     return Field(name, "custom", "1", "same", "logged by the training script")
 
 
+def own_name(name: str, taken: Collection[str] = ()) -> str:
+    """The name under which a number of the user's own is stored: theirs, or `custom/<name>` where it is not free.
+
+    Not free are the fields and signals of the catalogue, `step` and `time`, the columns in `taken`, and names that
+    begin with `custom/` themselves; so two names of a user never become one.
+    """
+    free = name not in FIELDS and name not in SIGNALS and name not in ("step", "time") and name not in taken
+    return name if free and not name.startswith(OWN) else OWN + name

@@ -5,10 +5,13 @@ Object stores cannot append: see `trainvitals/store/remote.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +58,21 @@ class Folder(ABC):
     def finish(self, path: str) -> None:  # noqa: B027 - most folders have nothing to do here
         """Nothing more will be appended to this file."""
 
+    def times(self, prefix: str = "") -> dict[str, float]:
+        """Relative path -> when a file below `prefix` last changed, Unix seconds by the folder's own clock.
+
+        Files whose time the folder cannot tell are left out.
+        """
+        return {}
+
+    def stamp(self, prefix: str) -> object:
+        """Something that changes when files directly below `prefix` come or go; None where only a listing can tell."""
+        return None
+
+    def now(self) -> float | None:
+        """The time by the folder's own clock, the one of `times`; None where it cannot be learnt."""
+        return None
+
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | OSError]:
         """Whole files, or why one could not be read."""
         found: dict[str, bytes | OSError] = {}
@@ -65,9 +83,8 @@ class Folder(ABC):
                 found[path] = error
         return found
 
-    def ahead(self, paths: Iterable[str]) -> Iterator[str]:
-        """The paths, in order, so far fetched as it spares the reading of each a wait of its own."""
-        yield from paths
+    def prefetch(self, wanted: Mapping[str, tuple[int, int]]) -> None:  # noqa: B027 - a disk answers at once
+        """Path -> first byte and end of what will be read next: a distant store is asked for all of it at once."""
 
     def remove_many(self, paths: Sequence[str]) -> None:
         """Delete files; those that are gone already are no error."""
@@ -80,6 +97,37 @@ class Folder(ABC):
     def pulse(self) -> str | None:
         """Changes after every `beat` of any writer; None where only a listing can tell what is new."""
         return None
+
+
+class FileGone(OSError):
+    """A file that was appended to is no longer at its path."""
+
+
+NETWORK = frozenset("nfs nfs4 cifs smb3 smbfs lustre gpfs ceph beegfs glusterfs afs 9p virtiofs orangefs".split())
+"""File systems of /proc/self/mountinfo that stamp files with the clock of another machine; FUSE may, too."""
+
+
+def on_network(path: Path) -> bool:
+    """Whether files here may be stamped by another machine's clock."""
+    try:
+        device = os.stat(path).st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            left, _, right = line.partition(" - ")
+            if left.split()[2:3] == [number]:
+                kind = right.split()[0]
+                return kind in NETWORK or kind.startswith("fuse")
+    except OSError:
+        return True
+    return False
+
+
+def _same_file(path: Path, descriptor: int) -> bool:
+    """Whether a path still leads to the file that is open."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 class LocalFolder(Folder):
@@ -129,11 +177,20 @@ class LocalFolder(Folder):
         return file
 
     def append(self, path: str, data: bytes) -> None:
+        target = self.root / path
         descriptor = self._open.get(path)
         if descriptor is None:
-            target = self.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = self._open[path] = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            # A pipe in place of the file would block an opener that waits.
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(f"{path} is no regular file")
+            self._open[path] = descriptor
+        elif not _same_file(target, descriptor):
+            # Deleted, moved, or another file system mounted in its place: what is written here no reader would find.
+            self.finish(path)
+            raise FileGone(f"{path} is no longer where it was")
         if os.write(descriptor, data) != len(data):
             raise OSError(f"{path}: the disk took only a part of {len(data)} bytes")
 
@@ -145,12 +202,47 @@ class LocalFolder(Folder):
     def replace(self, path: str, data: bytes) -> None:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        part = target.with_name(f".{target.name[:100]}.{os.getpid()}-{threading.get_ident()}.tmp")
         try:
-            part.write_bytes(data)
+            with open(part, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # a rename may reach the disk before the bytes, and what it replaces is gone
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
+
+    def times(self, prefix: str = "") -> dict[str, float]:
+        found: dict[str, float] = {}
+        cut = len(str(self.root)) + 1
+        for parent, _, names in os.walk(self.root / prefix):
+            for name in names:
+                path = os.path.join(parent, name)
+                try:
+                    found[path[cut:]] = os.stat(path, follow_symlinks=False).st_mtime
+                except OSError:
+                    continue  # gone since it was listed
+        return found
+
+    def stamp(self, prefix: str) -> object:
+        try:
+            found = os.stat(self.root / prefix)
+        except FileNotFoundError:
+            return "gone"
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
+    def now(self) -> float | None:
+        if not on_network(self.root):
+            return time.time()  # the kernel that stamps the files is this one
+        probe = self.root / f".clock.{os.getpid()}-{threading.get_ident()}.tmp"
+        try:
+            probe.write_bytes(b"")
+            return probe.stat().st_mtime
+        except OSError:
+            return None
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals.store.attempts import Attempt
+from trainvitals.store.attempts import Attempt, overlaps
 from trainvitals.store.contents import Contents
+from trainvitals.store.events import Event
 
+LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "folder_lost")
+"""Kinds of event that say that something is not in the record."""
 MOST_NAMED = 10
 """Ranks that are named one by one."""
 
@@ -28,8 +31,22 @@ def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> lis
         found += [f"{shown_path(path)} ends in {torn:,} bytes that are no whole event." for path, torn in
                   contents.torn_events().items()]
     found += [f"{shown_path(problem)}." for problem in contents.document_problems()]
-    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind == "rows_dropped"]
+    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind in LOSSES]
     return [*found, *_silent_ranks(attempts[-1:])]
+
+
+def overlap_sentences(attempts: Sequence[Attempt], last_rows: Mapping[str, float], events: Sequence[Event]
+                      ) -> list[str]:
+    """Jobs that wrote the same rank at once: as their rows show, or as one of them noticed."""
+    pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(attempts, last_rows)}
+    writers = {writer.name: writer for attempt in attempts for writer in attempt.writers}
+    for event in events:
+        ends = str(event.data.get("first", "")), str(event.data.get("second", ""))
+        if event.kind == "overlap" and ends[0] in writers and ends[1] in writers:
+            pairs.setdefault(ends, (writers[ends[0]], writers[ends[1]]))
+    return [f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main line "
+            f"shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
+            for older, newer in pairs.values()]
 
 
 def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:

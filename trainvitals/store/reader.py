@@ -19,23 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, SIGNALS, Field, Signal, signal_of
+from trainvitals.catalogue import FIELDS, OWN, SIGNALS, Field, Signal, signal_of
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.sealed import MOST_BYTES, opened, seal
-from trainvitals.store.attempts import ENDLESS, Attempt, Writer, group
+from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group
 from trainvitals.store.contents import Contents
 from trainvitals.store.decimate import decimate
+from trainvitals.store.events import Event
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.store.merge import Piece, Rows, common_labels, gather
+from trainvitals.store.liveness import Liveness, Watch, ages
+from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
-from trainvitals.store.problems import lacking_sentence, problems
+from trainvitals.store.problems import lacking_sentence, overlap_sentences, problems
+from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SILENT_SECONDS = 60.0
-"""A run without an orderly end and without data for so long is called silent."""
 PATIENCE_SECONDS = 30.0
 """How long a step of a live run waits for the ranks that have not reported it."""
 
@@ -59,6 +60,19 @@ class Series:
         return len(self.steps)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a run holds."""
+
+    rows: int
+    """Readable rows of all frames, ranks and attempts."""
+    ranks: int
+    """Ranks with a readable row."""
+    frames: int
+    attempts: int
+    first_step: int | None
+
+
 class Run:
     """A run folder, as of the last `refresh()`. Made by `open_run`."""
 
@@ -68,6 +82,7 @@ class Run:
         self.attempts: tuple[Attempt, ...] = ()
         """Oldest first."""
         self._contents = Contents(folder)
+        self._watch = Watch()
         self._frames: dict[str, dict[str, list[Part]]] = {}
         self._homes: dict[str, tuple[str, Field]] = {}
         """Field -> its frame, and what the newest rows say of it."""
@@ -79,7 +94,9 @@ class Run:
 
     def refresh(self) -> bool:
         """Look for new data; True if there was any. Raises RunNotFound if the folder is no longer a run."""
-        if not self._contents.refresh():
+        changed = self._contents.refresh()
+        self._watch.look(self._contents.sizes)
+        if not changed:
             return False
         self._rows.clear()
         self._known_labels.clear()
@@ -87,13 +104,13 @@ class Run:
         writers, first_rows = {}, dict[str, int]()
         for event in self._contents.events:
             if event.kind == "started":
-                writers[event.writer] = Writer(event.writer, event.rank, event.world_size, event.start_step,
-                                               event.started)
+                writers[event.writer] = _introduced(event)
         for part in self._contents.parts.values():
             if part.rows:
                 name = part.name.writer
                 self._frames.setdefault(part.name.frame, {}).setdefault(name, []).append(part)
-                writers[name] = Writer.of(part.header)
+                known = writers.get(name)
+                writers[name] = Writer.of(part.header, known.clock_ahead if known else 0.0)
                 first_rows[name] = min(first_rows.get(name, ENDLESS), part.steps[0])
         for by_writer in self._frames.values():
             for parts in by_writer.values():
@@ -102,7 +119,8 @@ class Run:
         for frame, by_writer in self._frames.items():
             newest = {id(parts[-1].header.fields): parts[-1].header.fields for parts in by_writer.values()}
             for field in (field for fields in newest.values() for field in fields):
-                self._homes.setdefault(field.name, (frame, field))
+                if field.name not in self._homes or FIELDS.get(field.name, field).frame == frame:
+                    self._homes[field.name] = frame, field
         self.attempts = group(writers.values(), first_rows)
         return True
 
@@ -129,7 +147,8 @@ class Run:
         """A signal at full resolution.
 
         Args:
-            name: a signal of the catalogue, a stored field, or a name that the user logged.
+            name: a signal of the catalogue, a stored field, or a name that the user logged. Ours win: a number that
+                the user logged as `loss/train` is `custom/loss/train`.
             steps: first and last step; None for all.
             branch: number of a branch (see `branches()`); None for the main line.
 
@@ -223,19 +242,61 @@ class Run:
 
     @property
     def last_time(self) -> float | None:
-        """Unix time in seconds of the newest row; None without data."""
-        newest = [found for by_writer in self._frames.values() for parts in by_writer.values()
-                  if (found := newest_time(parts)) is not None]
-        return max(newest, default=None)
+        """Unix time in seconds of the newest row, by the folder's clock as far as its writer knew it; None without
+        data.
+        """
+        ahead = self._clocks_ahead()
+        return max((at - ahead.get(name, 0.0) for name, at in self._last_rows().items()), default=None)
 
     @property
-    def status(self) -> Literal["live", "finished", "silent"]:
-        """Finished: its last attempt ended in order. Silent: it did not, and no data came for a minute."""
+    def status(self) -> Literal["live", "finished", "silent", "unknown"]:
+        """Finished: its last attempt ended in order. Live or silent: it grew, or did not, within the last minute.
+
+        Unknown: this is an early look, and clocks that disagree are all there is to tell by.
+        """
+        return self.liveness.status
+
+    @property
+    def liveness(self) -> Liveness:
+        """The status, and what it was told by."""
         closed = {event.writer for event in self._contents.events if event.kind == "closed"}
         if self.attempts and {writer.name for writer in self.attempts[-1].writers} <= closed:
-            return "finished"
-        newest = max([self.last_time or 0.0, *(event.time for event in self._contents.events)])
-        return "silent" if time.time() - newest > SILENT_SECONDS else "live"
+            return Liveness("finished", "every writer of its last attempt ended in order")
+        return self._watch.judge(lambda: ages(self._contents.folder, self._newest()))
+
+    def _newest(self) -> float | None:
+        """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
+        ahead, rows = self._clocks_ahead(), self.last_time
+        times = [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
+        return max([*times, *([] if rows is None else [rows])], default=None)
+
+    def _clocks_ahead(self) -> dict[str, float]:
+        """Writer -> seconds by which its clock was ahead of the file system's."""
+        return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
+
+    def _last_rows(self) -> dict[str, float]:
+        """Writer -> time of its newest row, Unix seconds by its own clock."""
+        newest: dict[str, float] = {}
+        for by_writer in self._frames.values():
+            for name, parts in by_writer.items():
+                newest[name] = max(newest.get(name, 0.0), newest_time(parts) or 0.0)
+        return newest
+
+    def extent(self) -> Extent:
+        """How much there is on the main line and off it: what a sentence about the record can have looked at."""
+        parts = [part for by_writer in self._frames.values() for parts in by_writer.values() for part in parts]
+        ranks = {part.header.rank for part in parts}
+        first = min((part.steps[0] for part in parts), default=None)
+        return Extent(sum(part.rows for part in parts), len(ranks), len(self._frames), len(self.attempts), first)
+
+    def overlaps(self) -> list[str]:
+        """Jobs that wrote the same rank at once, one sentence each."""
+        return overlap_sentences(self.attempts, self._last_rows(), self._contents.events)
+
+    def clock_notes(self) -> list[str]:
+        """What shows that clocks of writers or file systems disagree, one sentence each."""
+        told = [f"{event.message}." for event in self._contents.events if event.kind == "clock_offset"]
+        return list(dict.fromkeys(told)) + clock_notes(self.attempts)
 
     def events(self) -> pd.DataFrame:
         """Events in order of time: time (unix s), step, kind, message, rank, attempt, data."""
@@ -287,6 +348,7 @@ class Run:
         has been asked for.
         """
         found = problems(self._contents, self.attempts, self.status == "live")
+        found += self.overlaps() + self.clock_notes()
         return found + [sentence for sentences in self._lacking.values() for sentence in sentences]
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -299,6 +361,8 @@ class Run:
             return self._homes[name][1]
         if name in FIELDS:
             return FIELDS[name]
+        if OWN + name in self._homes:  # a script's own `step`, say
+            return self._homes[OWN + name][1]
         raise UnknownSignal(f"{self.path} has no signal {name!r}. `run.signals()` lists those it has.")
 
     def _frame_of(self, field: str) -> str:
@@ -411,12 +475,7 @@ class Run:
 
 def newest_time(parts: Sequence[Part]) -> float | None:
     """Unix time in seconds of a writer's newest row whose time can be read."""
-    for part in reversed(parts):
-        times = part.column("time")
-        finite = times[np.isfinite(times)]
-        if len(finite):
-            return float(finite[-1])
-    return None
+    return next((found for part in reversed(parts) if (found := part.last_time) is not None), None)
 
 
 def seconds_since(parts: Sequence[Part], step: int) -> float:
@@ -442,6 +501,14 @@ def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
                             if unknown.ndim == 1 else ~unknown, result.values.shape)
     present = known if result.present is None else result.present & known
     return np.where(known, result.values, np.nan), present
+
+
+def _introduced(event: Event) -> Writer:
+    """The writer that an event of the kind "started" introduces."""
+    numbers = [event.data.get(key) for key in ("attempt", "rewind", "clock_ahead")]
+    attempt, rewind, ahead = (n if isinstance(n, int | float) and abs(n) < ENDLESS else 0 for n in numbers)
+    return Writer(event.writer, event.rank, event.world_size, event.start_step, event.started, int(attempt),
+                  int(rewind), str(event.data.get("launch") or ""), float(ahead))
 
 
 def _joined(labels: tuple[tuple[str, ...], ...]) -> list[str]:

@@ -25,6 +25,8 @@ DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "u
           "bool")
 METADATA_KEY = b"trainvitals"
 CRC_KEY = b"crc32"
+RESERVED = frozenset({"step", "time"})
+"""Columns that every frame has before its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Header:
     fields: tuple[Field, ...]
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Axis name -> labels."""
+    attempt: int = 0
+    """Number of the attempt, rising from 1 (`trainvitals/store/claims.py`); 0 in folders of earlier versions."""
+    rewind: int = 0
+    """How often the process had gone back to an earlier step."""
+    launch: str = ""
+    """What all ranks of one job launch share; "" where nothing tells."""
 
     def shape(self, item: Field) -> tuple[int, ...]:
         """Shape of one row's value of a field."""
@@ -79,7 +87,9 @@ class Header:
             started=number(raw.get("started"), "started"),
             sequence=whole(raw.get("sequence"), "sequence", 0, MOST_STEP),
             fields=tuple(_field(item) for item in _items(raw, "fields")),
-            labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()})
+            labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()},
+            attempt=whole(raw.get("attempt", 0), "attempt", 0, MOST_STEP),
+            rewind=whole(raw.get("rewind", 0), "rewind", 0, MOST_STEP), launch=str(raw.get("launch", "")))
         header._check(schema)
         return header
 
