@@ -254,6 +254,7 @@ def damaged(kind: str, how: str, most: int) -> Row:
                 row.note("raised" if outcome.startswith("raised") else outcome, f"{path.relative_to(folder)}, {case}"
                          + (f" ({outcome})" if outcome.startswith("raised") else ""))
             path.write_bytes(data)
+            age(path)
     return row
 
 

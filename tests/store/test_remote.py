@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 
 from tests.store.object_store import Proxy, credentials, lab, make_bucket, other_host, row, s3_server, wait_for, write
-from trainvitals.errors import RunNotFound
+from trainvitals.errors import RunNotFound, UsageError
 from trainvitals.store import open_run
+from trainvitals.store.folder import open_folder
+from trainvitals.store.writer import flush_interval
 
 pytest.importorskip("s3fs", reason="needs the extra s3: pip install 'trainvitals[s3]'")
 pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
@@ -104,9 +106,9 @@ def columns(place: str | Path) -> list[pd.Series]:
 def test_trouble_costs_no_row_and_doubles_none(
     trouble: str, proxy: Proxy, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
     writer = write(url, range(1, 101), flush_seconds=0.1)
     writer.flush()
+    monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
     frame = writer._frames["loss"]
     trouble_begins(proxy, trouble)
     for step in range(101, 401):  # none of these waits for the server, which does not come back before they are done
@@ -215,3 +217,15 @@ def test_a_forked_worker_has_a_connection_of_its_own(proxy: Proxy, url: str) -> 
     assert worker.exitcode == 0
     writer.close()
     assert open_run(url).status == "finished"
+
+
+def test_a_job_of_many_ranks_flushes_a_bounded_number_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, disk = open_folder("s3://lab/runs/x"), open_folder(tmp_path)
+    assert [flush_interval(bucket, ranks) for ranks in (1, 100, 1024)] == [2.0, 2.0, 20.48]
+    assert flush_interval(disk, 1024) == 2.0
+    monkeypatch.setenv("TRAINVITALS_FLUSH_SECONDS", "7.5")
+    assert flush_interval(bucket, 1024) == flush_interval(disk, 1) == 7.5
+    for wrong in ("often", "0", "-1", "inf", "nan"):
+        monkeypatch.setenv("TRAINVITALS_FLUSH_SECONDS", wrong)
+        with pytest.raises(UsageError, match="TRAINVITALS_FLUSH_SECONDS"):
+            flush_interval(bucket, 1)

@@ -14,8 +14,14 @@ from trainvitals.sealed import MOST_BYTES, opened
 from trainvitals.store.compact import SegmentName
 from trainvitals.store.events import Event, EventFile
 from trainvitals.store.folder import Folder
+from trainvitals.store.history import TAIL_BYTES
 from trainvitals.store.parts import ColumnCache, HistoryPart, LivePart, Part
 
+Key = tuple[str, str]
+"""Frame and writer."""
+Group = list[tuple[str, SegmentName]]
+AHEAD_FILES, AHEAD_BYTES = 256, 32 << 20
+"""What a distant store is asked for at once."""
 RELIST_SECONDS = 60.0
 """A folder whose pulse stands still is listed so often all the same: somebody may have copied or deleted files."""
 LISTINGS = 3
@@ -108,7 +114,7 @@ class Contents:
         parts: dict[str, Part] = {}
         vanished = False
         self.writers = {}
-        for (frame, writer), group in _by_writer(self.sizes).items():
+        for (frame, writer), group in self._read_ahead(_by_writer(self.sizes)):
             self.writers.setdefault(frame, set()).add(writer)
             held = -1
             for path, name in group:
@@ -127,6 +133,31 @@ class Contents:
                     self._failed(path, error)
                     held = self._keep(parts, path, held)
         return parts, vanished
+
+    def _read_ahead(self, groups: Mapping[Key, Group]) -> Iterator[tuple[Key, Group]]:
+        """The groups, after the new bytes of some hundred files at a time were asked for side by side."""
+        waiting: list[tuple[Key, Group]] = []
+        wanted: dict[str, tuple[int, int]] = {}
+        for key, group in groups.items():
+            waiting.append((key, group))
+            held = -1
+            for path, name in group:
+                if name.last > held:
+                    held = name.last
+                    wanted[path] = self._new_bytes(path, name)
+            if len(wanted) >= AHEAD_FILES or sum(stop - start for start, stop in wanted.values()) >= AHEAD_BYTES:
+                self.folder.prefetch(wanted)
+                yield from waiting
+                waiting, wanted = [], {}
+        self.folder.prefetch(wanted)
+        yield from waiting
+        self.folder.prefetch({})
+
+    def _new_bytes(self, path: str, name: SegmentName) -> tuple[int, int]:
+        """Where what will be read of a file begins and ends; nothing of one that is known or large."""
+        size, known = self.sizes[path], self.parts.get(path)
+        start = known.tail.offset if isinstance(known, LivePart) else 0 if name.live else max(0, size - TAIL_BYTES)
+        return (start, size) if isinstance(known, LivePart | None) and size - start <= AHEAD_BYTES // 8 else (0, 0)
 
     def _keep(self, parts: dict[str, Part], path: str, held: int) -> int:
         """What was read of a file before stays known while it cannot be reached; the last segment that is held then."""
@@ -161,10 +192,13 @@ class Contents:
 
     def _read_events(self) -> list[Event]:
         files: dict[str, EventFile] = {}
-        for path, size in self.sizes.items():
-            if not path.startswith("events/") or not path.endswith(".jsonl"):
-                continue
-            files[path] = file = self._event_files.get(path) or EventFile(self.folder, path)
+        sizes = {path: size for path, size in self.sizes.items()
+                 if path.startswith("events/") and path.endswith(".jsonl")}
+        known = self._event_files
+        self.folder.prefetch({path: (0, size) for path, size in sizes.items()
+                              if path not in known and size <= TAIL_BYTES})
+        for path, size in sizes.items():
+            files[path] = file = known.get(path) or EventFile(self.folder, path)
             try:
                 if size != file.size:
                     file.refresh(size)
@@ -175,6 +209,7 @@ class Contents:
             elif file.unsealed:
                 self.wrong[path] = (f"has {file.unsealed} lines without a checksum (written by an older version): they "
                                     "cannot be verified")
+        self.folder.prefetch({})
         self._event_files = files
         return sorted((event for file in files.values() for event in file.events), key=lambda event: event.time)
 
@@ -196,9 +231,9 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _by_writer(sizes: Mapping[str, int]) -> dict[tuple[str, str], list[tuple[str, SegmentName]]]:
+def _by_writer(sizes: Mapping[str, int]) -> dict[Key, Group]:
     """Files of rows, per frame and writer: history before the segments that it may hold, wide before narrow."""
-    groups: dict[tuple[str, str], list[tuple[str, SegmentName]]] = {}
+    groups: dict[Key, Group] = {}
     for path in sorted(sizes):
         name = SegmentName.parse(path)
         if name is not None:

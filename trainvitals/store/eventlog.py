@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from trainvitals.store.folder import FileGone, Folder
 
 WAITING_EVENTS = 2_000
 """Events in memory while the disk does not take them; later ones are counted."""
+LINES_AT_ONCE = 100
 MESSAGE_CHARACTERS, TEXT_CHARACTERS = 4_000, 1_000
 ITEMS, DEPTH = 100, 4
 """Entries of a list or mapping, and levels of nesting, that are kept of an event's data."""
@@ -53,8 +54,9 @@ class EventLog:
     def write(self, folder: Folder) -> None:
         """Append all lines. Raises OSError; what is not written stays."""
         while self._lines:
-            path, line = self._lines[0]
-            data = event_line(line)
+            # A file that grows takes them one by one: of several, a full disk could keep some, to be written again.
+            path, lines = self._first(1 if folder.appends_cheaply else LINES_AT_ONCE)
+            data = b"".join(map(event_line, lines))
             # After a failure a part of the last line may be on disk, and what follows must not become a part of it.
             data = b"\n" + data if path in self._torn else data
             try:
@@ -65,7 +67,14 @@ class EventLog:
                 self._torn.add(path)
                 raise
             self._torn.discard(path)
-            self._lines.popleft()
+            for _ in lines:
+                self._lines.popleft()
+
+    def _first(self, most: int) -> tuple[str, list[dict[str, Any]]]:
+        """The oldest lines that go to one file, and its path."""
+        waiting = list(self._lines)[:most]
+        path = waiting[0][0]
+        return path, [line for _, line in takewhile(lambda entry: entry[0] == path, waiting)]
 
 
 def cut(text: str, most: int = MESSAGE_CHARACTERS) -> str:

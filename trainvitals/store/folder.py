@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,9 +83,8 @@ class Folder(ABC):
                 found[path] = error
         return found
 
-    def ahead(self, paths: Iterable[str]) -> Iterator[str]:
-        """The paths, in order, so far fetched as it spares the reading of each a wait of its own."""
-        yield from paths
+    def prefetch(self, wanted: Mapping[str, tuple[int, int]]) -> None:  # noqa: B027 - a disk answers at once
+        """Path -> first byte and end of what will be read next: a distant store is asked for all of it at once."""
 
     def remove_many(self, paths: Sequence[str]) -> None:
         """Delete files; those that are gone already are no error."""

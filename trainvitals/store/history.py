@@ -61,7 +61,7 @@ def encode(table: pa.Table, first: int) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, KEY: about}), sink, compression="zstd",
                    use_dictionary=False, use_byte_stream_split=True, row_group_size=ROWS_PER_GROUP,
-                   write_statistics=["step"])
+                   write_statistics=["step", "time"])
     raw = sink.getbuffer()
     cut = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
     chunks = _chunks(pq.read_metadata(sink))
@@ -115,11 +115,19 @@ class HistoryFile:
 
     def steps(self) -> tuple[int, int] | None:
         """First and last step, as the footer says; None where it does not."""
-        index = self.schema.get_field_index("step")
+        found = self._statistics("step")
+        return (min(int(s.min) for s in found), max(int(s.max) for s in found)) if found else None
+
+    def last_time(self) -> float | None:
+        """Time of the newest row, Unix seconds, as the footer says; None where it does not."""
+        found = self._statistics("time")
+        return max(float(s.max) for s in found) if found else None
+
+    def _statistics(self, name: str) -> list[Any]:
+        """Of every row group; none where one has none."""
+        index = self.schema.get_field_index(name)
         found = [self.metadata.row_group(g).column(index).statistics for g in range(self.metadata.num_row_groups)]
-        if not found or any(s is None or not s.has_min_max for s in found):
-            return None
-        return min(int(s.min) for s in found), max(int(s.max) for s in found)
+        return [] if any(s is None or not s.has_min_max for s in found) else found
 
     def chunk(self, name: str, group: int) -> pa.ChunkedArray:
         """One column of one row group. Raises OSError or ValueError where it cannot be read or is damaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from functools import cached_property
 from typing import Any, Protocol
@@ -40,6 +41,10 @@ class Part(Protocol):
     def steps(self) -> tuple[int, int]:
         """First and last step."""
 
+    @property
+    def last_time(self) -> float | None:
+        """Time of the newest row by its writer's clock, Unix seconds; None where none can be read."""
+
     def column(self, name: str) -> NDArray[Any]:
         """A column's values [rows], or [rows, n] for a vector; NaN where they are damaged."""
 
@@ -61,6 +66,11 @@ def _numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
         width = column.type.list_size
         return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width))
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _last_finite(times: NDArray[np.float64]) -> float | None:
+    finite = times[np.isfinite(times)]
+    return float(finite[-1]) if len(finite) else None
 
 
 class LivePart:
@@ -98,6 +108,10 @@ class LivePart:
         steps = self.column("step")
         return int(steps.min()), int(steps.max())
 
+    @property
+    def last_time(self) -> float | None:
+        return _last_finite(_numpy(self.tail.batches[-1].column("time"))) if self.tail.batches else None
+
     def column(self, name: str) -> NDArray[Any]:
         arrays = [_numpy(batch.column(name)) for batch in self.tail.batches]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -129,21 +143,25 @@ class ColumnCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit, self.bytes = limit, 0
         self.columns: OrderedDict[tuple[str, str], NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: tuple[str, str]) -> NDArray[Any] | None:
-        column = self.columns.get(key)
-        if column is not None:
-            self.columns.move_to_end(key)
+        with self._lock:
+            column = self.columns.get(key)
+            if column is not None:
+                self.columns.move_to_end(key)
         return column
 
     def put(self, key: tuple[str, str], column: NDArray[Any]) -> None:
         if column.nbytes > self.limit // 4:
             return
-        self.columns[key] = column
-        self.bytes += column.nbytes
-        while self.bytes > self.limit:
-            _, old = self.columns.popitem(last=False)
-            self.bytes -= old.nbytes
+        with self._lock:
+            before = self.columns.pop(key, None)
+            self.columns[key] = column
+            self.bytes += column.nbytes - (0 if before is None else before.nbytes)
+            while self.bytes > self.limit:
+                _, old = self.columns.popitem(last=False)
+                self.bytes -= old.nbytes
 
 
 class HistoryPart:
@@ -176,6 +194,11 @@ class HistoryPart:
             steps = self.column("step")
             found = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
         return found
+
+    @cached_property
+    def last_time(self) -> float | None:
+        found = self.file.last_time()
+        return _last_finite(self.column("time")) if found is None else found
 
     def column(self, name: str) -> NDArray[Any]:
         column = self._cache.get((self.path, name))

@@ -29,9 +29,10 @@ from trainvitals.store.decimate import decimate
 from trainvitals.store.events import Event
 from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.liveness import Liveness, Watch, ages
-from trainvitals.store.merge import Piece, Rows, common_labels, gather
+from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import lacking_sentence, overlap_sentences, problems
+from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -446,7 +447,7 @@ class Run:
         cut = int(np.searchsorted(rows.steps, attempt.kept_until, side="right"))
         if branch:
             return slice(cut, None)
-        if rows.missing is not None and index == len(self.attempts) - 1 and self.status == "live":
+        if rows.missing is not None and index == len(self.attempts) - 1 and self.status in ("live", "unknown"):
             cut = min(cut, int(np.searchsorted(rows.steps, self._reported_by_all(frame, index), side="right")))
         return slice(0, cut)
 
@@ -472,12 +473,7 @@ class Run:
 
 def newest_time(parts: Sequence[Part]) -> float | None:
     """Unix time in seconds of a writer's newest row whose time can be read."""
-    for part in reversed(parts):
-        times = part.column("time")
-        finite = times[np.isfinite(times)]
-        if len(finite):
-            return float(finite[-1])
-    return None
+    return next((found for part in reversed(parts) if (found := part.last_time) is not None), None)
 
 
 def seconds_since(parts: Sequence[Part], step: int) -> float:

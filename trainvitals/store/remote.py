@@ -5,7 +5,8 @@ never used again. A put that is repeated because its answer was lost therefore p
 and a reader sees an object whole or not at all.
 
 Every request has an end (`REQUEST_SECONDS`); within it the file system's own retries apply. What failed raises OSError
-and is tried again by whoever asked, at the next flush or the next look.
+and is tried again by whoever asked, at the next flush or the next look. A store that did not answer is left alone for a
+quarter of that time.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import io
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from fsspec.asyn import sync
@@ -51,8 +50,9 @@ class RemoteFolder(Folder):
         self._connection: tuple[int, Any] | None = None
         self._appended: dict[str, int] = {}
         self._news = False
-        self._fetched: dict[str, bytes] = {}
-        """Read ahead of being asked for."""
+        self._resting_until = 0.0
+        self._fetched: dict[str, tuple[int, bytes]] = {}
+        """Path -> what was read ahead of being asked for, and where it begins."""
         try:
             self.root = self._connect()
         except (ImportError, ValueError) as error:
@@ -86,9 +86,13 @@ class RemoteFolder(Folder):
                                                           timeout=REQUEST_SECONDS, **kwargs))
 
     def _within(self, seconds: float, call: Callable[[], Any]) -> Any:
+        if time.monotonic() < self._resting_until:
+            raise TimeoutError(f"no answer from {self.url} of late")
         try:
             return call()
         except TimeoutError as error:
+            # What else is asked for in this look or flush would wait as long, one after the other.
+            self._resting_until = time.monotonic() + REQUEST_SECONDS / 4
             raise TimeoutError(f"no answer from {self.url} within {seconds:g} s") from error
         except Exception as error:  # clients of stores have errors of their own, without a common base
             wrapped = _as_os_error(error)
@@ -111,8 +115,9 @@ class RemoteFolder(Folder):
                 if info.get("type") != "directory" and not name.endswith("/")}
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        if path in self._fetched:
-            return self._fetched[path][start:stop]
+        at, data = self._fetched.get(path, (0, b""))
+        if stop is not None and at <= start < stop <= at + len(data):
+            return data[start - at:stop - at]
         if stop is not None and stop <= start:
             return b""
         # A start, even 0, spares the file system the question how long the object is.
@@ -124,35 +129,33 @@ class RemoteFolder(Folder):
             raise
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | OSError]:
-        found = self._ask_many("cat_file", paths, start=0)
+        found = self._ask_many("cat_file", {path: {"start": 0} for path in paths})
         return {path: value if isinstance(value, bytes | OSError) else bytes(value) for path, value in found.items()}
 
-    def ahead(self, paths: Iterable[str]) -> Iterator[str]:
-        waiting = iter(paths)
-        while chunk := list(islice(waiting, 2 * AT_ONCE)):
-            fetched = self.read_many(chunk) if len(chunk) > 1 else {}
-            self._fetched = {path: data for path, data in fetched.items() if isinstance(data, bytes)}
-            yield from chunk
-        self._fetched = {}
+    def prefetch(self, wanted: Mapping[str, tuple[int, int]]) -> None:
+        ranges = {path: {"start": start, "end": stop} for path, (start, stop) in wanted.items() if start < stop}
+        found = self._ask_many("cat_file", ranges) if len(ranges) > 1 else {}
+        self._fetched = {path: (ranges[path]["start"], bytes(data)) for path, data in found.items()
+                         if not isinstance(data, OSError)}
 
-    def _ask_many(self, method: str, paths: Sequence[str], **kwargs: Any) -> dict[str, Any]:
-        """The answer, or the OSError, for each path; `AT_ONCE` requests are under way at a time."""
+    def _ask_many(self, method: str, calls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Path -> the answer, or the OSError, of a call with these arguments; `AT_ONCE` are under way at a time."""
         files = self.files
         if not files.async_impl:
-            return {path: self._try(method, path, **kwargs) for path in paths}
+            return {path: self._try(method, path, **arguments) for path, arguments in calls.items()}
 
         async def all_of_them() -> list[Any]:
             room = asyncio.Semaphore(AT_ONCE)
 
             async def one(path: str) -> Any:
                 async with room:
-                    return await getattr(files, f"_{method}")(self._at(path), **kwargs)
+                    return await getattr(files, f"_{method}")(self._at(path), **calls[path])
 
-            return await asyncio.gather(*(one(path) for path in paths), return_exceptions=True)
+            return await asyncio.gather(*(one(path) for path in calls), return_exceptions=True)
 
-        seconds = REQUEST_SECONDS * (1 + len(paths) // 100)
+        seconds = REQUEST_SECONDS * (1 + len(calls) // 100)
         answers = self._within(seconds, lambda: sync(files.loop, all_of_them, timeout=seconds))
-        return {path: _as_os_error(answer) for path, answer in zip(paths, answers, strict=True)}
+        return {path: _as_os_error(answer) for path, answer in zip(calls, answers, strict=True)}
 
     def _try(self, method: str, path: str, **kwargs: Any) -> Any:
         try:
@@ -161,8 +164,6 @@ class RemoteFolder(Folder):
             return error
 
     def open(self, path: str) -> BinaryIO:
-        if path in self._fetched:
-            return io.BytesIO(self._fetched[path])
         files = self.files
         return cast(BinaryIO, self._within(REQUEST_SECONDS, lambda: files.open(self._at(path), "rb")))
 
@@ -223,7 +224,7 @@ class RemoteFolder(Folder):
 
     def remove_many(self, paths: Sequence[str]) -> None:
         self._news |= any(path.startswith(WATCHED) for path in paths)
-        for answer in self._ask_many("rm_file", paths).values():
+        for answer in self._ask_many("rm_file", {path: {} for path in paths}).values():
             if isinstance(answer, OSError) and not isinstance(answer, FileNotFoundError):
                 raise answer
 

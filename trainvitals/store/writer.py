@@ -31,6 +31,30 @@ STEP_LIMIT = 2**62
 """Steps of readers are below this."""
 
 
+FLUSH_SECONDS = 2.0
+FLUSHES_PER_SECOND = 50.0
+"""Of all ranks of a job on an object store, which bills every request and answers a bounded number of them."""
+FLUSH_VARIABLE = "TRAINVITALS_FLUSH_SECONDS"
+
+
+def flush_interval(folder: Folder, world_size: int) -> float:
+    """How often a writer flushes unless it is told otherwise, seconds.
+
+    What the environment variable `TRAINVITALS_FLUSH_SECONDS` says; else 2, and on a store that cannot append a second
+    more for every 50 ranks above 100. Raises UsageError where the variable is no number above 0.
+    """
+    text = os.environ.get(FLUSH_VARIABLE, "")
+    if not text:
+        return FLUSH_SECONDS if folder.appends_cheaply else max(FLUSH_SECONDS, world_size / FLUSHES_PER_SECOND)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{FLUSH_VARIABLE} is {text[:40]!r}, not a number of seconds above 0.")
+    return seconds
+
+
 def whole_step(step: Any) -> int | None:
     """A step as a whole number that readers take; None for anything else."""
     try:
@@ -110,15 +134,17 @@ class RunWriter:
         rank, world_size: of this process in its job.
         start_step: the last step done before this process began; 0 for a fresh run. Rows that earlier attempts
             stored at later steps become a branch.
-        flush_seconds: when the process is killed, rows older than this are with the operating system, but for the time
-            of one write.
+        flush_seconds: when the process is killed, rows older than this are with the operating system or the store, but
+            for the time of one write. None: see `flush_interval`.
         when_full: "drop" rows and count them when the disk does not keep up (training), or "wait" for it (importers).
     """
 
     def __init__(self, path: str | os.PathLike[str] | Folder, *, rank: int = 0, world_size: int = 1,
-                 start_step: int = 0, flush_seconds: float = 2.0, when_full: Literal["drop", "wait"] = "drop") -> None:
+                 start_step: int = 0, flush_seconds: float | None = None,
+                 when_full: Literal["drop", "wait"] = "drop") -> None:
         self.folder = open_folder(path)
-        self.rank, self.world_size, self.flush_seconds = rank, world_size, flush_seconds
+        self.rank, self.world_size = rank, world_size
+        self.flush_seconds = flush_interval(self.folder, world_size) if flush_seconds is None else flush_seconds
         self.launch = launch_of(os.environ)
         self.closed = False
         self._rewinds = 0
@@ -126,7 +152,7 @@ class RunWriter:
         self._frames: dict[str, FrameWriter] = {}
         self._begin(start_step)
         mine = Claim(0, self.launch, world_size, start_step, self.writer)
-        self.disk = Disk(self.folder, mine, flush_seconds, when_full == "wait", self._hand_over)
+        self.disk = Disk(self.folder, mine, self.flush_seconds, when_full == "wait", self._hand_over)
         self._introduce(f"rank {rank} of {world_size} on {socket.gethostname()}")
         self.disk.start()
 
