@@ -210,6 +210,17 @@ def test_a_folder_that_vanishes_is_a_loss_that_is_named_and_is_made_anew(
         assert stored(tmp_path / "elsewhere") == list(range(1, 301))
 
 
+def test_claims_that_somebody_deletes_are_no_loss(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, flush_seconds=60)
+    rows(writer, range(1, 11))
+    assert writer.flush()
+    shutil.rmtree(tmp_path / "attempts")
+    rows(writer, range(11, 21))
+    writer.close()
+    assert len(list((tmp_path / "attempts").iterdir())) == 1
+    assert stored(tmp_path) == list(range(1, 21)) and kinds(tmp_path) == ["started", "closed"]
+
+
 def test_a_segment_that_somebody_deletes_is_counted_and_one_that_is_compacted_is_not(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, flush_seconds=60)
     rows(writer, range(1, 11))
