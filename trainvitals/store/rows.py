@@ -141,7 +141,7 @@ class Rows:
             out[place.at] = np.where(new, found, out[place.at])
             filled[place.at] |= there
         # Without a value in any whole row, the damaged one may have had it.
-        bad &= ~filled.reshape(len(filled), -1).all(axis=1)
+        bad &= ~filled.all(axis=tuple(range(1, filled.ndim)))
         return Merged(out, bad if bad.any() else None)
 
     def _each(self, make: Callable[[Part], T]) -> Iterator[tuple[Place, T]]:
