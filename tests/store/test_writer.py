@@ -333,13 +333,18 @@ def test_what_an_event_carries_is_cut_with_a_mark(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_closed_writer_says_so(tmp_path: Path) -> None:
+def test_a_closed_writer_leaves_no_thread_and_says_so(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     writer = RunWriter(tmp_path)
     frame = writer.frame("x", [])
+    frame.append(1, {"a": 1.0})
     writer.close()
     with pytest.raises(UsageError, match="Append before close"):
-        frame.append(1, {"a": 1.0})
+        frame.append(2, {"a": 1.0})
     writer.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+    assert set(threading.enumerate()) <= before
 
 
 def test_rows_that_were_late_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

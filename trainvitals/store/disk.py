@@ -179,6 +179,7 @@ class Disk:
         with self._room:
             self._answered = self._asked
             self._room.notify_all()
+        self._compactor.stop()
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
         self._offered(self._beat)
