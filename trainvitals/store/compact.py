@@ -116,6 +116,10 @@ def compact_run(folder: Folder, quiet_for: float, now: float) -> int:
 
     Returns how many segments became history.
     """
+    if not folder.appends_cheaply:
+        from trainvitals.store.levels import merge_left  # which builds on this module
+
+        return merge_left(folder, quiet_for, now)
     done = 0
     for path, size in folder.sizes("frames").items():
         name = SegmentName.parse(path)

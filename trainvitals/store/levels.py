@@ -117,6 +117,55 @@ def merge(folder: Folder, paths: Sequence[str]) -> Piece | None:
     return Piece(path, whole.num_rows, whole.nbytes)
 
 
+def merge_left(folder: Folder, quiet_for: float, now: float) -> int:
+    """Merge the segments that killed writers left: of those without a row for `quiet_for` seconds.
+
+    Returns how many segments became history. Raises OSError where the store refuses; nothing is lost.
+    """
+    groups: dict[tuple[str, str], list[SegmentName]] = {}
+    history: dict[tuple[str, str], list[SegmentName]] = {}
+    for name in filter(None, map(SegmentName.parse, folder.sizes("frames"))):
+        if name.live:
+            groups.setdefault((name.frame, name.writer), []).append(name)
+        else:
+            history.setdefault((name.frame, name.writer), []).append(name)
+    done = 0
+    for key, names in groups.items():
+        loose = sorted(name.first for name in names
+                       if not any(held.first <= name.first <= held.last for held in history.get(key, ())))
+        for paths in _alike(folder, [f"frames/{key[0]}/live/{key[1]}/{first:06d}.arrows" for first in loose],
+                            now - quiet_for):
+            if merge(folder, paths) is not None:
+                folder.remove_many(paths)
+                done += len(paths)
+    folder.beat("compact")
+    return done
+
+
+def _alike(folder: Folder, paths: Sequence[str], before: float) -> list[list[str]]:
+    """Neighbouring segments with the same fields that fit into a file; none where a row is not older than `before`."""
+    runs: list[list[str]] = []
+    last: Header | None = None
+    room = 0
+    for path, data in folder.read_many(paths).items():
+        tail = Tail()
+        tail.feed(data if isinstance(data, bytes) else b"")
+        if tail.header is None or not tail.rows:
+            last = None
+            continue
+        if tail.batches[-1].column("time")[-1].as_py() > before:
+            return []
+        same = last is not None and (tail.header.fields, tail.header.labels, tail.header.sequence) == (
+            last.fields, last.labels, last.sequence + 1)
+        room -= tail.rows
+        if not same or room < 0:
+            runs.append([])
+            room = ROWS_PER_FILE - tail.rows
+        runs[-1].append(path)
+        last = tail.header
+    return runs
+
+
 def _piece(path: str, data: bytes) -> tuple[int, pa.Table] | None:
     """The first segment that an object holds, and its rows; None where not all of it can be verified."""
     if path.endswith(".parquet"):
