@@ -8,7 +8,7 @@ unseen.
 from __future__ import annotations
 
 import json
-import math
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -64,21 +64,23 @@ def parse(data: bytes | str, most: int = MOST_BYTES) -> Any:
 
 def whole(value: Any, name: str, low: int, high: int) -> int:
     """A whole number from JSON in [low, high]. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) \
-            or value != int(value) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high \
+            or value != int(value):  # in this order: NaN and infinity are in no range
         raise ValueError(f"{name} is {shown(value)}, not a whole number from {low} to {high}")
     return int(value)
 
 
 def number(value: Any, name: str) -> float:
     """A finite number from JSON. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} is {shown(value)}, not a finite number")
     return float(value)
 
 
 def shown(value: Any) -> str:
     """A value of unknown origin in at most 60 printable characters."""
+    if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+        return "an enormous whole number"  # Python refuses to spell those of more than 4,300 digits
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -17,7 +17,6 @@ _PARTLY: tuple[Level, str, str] = (
     "Follow the event's message; the collectors' page of the documentation lists what each needs.",
 )
 
-_LOST = "warn", "Rows of these steps are not in the record; sums and counts lack them."
 _NAMES = (
     "Something that the training script logs is not in the record under the name or as the value that it gave.",
     "Read the message; rename the number, or log a plain number.",
@@ -39,7 +38,11 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
         "The disk did not keep up, so sums and counts of these steps are missing.",
         "Write the run to a faster disk or raise the collectors' cadence.",
     ),
-    "rows_gone": (*_LOST, "Find out who deletes files of a run that is written, and stop that."),
+    "rows_gone": (
+        "warn",
+        "Rows of these steps are not in the record; sums and counts lack them.",
+        "Find out who deletes files of a run that is written, and stop that.",
+    ),
     "events_dropped": (
         "warn",
         "Events were dropped, so marks on the time axis are missing.",

@@ -102,7 +102,8 @@ RUNS = st.lists(st.tuples(st.integers(1, 4), st.permutations(range(4)), st.boole
 
 
 @given(RUNS, st.booleans())
-def test_every_launch_gets_one_number_and_later_ones_larger(runs: list[tuple[int, list[int], bool]], named: bool) -> None:
+def test_every_launch_gets_one_number_and_later_ones_larger(runs: list[tuple[int, list[int], bool]], named: bool
+                                                            ) -> None:
     """Ranks look in any order; a launch may have an id that the next one repeats, or none and another start step."""
     claims: list[Claim] = []
     last = 0
@@ -126,8 +127,11 @@ def test_ranks_that_look_before_others_have_claimed_agree(tmp_path: Path) -> Non
 
 def test_two_processes_of_one_rank_never_share_a_number(tmp_path: Path) -> None:
     folder, got = LocalFolder(tmp_path), list[int]()
-    threads = [threading.Thread(target=lambda n=n: got.append(claim(folder, Claim(0, "", 1, 0, f"h-0-{n}-{n}")).attempt))
-               for n in range(8)]
+
+    def start(n: int) -> None:
+        got.append(claim(folder, Claim(0, "", 1, 0, f"h-0-{n}-{n}")).attempt)
+
+    threads = [threading.Thread(target=start, args=(n,)) for n in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert len(set(got)) == 8 and sorted(c.attempt for c in all_claims(folder)) == sorted(got)
@@ -155,7 +159,8 @@ def test_other_names_are_no_claims(path: str) -> None:
 
 
 def test_writers_without_numbers_keep_the_order_of_time_and_come_first() -> None:
-    old = [Writer("a", 0, 2, 0, 10.0), Writer("b", 1, 2, 0, 11.0), Writer("c", 0, 2, 0, 50.0), Writer("d", 0, 2, 5, 40.0)]
+    old = [Writer("a", 0, 2, 0, 10.0), Writer("b", 1, 2, 0, 11.0), Writer("c", 0, 2, 0, 50.0),
+           Writer("d", 0, 2, 5, 40.0)]
     new = [Writer("f", 0, 1, 5, 1.0, attempt=2), Writer("e", 0, 1, 5, 2.0, attempt=1, rewind=1),
            Writer("g", 0, 1, 5, 3.0, attempt=1)]
     teams = [[w.name for w in attempt.writers] for attempt in attempts.group([*new, *old], {})]
@@ -183,7 +188,7 @@ def test_two_jobs_of_one_rank_are_named_and_neither_is_hidden(tmp_path: Path) ->
     for state in ("live", "finished"):
         run = open_run(tmp_path)
         (sentence,) = run.overlaps()
-        assert "rank 0" in sentence and "attempt 1" in sentence and "attempt 2" in sentence and str(os.getpid()) in sentence
+        assert all(word in sentence for word in ("rank 0", "attempt 1", "attempt 2", str(os.getpid())))
         assert sentence in run.problems() and levels(tmp_path)[sentence.rstrip(".") + "."] == "fail"
         assert run.array("loss/train", branch=0).values.tolist() == [1.0] * 11
         assert run.status == state
@@ -266,7 +271,8 @@ def test_a_live_run_is_live_whatever_its_writers_clock_says(tmp_path: Path, cloc
 
 
 @pytest.mark.parametrize("skew", [-HOUR, 0.0, HOUR])
-def test_a_dead_run_is_not_live_whatever_its_writers_clock_says(tmp_path: Path, clock: list[float], skew: float) -> None:
+def test_a_dead_run_is_not_live_whatever_its_writers_clock_says(tmp_path: Path, clock: list[float], skew: float
+                                                                ) -> None:
     clock[0] = skew - 600
     write(tmp_path, range(1, 11), close=False)
     age(tmp_path, 600)

@@ -21,7 +21,8 @@ from trainvitals.store.own import OwnNumbers
 
 NAMES = st.one_of(st.text(min_size=1, max_size=30).filter(str.strip), st.sampled_from([
     "step", "time", "loss/train", "loss/sum", "custom/step", "custom/custom/step", "a", "a.b", "a.b.c", "a#0", "#",
-    "\nx\ny", "é" * 500, "crc32", "trainvitals", "frames/../../x", ".", "0", "true", "null", "\x1b[31m", "a'b", 'a"b', "*"]))
+    "\nx\ny", "é" * 500, "crc32", "trainvitals", "frames/../../x", ".", "0", "true", "null", "\x1b[31m", "a'b", 'a"b',
+    "*"]))
 
 
 def names_back(path: Path, rows: list[dict[str, float]], *, close: bool) -> None:
@@ -48,7 +49,8 @@ def names_back(path: Path, rows: list[dict[str, float]], *, close: bool) -> None
        close=st.booleans())
 @example(rows=[{"a": 1.0, "a.b": 2.0}, {"a.b": 3.0}, {"step": np.nan, "time": np.inf}], close=True)
 @settings(max_examples=20, deadline=None)
-def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]], close: bool) -> None:
+def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]], close: bool
+                             ) -> None:
     def text(name: str) -> bool:
         try:
             name.encode()
@@ -105,8 +107,8 @@ def test_what_is_no_number_or_name_is_refused_once(tmp_path: Path, name: Any, va
 def test_what_counts_as_a_number(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path)
     numbers = OwnNumbers(writer)
-    for step, value in enumerate([1, True, np.float32(0.5), np.array([2.0]), np.array(3), np.int64(4), None, float("nan"),
-                                  float("inf")]):
+    given = [1, True, np.float32(0.5), np.array([2.0]), np.array(3), np.int64(4), None, float("nan"), float("inf")]
+    for step, value in enumerate(given):
         numbers.log(step, {"a": value, "b": 0})
     writer.close()
     found = open_run(tmp_path).series("a")

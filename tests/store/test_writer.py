@@ -309,8 +309,8 @@ def test_what_an_event_carries_is_cut_with_a_mark(tmp_path: Path) -> None:
     loop: dict[str, Any] = {}
     loop["self"] = loop
     data = {"text": "x" * 10_000_000, "list": list(range(100_000)), "deep": deep, "loop": loop, "nan": float("nan"),
-            "huge": 10**10_000, "array": np.zeros((3, 4)), "odd": Unprintable(), "keys": {(1, 2): 3, 4: 5}, "ok": [1, "a"],
-            "bytes": b"abc", "error": ValueError("bad"), "path": Path("a/b"), "number": np.float32(1.5)}
+            "huge": 10**10_000, "array": np.zeros((3, 4)), "odd": Unprintable(), "keys": {(1, 2): 3, 4: 5},
+            "ok": [1, "a"], "bytes": b"abc", "error": ValueError("bad"), "path": Path("a/b"), "number": np.float32(1.5)}
     writer = RunWriter(tmp_path, flush_seconds=60)
     writer.event("note", message="m" * 1_000_000, step=float("inf"), **data)  # type: ignore[arg-type]
     assert writer.flush()

@@ -7,7 +7,7 @@ writers claimed in the folder (`trainvitals/store/claims.py`), not that of anybo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -117,26 +117,26 @@ def _teams(writers: Iterable[Writer]) -> list[list[Writer]]:
     return teams
 
 
-def overlaps(attempts: Sequence[Attempt], last_rows: Mapping[str, float]) -> list[tuple[Writer, Writer]]:
+def overlaps(attempts: Sequence[Attempt], last_row: Callable[[str], float], closed: Mapping[str, float]
+             ) -> list[tuple[Writer, Writer]]:
     """Pairs of writers of one rank of which the older wrote on after the newer had begun.
 
-    `last_rows` maps a writer to the time of its newest row by its own clock. One host has one clock; across hosts, the
-    writers' offsets from the file system's are taken out, and `CLOCKS_AGREE_SECONDS` are allowed for.
+    `last_row` gives the time of a writer's newest row by its own clock; it is asked only where `closed`, when writers
+    ended, does not tell that all was over before. One host has one clock; across hosts, the writers' offsets from the
+    file system's are taken out, and `CLOCKS_AGREE_SECONDS` are allowed for.
     """
     found = []
-    before: dict[int, list[Writer]] = {}
+    newest: dict[int, Writer] = {}
     for attempt in attempts:
         for writer in attempt.writers:
-            for older in before.get(writer.rank, ()):
-                if older.process == writer.process and older.attempt == writer.attempt:
-                    continue  # one process, before and after a rollback
-                same = older.host == writer.host
-                after = last_rows.get(older.name, 0.0) - writer.started
-                if after > (0.0 if same else CLOCKS_AGREE_SECONDS + older.clock_ahead - writer.clock_ahead):
-                    found.append((older, writer))
-        for writer in attempt.writers:
-            # The newest of a rank suffices, and that it overlapped: older ones were compared with their successors.
-            before[writer.rank] = [writer]
+            older = newest.get(writer.rank)
+            newest[writer.rank] = writer
+            if older is None or (older.process, older.attempt) == (writer.process, writer.attempt):
+                continue  # the first of its rank, or one process before and after a rollback
+            same = older.host == writer.host
+            limit = writer.started + (0.0 if same else CLOCKS_AGREE_SECONDS + older.clock_ahead - writer.clock_ahead)
+            if closed.get(older.name, ENDLESS) > limit and last_row(older.name) > limit:
+                found.append((older, writer))
     return found
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from trainvitals.errors import TrainVitalsError
@@ -98,9 +99,12 @@ class Disk:
         with self._room:
             while self._queued_bytes > QUEUE_BYTES // 4:
                 before = self._taken
-                if not self._room.wait_for(lambda before=before: self._taken != before, timeout=PATIENCE_SECONDS):
+                if not self._room.wait_for(partial(self._took_more_than, before), timeout=PATIENCE_SECONDS):
                     raise TrainVitalsError(f"{self.folder} took no data for {PATIENCE_SECONDS:g} s. Free the disk, or "
                                            "write elsewhere.")
+
+    def _took_more_than(self, blocks: int) -> bool:
+        return self._taken > blocks
 
     def introduce(self, path: str, line: dict[str, Any]) -> None:
         """The event that a writer begins with; it is told again when the folder has to be made anew."""

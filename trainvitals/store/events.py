@@ -13,6 +13,8 @@ from trainvitals.store.folder import Folder
 MOST_LINE_BYTES = 1 << 20
 READ_BYTES = 16 << 20
 """Read at once."""
+MOST_FILE_BYTES = 256 << 20
+"""Of one writer's events: a million of them."""
 MOST_TRIES = 64
 """Places in a damaged line at which a whole event is looked for."""
 _DECODER = json.JSONDecoder()
@@ -72,7 +74,9 @@ class EventFile:
         return self.size - self._offset
 
     def refresh(self, size: int) -> None:
-        """Read the lines up to `size` bytes. Raises OSError."""
+        """Read the lines up to `size` bytes. Raises OSError, also where that is too much."""
+        if size > MOST_FILE_BYTES:
+            raise OSError(f"it has {size:,} bytes, more than any writer's events")
         if size < self.size:  # another file of that name
             self.events, self.damaged, self.unsealed, self._offset = [], [], 0, 0
         while self._offset < size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,11 @@ def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> lis
     return [*found, *_silent_ranks(attempts[-1:])]
 
 
-def overlap_sentences(attempts: Sequence[Attempt], last_rows: Mapping[str, float], events: Sequence[Event]
+def overlap_sentences(attempts: Sequence[Attempt], last_row: Callable[[str], float], events: Sequence[Event]
                       ) -> list[str]:
     """Jobs that wrote the same rank at once: as their rows show, or as one of them noticed."""
-    pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(attempts, last_rows)}
+    closed = {event.writer: event.time for event in events if event.kind == "closed"}
+    pairs = {(older.name, newer.name): (older, newer) for older, newer in overlaps(attempts, last_row, closed)}
     writers = {writer.name: writer for attempt in attempts for writer in attempt.writers}
     for event in events:
         ends = str(event.data.get("first", "")), str(event.data.get("second", ""))

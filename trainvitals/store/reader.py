@@ -246,7 +246,8 @@ class Run:
         data.
         """
         ahead = self._clocks_ahead()
-        return max((at - ahead.get(name, 0.0) for name, at in self._last_rows().items()), default=None)
+        names = {name for by_writer in self._frames.values() for name in by_writer}
+        return max((self._last_row(name) - ahead.get(name, 0.0) for name in names), default=None)
 
     @property
     def status(self) -> Literal["live", "finished", "silent", "unknown"]:
@@ -274,13 +275,10 @@ class Run:
         """Writer -> seconds by which its clock was ahead of the file system's."""
         return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
 
-    def _last_rows(self) -> dict[str, float]:
-        """Writer -> time of its newest row, Unix seconds by its own clock."""
-        newest: dict[str, float] = {}
-        for by_writer in self._frames.values():
-            for name, parts in by_writer.items():
-                newest[name] = max(newest.get(name, 0.0), newest_time(parts) or 0.0)
-        return newest
+    def _last_row(self, writer: str) -> float:
+        """Time of a writer's newest row, Unix seconds by its own clock; 0 without one."""
+        times = [newest_time(by_writer[writer]) for by_writer in self._frames.values() if writer in by_writer]
+        return max((at for at in times if at is not None), default=0.0)
 
     def extent(self) -> Extent:
         """How much there is on the main line and off it: what a sentence about the record can have looked at."""
@@ -291,7 +289,7 @@ class Run:
 
     def overlaps(self) -> list[str]:
         """Jobs that wrote the same rank at once, one sentence each."""
-        return overlap_sentences(self.attempts, self._last_rows(), self._contents.events)
+        return overlap_sentences(self.attempts, self._last_row, self._contents.events)
 
     def clock_notes(self) -> list[str]:
         """What shows that clocks of writers or file systems disagree, one sentence each."""
@@ -449,7 +447,7 @@ class Run:
         cut = int(np.searchsorted(rows.steps, attempt.kept_until, side="right"))
         if branch:
             return slice(cut, None)
-        if rows.missing is not None and index == len(self.attempts) - 1 and self.status == "live":
+        if rows.missing is not None and index == len(self.attempts) - 1 and self.status in ("live", "unknown"):
             cut = min(cut, int(np.searchsorted(rows.steps, self._reported_by_all(frame, index), side="right")))
         return slice(0, cut)
 

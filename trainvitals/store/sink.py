@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
@@ -178,8 +176,6 @@ class Compactor:
         return len(self._tasks)
 
     def _run(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # Linux: of this thread alone
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._tasks))
