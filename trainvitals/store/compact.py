@@ -122,7 +122,7 @@ def compact_run(folder: Folder, quiet_for: float) -> int:
     if not folder.appends_cheaply:
         from trainvitals.store.levels import merge_left  # which builds on this module
 
-        return merge_left(folder, quiet_for, now)
+        return merge_left(folder, quiet_for)
     done = 0
     changed, now = folder.times("frames"), folder.now()
     for path, size in folder.sizes("frames").items():
