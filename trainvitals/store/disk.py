@@ -183,6 +183,8 @@ class Disk:
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
         self._offered(self._beat)
+        if self._introduction is not None:
+            self.folder.finish(self._introduction[0])
         self._ended.set()
 
     def _drain(self) -> None:
