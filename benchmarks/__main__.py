@@ -1,5 +1,4 @@
-"""Run the benchmarks and print their tables: `python -m benchmarks [store] [overhead] [board] [scaling] [contamination] [fleet]
-[--quick]`.
+"""Run the benchmarks and print their tables: `python -m benchmarks [NAME ...] [--quick]`.
 
 A full run also writes benchmarks/RESULTS.md.
 """

@@ -85,7 +85,8 @@ def attach(
         domain_tokens=_domain_tokens(domain_tokens or {}, _shares(domains)),
         optimizer=", ".join(type(o).__name__ for o in optimizers), total_steps=total_steps,
         lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=process_rank()[1], collectors=cadences,
-        tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(), git_commit=model_facts.git_commit())
+        tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(),
+        git_commit=within(GUARD_SECONDS, model_facts.git_commit) or "")
     _describe_machine(card, groups, peak_flops)
     model_facts.describe(card, core_of(model))
     _refuse_second_writer(run)

@@ -17,6 +17,7 @@ import pytest
 from tests.store.object_store import Proxy, credentials, lab, make_bucket, other_host, row, s3_server, wait_for, write
 from trainvitals.errors import RunNotFound, UsageError
 from trainvitals.store import open_run
+from trainvitals.store.compact import compact_run
 from trainvitals.store.folder import open_folder
 from trainvitals.store.writer import flush_interval
 
@@ -37,7 +38,7 @@ def url(proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[str]:
     proxy.mode, proxy.delay = "pass", 0.0
 
 
-def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that happens in another thread or process."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -177,7 +178,8 @@ def test_a_reader_takes_no_part_for_the_whole_and_is_right_again(proxy: Proxy, u
 def test_an_idle_look_is_one_request_however_much_there_is(proxy: Proxy, url: str) -> None:
     for attempt in range(3):
         for rank in range(4):
-            write(url, range(10 * attempt + 1, 10 * attempt + 11), [rank], world_size=4, start_step=10 * attempt).close()
+            first = 10 * attempt
+            write(url, range(first + 1, first + 11), [rank], world_size=4, start_step=first).close()
     run = open_run(url)
     before = proxy.requests.copy()
     assert not any([run.refresh() for _ in range(5)])
@@ -186,11 +188,15 @@ def test_an_idle_look_is_one_request_however_much_there_is(proxy: Proxy, url: st
     assert run.refresh() and run.last_step == 40
 
 
-def test_what_is_put_grows_with_the_rows_and_not_with_their_square(proxy: Proxy, url: str) -> None:
+def test_what_is_put_grows_with_the_rows_and_not_with_their_square(
+    proxy: Proxy, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainvitals.store.levels.FLUSHES", 8)
+    monkeypatch.setattr("trainvitals.store.levels.FAN", 3)
     writer = write(url, range(1, 2))
     writer.flush()
     sent, step = [], 1
-    for flushes in (64, 64, 64):
+    for flushes in (24, 24, 24):
         before = proxy.sent
         for _ in range(flushes):
             step += 1
@@ -198,7 +204,8 @@ def test_what_is_put_grows_with_the_rows_and_not_with_their_square(proxy: Proxy,
             writer.flush()
         sent.append(proxy.sent - before)
     assert sent[2] < 1.5 * sent[0]
-    assert len(writer.folder.sizes("frames")) <= 32 + 8
+    writer.disk._compactor.wait(30)
+    assert len(writer.folder.sizes("frames")) <= 8 + 2 * 3
     writer.close()
     assert len(writer.folder.sizes("frames")) == 1
     assert open_run(url).array("loss/tokens").steps.tolist() == list(range(1, step + 1))
@@ -229,3 +236,20 @@ def test_a_job_of_many_ranks_flushes_a_bounded_number_of_times(tmp_path: Path, m
         monkeypatch.setenv("TRAINVITALS_FLUSH_SECONDS", wrong)
         with pytest.raises(UsageError, match="TRAINVITALS_FLUSH_SECONDS"):
             flush_interval(bucket, 1)
+
+
+def test_what_a_killed_writer_left_becomes_one_file(proxy: Proxy, url: str, tmp_path: Path) -> None:
+    writer = write(url, range(1, 2))
+    for step in range(2, 21):
+        writer._frames["loss"].append(step, row(0, step))
+        writer.flush()
+    folder = open_folder(url)
+    run, before = open_run(url), folder.sizes("frames")
+    assert len(before) > 10
+    assert compact_run(folder, quiet_for=3600) == 0, "it may be alive"
+    assert compact_run(folder, quiet_for=-1) == len(before)
+    assert len(folder.sizes("frames")) == 1
+    write(tmp_path, range(1, 21)).close()
+    assert run.refresh()
+    pd.testing.assert_frame_equal(run.series("loss/train"), open_run(tmp_path).series("loss/train"))
+    writer.close()

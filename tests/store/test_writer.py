@@ -214,7 +214,7 @@ def test_a_segment_that_somebody_deletes_is_counted_and_one_that_is_compacted_is
     writer = RunWriter(tmp_path, flush_seconds=60)
     rows(writer, range(1, 11))
     assert writer.flush()
-    assert compact_run(open_folder(tmp_path), quiet_for=-1, now=float("inf")) == 1
+    assert compact_run(open_folder(tmp_path), quiet_for=-1) == 1
     rows(writer, range(11, 21))
     assert writer.flush() and "rows_gone" not in kinds(tmp_path)
     assert stored(tmp_path) == list(range(1, 21)), "history and a new segment"

@@ -69,8 +69,8 @@ def compact(folder: Folder, segment: str, previous: str | None = None) -> str | 
     damage that somebody may want to look at.
     Raises OSError where the folder cannot be read or written; nothing is lost then.
     """
-    tail = Tail()
-    tail.feed(folder.read(segment))
+    tail, data = Tail(), folder.read(segment)
+    tail.feed(data)
     if tail.header is None or not tail.rows or tail.torn_bytes or tail.gaps:
         return None
     header, table = tail.header, pa.Table.from_batches(tail.batches, tail.schema)
@@ -80,6 +80,9 @@ def compact(folder: Folder, segment: str, previous: str | None = None) -> str | 
         table, sources = pa.concat_tables([rows, table]), [segment, previous]
     path = history_path(header, table, first, header.sequence)
     folder.replace(path, encode(table, first))
+    if folder.sizes(segment.rpartition("/")[0]).get(segment, len(data)) != len(data):
+        folder.remove(path)  # its writer lives, and this history would hide what it added meanwhile
+        return None
     for source in sources:
         folder.remove(source)
     return path
@@ -111,20 +114,22 @@ def _joinable(folder: Folder, previous: str, header: Header) -> tuple[int, pa.Ta
     return file.first, table.replace_schema_metadata(header.schema().metadata).cast(header.schema())
 
 
-def compact_run(folder: Folder, quiet_for: float, now: float) -> int:
-    """Compact what killed writers left: segments of writers without a row for `quiet_for` seconds.
+def compact_run(folder: Folder, quiet_for: float) -> int:
+    """Compact what killed writers left: segments that did not change for `quiet_for` seconds by the folder's own clock.
 
-    Returns how many segments became history.
+    Returns how many segments became history; none where the folder's clock cannot be asked.
     """
+    if not folder.appends_cheaply:
+        from trainvitals.store.levels import merge_left  # which builds on this module
+
+        return merge_left(folder, quiet_for)
     done = 0
+    changed, now = folder.times("frames"), folder.now()
     for path, size in folder.sizes("frames").items():
         name = SegmentName.parse(path)
         if name is None or not name.live or size > MOST_SEGMENT_BYTES:
             continue
         with contextlib.suppress(FileNotFoundError):  # its writer compacted it meanwhile
-            tail = Tail()
-            tail.feed(folder.read(path))
-            newest = max((batch["time"][-1].as_py() for batch in tail.batches), default=now)
-            if now - newest > quiet_for:
+            if now is not None and path in changed and now - changed[path] > quiet_for:
                 done += compact(folder, path) is not None
     return done

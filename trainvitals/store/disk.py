@@ -37,8 +37,9 @@ PATIENCE_SECONDS = 60.0
 """A writer that must not drop rows gives up when the disk took nothing for so long."""
 LATE_SECONDS = 5.0
 """Rows that come so much later than promised are named in an event."""
-RELIST_SECONDS = 30.0
-"""How often the claims are listed where a folder does not show that they changed."""
+RELIST_SECONDS = {True: 30.0, False: 300.0}
+"""How often the claims are listed though the folder does not show that they changed, by whether it appends cheaply: of
+an object store, a thousand ranks would otherwise ask for them all day."""
 CLOCK_TOLERANCE_SECONDS = 5.0
 """A host's clock may differ so much from the file system's; NTP keeps them within milliseconds."""
 
@@ -181,6 +182,8 @@ class Disk:
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
         self._offered(self._beat)
+        if self._introduction is not None:
+            self.folder.finish(self._introduction[0])
         self._ended.set()
 
     def _drain(self) -> None:
@@ -225,7 +228,7 @@ class Disk:
     def _look_around(self) -> None:
         """Is the folder still the one that we began, and does nobody else write our rank?"""
         stamp, now = self.folder.stamp(CLAIMS), time.monotonic()
-        if stamp == self._stamp and now - self._listed_at < RELIST_SECONDS and self._listed_at:
+        if stamp == self._stamp and now - self._listed_at < RELIST_SECONDS[self.folder.appends_cheaply] and self._listed_at:
             return
         found = all_claims(self.folder)
         self._stamp, self._listed_at = stamp, now

@@ -9,7 +9,7 @@ of its length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -115,6 +115,58 @@ def merge(folder: Folder, paths: Sequence[str]) -> Piece | None:
     path = history_path(Header.of(schema), whole, found[0][0], last.last)
     folder.replace(path, encode(whole, found[0][0]))
     return Piece(path, whole.num_rows, whole.nbytes)
+
+
+def merge_left(folder: Folder, quiet_for: float) -> int:
+    """Merge the segments of writers that put none for `quiet_for` seconds by the folder's own clock.
+
+    Returns how many became history. Raises OSError where the store refuses; nothing is lost.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    history: dict[tuple[str, str], list[SegmentName]] = {}
+    changed, now = folder.times("frames"), folder.now()
+    for path in sorted(folder.sizes("frames")):
+        name = SegmentName.parse(path)
+        if name is not None and name.live:
+            groups.setdefault((name.frame, name.writer), []).append(path)
+        elif name is not None:
+            history.setdefault((name.frame, name.writer), []).append(name)
+    done = 0
+    for key, paths in groups.items():
+        if now is None or any(now - changed.get(path, now) <= quiet_for for path in paths):
+            continue
+        for alike in _alike(folder, [path for path in paths if not _held(path, history.get(key, ()))]):
+            if merge(folder, alike) is not None:
+                folder.remove_many(alike)
+                done += len(alike)
+    folder.beat("compact")
+    return done
+
+
+def _held(path: str, history: Iterable[SegmentName]) -> bool:
+    name = SegmentName.parse(path)
+    return name is not None and any(held.first <= name.first <= held.last for held in history)
+
+
+def _alike(folder: Folder, paths: Sequence[str]) -> list[list[str]]:
+    """Neighbouring segments with the same fields, as many as fit into a file."""
+    found: list[list[str]] = []
+    last: Header | None = None
+    room = 0
+    for path, data in folder.read_many(paths).items():
+        tail = Tail()
+        tail.feed(data if isinstance(data, bytes) else b"")
+        if tail.header is None or not tail.rows:
+            last = None
+            continue
+        header, room = tail.header, room - tail.rows
+        if last is None or room < 0 or (header.fields, header.labels, header.sequence) != (
+                last.fields, last.labels, last.sequence + 1):
+            found.append([])
+            room = ROWS_PER_FILE - tail.rows
+        found[-1].append(path)
+        last = header
+    return found
 
 
 def _piece(path: str, data: bytes) -> tuple[int, pa.Table] | None:

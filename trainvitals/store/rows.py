@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Place:
     starts: NDArray[np.int64] | None
     """Where each distinct step's rows begin after sorting; None as `order`."""
 
-    def reduced(self, stored: Array, reduce: np.ufunc) -> Array:
+    def reduced(self, stored: NDArray[Any], reduce: np.ufunc) -> NDArray[Any]:
         """One value per distinct step."""
         if self.order is None or self.starts is None:
             return stored
@@ -211,10 +211,9 @@ def _place(steps: Steps, every: Steps) -> Place:
         steps = steps[order]
         starts = np.flatnonzero(np.append(True, steps[1:] > steps[:-1]))
         steps = steps[starts]
-    at: slice | NDArray[np.int64] = np.searchsorted(every, steps)
-    if len(steps) and at[-1] - at[0] == len(steps) - 1:
-        at = slice(int(at[0]), int(at[-1]) + 1)
-    return Place(at, order, starts)
+    at = np.searchsorted(every, steps)
+    together = len(steps) > 0 and at[-1] - at[0] == len(steps) - 1
+    return Place(slice(int(at[0]), int(at[-1]) + 1) if together else at, order, starts)
 
 
 def _missing(parts: Sequence[Part], places: Sequence[Place], count: int, expected: int) -> Mask | None:

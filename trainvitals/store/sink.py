@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -12,6 +13,7 @@ import pyarrow as pa
 from trainvitals.store.block import Block
 from trainvitals.store.compact import ROWS_PER_FILE, SegmentName, compact, live_path
 from trainvitals.store.folder import FileGone, Folder
+from trainvitals.store.history import HistoryFile
 from trainvitals.store.levels import Levels
 from trainvitals.store.segment import Header, encode
 
@@ -97,11 +99,15 @@ class Sink:
         """A segment was taken away. If somebody made history of it first, its rows are still there."""
         assert self._source is not None
         place = f"frames/{self._source.frame}/history"
-        names = [SegmentName.parse(path) for path in self.folder.sizes(place)]
-        if not any(name and name.writer == self._source.writer and name.first <= self._sequence <= name.last
-                   for name in names):
-            self.lost += self._rows
-            self.written -= self._rows
+        kept = 0
+        for path, size in self.folder.sizes(place).items():
+            name = SegmentName.parse(path)
+            if name and name.writer == self._source.writer and name.first <= self._sequence <= name.last:
+                with contextlib.suppress(ValueError):
+                    kept = max(kept, HistoryFile.open(self.folder, path, size).metadata.num_rows)
+        lost = max(0, self._rows - kept)
+        self.lost += lost
+        self.written -= lost
 
     def _begin(self, source: Header) -> None:
         self.end()
