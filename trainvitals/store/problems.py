@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from trainvitals.store.events import Event
 LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "folder_lost")
 """Kinds of event that say that something is not in the record."""
 MOST_NAMED = 10
-"""Ranks that are named one by one."""
+"""Ranks, or problems of one kind, that are named one by one."""
 
 
 def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> list[str]:
@@ -45,9 +45,16 @@ def overlap_sentences(attempts: Sequence[Attempt], last_row: Callable[[str], flo
         ends = str(event.data.get("first", "")), str(event.data.get("second", ""))
         if event.kind == "overlap" and ends[0] in writers and ends[1] in writers:
             pairs.setdefault(ends, (writers[ends[0]], writers[ends[1]]))
-    return [f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main line "
-            f"shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
-            for older, newer in pairs.values()]
+    return few([f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main "
+                f"line shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
+                for older, newer in pairs.values()])
+
+
+def few(sentences: Iterable[str]) -> list[str]:
+    """Different sentences, the first of many, and how many more there are."""
+    found = list(dict.fromkeys(sentences))
+    more = len(found) - MOST_NAMED
+    return found if more <= 0 else [*found[:MOST_NAMED], f"There are {more:,} more like the last."]
 
 
 def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:
