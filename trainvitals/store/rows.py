@@ -190,10 +190,18 @@ def gather(parts: Sequence[Part], expected: int = 1) -> Rows:
     for steps in _read(parts, lambda part: part.column("step")):
         keys.append(hashlib.blake2b(steps.tobytes(), digest_size=16).digest())
         kinds.setdefault(keys[-1], steps)
-    every = np.unique(np.concatenate(list(kinds.values())))
+    every = _distinct(np.concatenate(list(kinds.values())))
     known = {key: _place(steps, every) for key, steps in kinds.items()}
     places = [known[key] for key in keys]
     return Rows(parts, places, every, _missing(parts, places, len(every), expected))
+
+
+def _distinct(steps: Steps) -> Steps:
+    """Distinct steps in rising order: as `np.unique`, which takes 30 times as long for steps that rise already."""
+    if len(steps) > 1 and not (steps[1:] > steps[:-1]).all():
+        steps = np.sort(steps, kind="stable")
+        steps = steps[np.append(True, steps[1:] > steps[:-1])]
+    return steps
 
 
 def _place(steps: Steps, every: Steps) -> Place:
