@@ -53,6 +53,9 @@ def parse(data: bytes | str, most: int = MOST_BYTES) -> Any:
         value = json.loads(data, parse_int=_digits)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    text = data if isinstance(data, bytes) else data.encode(errors="replace")
+    if text.count(b"[") + text.count(b"{") <= MOST_DEPTH:
+        return value
     layer, depth = [value], 0
     while layer := [inner for item in layer if isinstance(item, (dict, list))
                     for inner in (item.values() if isinstance(item, dict) else item)]:

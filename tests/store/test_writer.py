@@ -210,6 +210,17 @@ def test_a_folder_that_vanishes_is_a_loss_that_is_named_and_is_made_anew(
         assert stored(tmp_path / "elsewhere") == list(range(1, 301))
 
 
+def test_claims_that_somebody_deletes_are_no_loss(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, flush_seconds=60)
+    rows(writer, range(1, 11))
+    assert writer.flush()
+    shutil.rmtree(tmp_path / "attempts")
+    rows(writer, range(11, 21))
+    writer.close()
+    assert len(list((tmp_path / "attempts").iterdir())) == 1
+    assert stored(tmp_path) == list(range(1, 21)) and kinds(tmp_path) == ["started", "closed"]
+
+
 def test_a_segment_that_somebody_deletes_is_counted_and_one_that_is_compacted_is_not(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, flush_seconds=60)
     rows(writer, range(1, 11))
@@ -322,13 +333,18 @@ def test_what_an_event_carries_is_cut_with_a_mark(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_closed_writer_says_so(tmp_path: Path) -> None:
+def test_a_closed_writer_leaves_no_thread_and_says_so(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     writer = RunWriter(tmp_path)
     frame = writer.frame("x", [])
+    frame.append(1, {"a": 1.0})
     writer.close()
     with pytest.raises(UsageError, match="Append before close"):
-        frame.append(1, {"a": 1.0})
+        frame.append(2, {"a": 1.0})
     writer.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+    assert set(threading.enumerate()) <= before
 
 
 def test_rows_that_were_late_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,17 +138,19 @@ class Contents:
         """The groups, after the new bytes of some hundred files at a time were asked for side by side."""
         waiting: list[tuple[Key, Group]] = []
         wanted: dict[str, tuple[int, int]] = {}
+        total = 0
         for key, group in groups.items():
             waiting.append((key, group))
             held = -1
             for path, name in group:
                 if name.last > held:
                     held = name.last
-                    wanted[path] = self._new_bytes(path, name)
-            if len(wanted) >= AHEAD_FILES or sum(stop - start for start, stop in wanted.values()) >= AHEAD_BYTES:
+                    wanted[path] = start, stop = self._new_bytes(path, name)
+                    total += stop - start
+            if len(wanted) >= AHEAD_FILES or total >= AHEAD_BYTES:
                 self.folder.prefetch(wanted)
                 yield from waiting
-                waiting, wanted = [], {}
+                waiting, wanted, total = [], {}, 0
         self.folder.prefetch(wanted)
         yield from waiting
         self.folder.prefetch({})

@@ -179,6 +179,7 @@ class Disk:
         with self._room:
             self._answered = self._asked
             self._room.notify_all()
+        self._compactor.stop()
         while self._compactor.waiting and not self._compactor.wait(PATIENCE_SECONDS):
             continue  # whoever closes has stopped waiting long before
         self._offered(self._beat)
@@ -228,7 +229,8 @@ class Disk:
     def _look_around(self) -> None:
         """Is the folder still the one that we began, and does nobody else write our rank?"""
         stamp, now = self.folder.stamp(CLAIMS), time.monotonic()
-        if stamp == self._stamp and now - self._listed_at < RELIST_SECONDS[self.folder.appends_cheaply] and self._listed_at:
+        again = self._listed_at + RELIST_SECONDS[self.folder.appends_cheaply] if self._listed_at else now
+        if stamp == self._stamp and now < again:
             return
         found = all_claims(self.folder)
         self._stamp, self._listed_at = stamp, now
@@ -246,6 +248,9 @@ class Disk:
 
     def _begin_anew(self) -> None:
         self.folder.replace(self.claim.path, b"")
+        process = "-".join(self.claim.writer.split("-")[:3])
+        if any(f"{process}-" in path for path in self.folder.sizes("frames")):
+            return  # somebody took the claims alone
         rows = sum(sink.begin_anew() for sink in self._sinks.values())
         self._stamp, self._card_due = None, self._card is not None
         message = (f"The run folder was deleted, moved or unmounted while rank {self.claim.rank} wrote: its {rows:,} "

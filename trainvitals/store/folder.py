@@ -168,7 +168,7 @@ class LocalFolder(Folder):
 
     def _regular(self, path: str, buffering: int = -1) -> BinaryIO:
         # A FIFO without a writer would block for ever, and a device has no end.
-        file = open(os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering)
+        file = open(os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering)
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             file.close()

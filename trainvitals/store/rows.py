@@ -141,7 +141,7 @@ class Rows:
             out[place.at] = np.where(new, found, out[place.at])
             filled[place.at] |= there
         # Without a value in any whole row, the damaged one may have had it.
-        bad &= ~filled.reshape(len(filled), -1).all(axis=1)
+        bad &= ~filled.all(axis=tuple(range(1, filled.ndim)))
         return Merged(out, bad if bad.any() else None)
 
     def _each(self, make: Callable[[Part], T]) -> Iterator[tuple[Place, T]]:
@@ -190,10 +190,18 @@ def gather(parts: Sequence[Part], expected: int = 1) -> Rows:
     for steps in _read(parts, lambda part: part.column("step")):
         keys.append(hashlib.blake2b(steps.tobytes(), digest_size=16).digest())
         kinds.setdefault(keys[-1], steps)
-    every = np.unique(np.concatenate(list(kinds.values())))
+    every = _distinct(np.concatenate(list(kinds.values())))
     known = {key: _place(steps, every) for key, steps in kinds.items()}
     places = [known[key] for key in keys]
     return Rows(parts, places, every, _missing(parts, places, len(every), expected))
+
+
+def _distinct(steps: Steps) -> Steps:
+    """Distinct steps in rising order: as `np.unique`, which takes 30 times as long for steps that rise already."""
+    if len(steps) > 1 and not (steps[1:] > steps[:-1]).all():
+        steps = np.sort(steps, kind="stable")
+        steps = steps[np.append(True, steps[1:] > steps[:-1])]
+    return steps
 
 
 def _place(steps: Steps, every: Steps) -> Place:

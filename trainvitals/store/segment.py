@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -23,6 +24,8 @@ from trainvitals.sealed import MOST_RANKS, MOST_STEP, number, parse, shown, whol
 MERGES = get_args(Merge)
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
           "bool")
+MOST_HEADER_BYTES = 64 << 20
+"""The ids of a vocabulary of half a million tokens, as labels, take a tenth of that."""
 METADATA_KEY = b"trainvitals"
 CRC_KEY = b"crc32"
 RESERVED = frozenset({"step", "time"})
@@ -76,7 +79,7 @@ class Header:
 
         Raises ValueError where there is none, where it is damaged, or where the schema lacks columns that it names.
         """
-        raw = parse((schema.metadata or {}).get(METADATA_KEY, b"null"))
+        raw = parse((schema.metadata or {}).get(METADATA_KEY, b"null"), MOST_HEADER_BYTES)
         if not isinstance(raw, dict):
             raise ValueError("no trainvitals metadata in the schema")
         header = cls(
@@ -90,23 +93,12 @@ class Header:
             labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()},
             attempt=whole(raw.get("attempt", 0), "attempt", 0, MOST_STEP),
             rewind=whole(raw.get("rewind", 0), "rewind", 0, MOST_STEP), launch=str(raw.get("launch", "")))
-        header._check(schema)
-        return header
-
-    def _check(self, schema: pa.Schema) -> None:
-        kinds = {"step": pa.int64(), "time": pa.float64()}
-        for item in self.fields:
-            missing = [axis for axis in item.axes if not self.labels.get(axis)]
-            if missing:
-                raise ValueError(f"field {shown(item.name)} has no labels for the axis {shown(missing[0])}")
-            if item.axes and math.prod(self.shape(item)[:-1]) > len(schema.names):
-                raise ValueError(f"field {shown(item.name)} has more columns than the schema")
-            kind = pa.list_(pa.from_numpy_dtype(item.dtype), self.shape(item)[-1]) if item.axes else pa.float64()
-            kinds |= dict.fromkeys(self.columns(item), kind)
+        kinds = _kinds(header.fields, tuple(header.labels.items()), len(schema.names))
         found = dict(zip(schema.names, schema.types, strict=True))
         wrong = [name for name, kind in kinds.items() if not _same(found.get(name), kind)]
         if wrong or len(found) != len(schema.names):
             raise ValueError(f"the schema does not hold what its header says{f': {shown(wrong[0])}' if wrong else ''}")
+        return header
 
     def next_sequence(self) -> Header:
         """The header of the segment that follows."""
@@ -125,6 +117,23 @@ def encode(schema: pa.Schema, batch: pa.RecordBatch, *, with_schema: bool) -> by
 def crc_of(batch: pa.RecordBatch) -> int:
     """CRC-32 of a batch's schema, its rows, and the Arrow metadata that describes them."""
     return zlib.crc32(batch.serialize(), zlib.crc32(batch.schema.serialize()))
+
+
+@lru_cache(maxsize=64)  # a run has thousands of segments, and a few frames
+def _kinds(fields: tuple[Field, ...], labels: tuple[tuple[str, tuple[str, ...]], ...], most: int
+           ) -> dict[str, pa.DataType]:
+    """Name and type of every column that fields need. Raises ValueError where that is more than `most` or nonsense."""
+    header = Header("-", "-", 0, 1, 0, 0.0, 0, fields, dict(labels))
+    kinds = {"step": pa.int64(), "time": pa.float64()}
+    for item in fields:
+        missing = [axis for axis in item.axes if not header.labels.get(axis)]
+        if missing:
+            raise ValueError(f"field {shown(item.name)} has no labels for the axis {shown(missing[0])}")
+        if item.axes and math.prod(header.shape(item)[:-1]) > most:
+            raise ValueError(f"field {shown(item.name)} has more columns than the schema")
+        kind = pa.list_(pa.from_numpy_dtype(item.dtype), header.shape(item)[-1]) if item.axes else pa.float64()
+        kinds |= dict.fromkeys(header.columns(item), kind)
+    return kinds
 
 
 def _text(raw: Mapping[str, Any], key: str) -> str:

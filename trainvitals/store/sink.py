@@ -153,6 +153,7 @@ class Compactor:
         self._levels: dict[tuple[str, str], Levels] = {}
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def add(self, path: str, rows: int, nbytes: int = 0) -> None:
         """A segment ended: its rows, and what they take in memory."""
@@ -176,6 +177,12 @@ class Compactor:
         with self._change:
             return self._change.wait_for(lambda: not self._tasks, timeout=seconds)
 
+    def stop(self) -> None:
+        """Nothing more will come: the thread ends when it has done what waits."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
     @property
     def waiting(self) -> int:
         """Tasks that are not done yet."""
@@ -184,7 +191,9 @@ class Compactor:
     def _run(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: bool(self._tasks))
+                self._change.wait_for(lambda: bool(self._tasks) or self._stopped)
+                if not self._tasks:
+                    return
                 task = self._tasks[0]
             try:
                 self._merge(task) if not self.folder.appends_cheaply else self._compact(task)
