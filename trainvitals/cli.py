@@ -144,7 +144,7 @@ def compact(run: str, quiet_for: float) -> None:
     from trainvitals.store.folder import open_folder
 
     open_run(run)  # raises where there is no run
-    done = compact_run(open_folder(run), quiet_for, time.time())
+    done = compact_run(open_folder(run), quiet_for)
     click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")
 
 

@@ -17,6 +17,11 @@ _PARTLY: tuple[Level, str, str] = (
     "Follow the event's message; the collectors' page of the documentation lists what each needs.",
 )
 
+_NAMES = (
+    "Something that the training script logs is not in the record under the name or as the value that it gave.",
+    "Read the message; rename the number, or log a plain number.",
+)
+
 BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
     "collector_disabled": (
         "fail",
@@ -33,6 +38,28 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
         "The disk did not keep up, so sums and counts of these steps are missing.",
         "Write the run to a faster disk or raise the collectors' cadence.",
     ),
+    "rows_gone": (
+        "warn",
+        "Rows of these steps are not in the record; sums and counts lack them.",
+        "Find out who deletes files of a run that is written, and stop that.",
+    ),
+    "events_dropped": (
+        "warn",
+        "Events were dropped, so marks on the time axis are missing.",
+        "Write the run to a faster disk, or log fewer events.",
+    ),
+    "rows_late": (
+        "warn",
+        "The disk took rows much later than promised; a kill at that time would have lost them.",
+        "Write the run to a faster or less loaded disk.",
+    ),
+    "folder_lost": (
+        "fail",
+        "The folder was deleted, moved or unmounted under the job; what it held before is not here.",
+        "Look for the old folder (moved, or below a mount point), and merge it or keep it beside this one.",
+    ),
+    "number_refused": ("warn", *_NAMES),
+    "name_taken": ("warn", *_NAMES),
     "router_missed": (
         "warn",
         "The model is a mixture of experts whose routers were not found, so no routing check can run.",
@@ -62,9 +89,9 @@ def health(run: Run) -> Iterator[Finding]:
     """The record has holes: collectors that failed, rows that were lost, ranks or files that are missing, silence.
 
     Why it matters: every other answer rests on this record. How to read it: one finding per kind of hole; none
-    means that all ranks wrote all they were asked to.
+    means that no hole is known in what was looked at, which the summary names.
     """
-    found = [*_silence(run), *_events(run), *_problems(run)]
+    found = [*_silence(run), *_overlaps(run), *_clocks(run), *_events(run), *_problems(run)]
     if not found and run.last_step is None:
         yield Finding(
             level="unknown",
@@ -73,17 +100,31 @@ def health(run: Run) -> Iterator[Finding]:
             what_to_do="Wait for the first flush, or check that this is the run folder of the job.",
         )
     elif not found:
-        yield Finding(
-            level="pass",
-            n=int(run.last_step or 0),
-            summary="The record is whole.",
-            steps=(0, int(run.last_step or 0)),
-            statistic=Statistic("holes", 0, "holes"),
-            threshold=_threshold(),
-            what_it_means="All ranks wrote, nothing was lost or disabled.",
-            what_to_do="Nothing.",
-        )
+        yield _whole(run)
     yield from found
+
+
+def _whole(run: Run) -> Finding:
+    extent, last = run.extent(), int(run.last_step or 0)
+    first = min(extent.first_step or 0, last)
+    attempts = f" in {extent.attempts} attempts" if extent.attempts > 1 else ""
+    return Finding(
+        level="pass",
+        n=extent.rows,
+        summary=f"No hole is known in {extent.rows:,} rows of {_count(extent.ranks, 'rank')} and "
+        f"{_count(extent.frames, 'frame')}, steps {first:,} to {last:,}{attempts}.",
+        steps=(first, last),
+        statistic=Statistic("holes", 0, "holes"),
+        threshold=_threshold(),
+        what_it_means="Every rank that belongs to the last attempt wrote, no writer told of a loss or of a collector "
+        "that failed, no two jobs wrote at once, and no file that was read is damaged. Columns that no check asked "
+        "for are verified when they are read.",
+        what_to_do="Nothing.",
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def _threshold() -> Threshold:
@@ -91,11 +132,19 @@ def _threshold() -> Threshold:
 
 
 def _silence(run: Run) -> Iterator[Finding]:
-    if run.status == "silent":
-        last = int(run.last_step or 0)
+    seen, last = run.liveness, int(run.last_step or 0)
+    if seen.status == "unknown":
+        yield Finding(
+            level="unknown",
+            summary=f"Whether the job still writes cannot be told: {seen.reason}.",
+            steps=(last, last) if run.last_step is not None else None,
+            what_it_means="The run did not end in order so far. It may be at work, or dead since its last row.",
+            what_to_do="Look again in a minute with the board, which watches the folder grow; check the hosts' clocks.",
+        )
+    if seen.status == "silent":
         yield Finding(
             level="fail",
-            summary=f"No data came after step {last:,}, and the run did not end in order.",
+            summary=f"No data came after step {last:,}, and the run did not end in order: {seen.reason}.",
             steps=(last, last),
             ongoing=True,
             n=1,
@@ -105,6 +154,43 @@ def _silence(run: Run) -> Iterator[Finding]:
             what_to_do="Look at the job's log and its scheduler; resume from the last checkpoint.",
             details={"onset": {"method": "last stored row"}},
         )
+
+
+def _overlaps(run: Run) -> Iterator[Finding]:
+    if pairs := run.overlaps():
+        yield _several(
+            "fail",
+            pairs,
+            "jobs at once",
+            "Two jobs wrote one run. The main line mixes what each of them did at its time.",
+            "Stop one of them. Read the other's rows as a branch, or give it a folder of its own.",
+        )
+
+
+def _clocks(run: Run) -> Iterator[Finding]:
+    if notes := run.clock_notes():
+        yield _several(
+            "warn",
+            notes,
+            "clocks",
+            "Times of rows and events of some hosts are off. Steps and the order of attempts do not depend on them.",
+            "Have the hosts synchronise their clocks (NTP, chrony).",
+        )
+
+
+def _several(level: Level, notes: list[str], what: str, meaning: str, advice: str) -> Finding:
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    return Finding(
+        level=level,
+        summary=f"{notes[0].rstrip('.')}{more}.",
+        n=len(notes),
+        ongoing=True,
+        statistic=Statistic(what, len(notes), what),
+        threshold=_threshold(),
+        what_it_means=meaning,
+        what_to_do=advice,
+        details={what: notes[:50]},
+    )
 
 
 def _events(run: Run) -> Iterator[Finding]:
@@ -132,18 +218,16 @@ def _events(run: Run) -> Iterator[Finding]:
 
 
 def _problems(run: Run) -> Iterator[Finding]:
-    # Dropped rows come as an event too and were told there.
-    problems = [p for p in run.problems() if "rows dropped" not in p]
+    # What comes as an event or as a finding of its own was told there.
+    told = {*run.overlaps(), *run.clock_notes()}
+    events = run.events()
+    messages = [str(m) for m in events[events["kind"].isin(BAD_EVENTS)]["message"]]
+    problems = [p for p in run.problems() if p not in told and not any(m and m in p for m in messages)]
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        yield Finding(
-            level="warn",
-            summary=f"{problems[0].rstrip('.')}{more}.",
-            n=len(problems),
-            ongoing=True,
-            statistic=Statistic("problems", len(problems), "problems"),
-            threshold=_threshold(),
-            what_it_means="Parts of the record are missing; sums are over what could be read.",
-            what_to_do="Check the ranks that are missing and the disk; torn ends of killed writers need no repair.",
-            details={"problems": problems[:50]},
+        yield _several(
+            "warn",
+            problems,
+            "problems",
+            "Parts of the record are missing; sums are over what could be read.",
+            "Check the ranks that are missing and the disk; torn ends of killed writers need no repair.",
         )

@@ -123,7 +123,7 @@ class Host(Protocol):
     def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
         """Call `deliver` with the values once they are on the host; nothing waits for them."""
 
-    def event(self, kind: str, message: str) -> None:
+    def tell(self, kind: str, message: str) -> None:
         """Mark something on the time axis of the run."""
 
     def once(self, kind: str, message: str) -> None:

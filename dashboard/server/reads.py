@@ -48,7 +48,7 @@ class Snapshot:
     path: str
     name: str = ""
     version: str = ""
-    status: str = "silent"
+    status: str = "unknown"
     last_step: int | None = None
     last_time: float | None = None
     """Unix time of the newest row, seconds."""
@@ -162,7 +162,8 @@ def _table(run: Run, signal: str, steps: Steps, max_points: int, branch: int | N
 
 def _is_long(run: Run, signal: str) -> bool:
     known = SIGNALS.get(signal)
-    return (run.last_step or 0) > LONG_STEPS and run.status == "live" and not (known is not None and known.running)
+    growing = run.status in ("live", "unknown")
+    return (run.last_step or 0) > LONG_STEPS and growing and not (known is not None and known.running)
 
 
 def _long(handle: Shared, run: Run, signal: str, max_points: int) -> pd.DataFrame:

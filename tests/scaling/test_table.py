@@ -14,7 +14,7 @@ from checks.scaling.table import ladder, parse_columns, read_ladder
 from tests.scaling.ladders import TRUTH, simulated
 from trainvitals.card import RunCard
 from trainvitals.errors import UsageError
-from trainvitals.store import RunWriter, reader
+from trainvitals.store import RunWriter, liveness
 
 
 def good() -> pd.DataFrame:
@@ -194,7 +194,7 @@ def test_runs_that_did_not_finish_are_refused_by_name(tmp_path: Path, monkeypatc
     write_run(tmp_path / "unclosed", int(1e8), 10, int(1e8), 0.1, planned=10, closed=False)
     with pytest.raises(UsageError, match="unclosed is still training"):
         run_table(tmp_path)
-    monkeypatch.setattr(reader, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(liveness, "SILENT_SECONDS", -1.0)
     assert len(run_table(tmp_path)) == 7  # it took all of its steps
     write_run(tmp_path / "short", int(1e8), 10, int(1e8), 0.1, planned=1000)
     write_run(tmp_path / "silent", int(1e8), 10, int(1e8), 0.1, closed=False)
