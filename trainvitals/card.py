@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from trainvitals.errors import RunDamaged
+from trainvitals.untrusted import parse_json
 
 FORMAT_VERSION = 1
 UNATTRIBUTED = "unattributed"
@@ -73,14 +74,14 @@ class RunCard:
             RunDamaged: the text is not a card, or was written by a newer store format.
         """
         try:
-            raw = json.loads(text)
+            raw = parse_json(text)
             types = get_type_hints(cls)
             known = {f.name for f in fields(cls)}
             wrong = [name for name in known & raw.keys() if not _fits(raw[name], types[name])]
             if wrong:
                 raise ValueError(f"{wrong[0]} must be {types[wrong[0]]}")
             card = cls(**{k: v for k, v in raw.items() if k in known})
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise RunDamaged(f"{where} is not a run card ({error}). Restore it, or delete it to read the run "
                              "without one.") from error
         if card.format > FORMAT_VERSION:

@@ -33,6 +33,10 @@ ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.com
 """Commands that live beside what they run, and are imported when they are asked for."""
 
 
+NO_TOKEN = click.option("--no-token", is_flag=True, help="Let everybody in who reaches the port, as all users of this "
+                        "machine do.")
+
+
 class LazyGroup(click.Group):
     """A group that knows `ROOMS` by name."""
 
@@ -65,7 +69,8 @@ def cli() -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--board/--no-board", default=True, show_default=True, help="Open the live board beside the training.")
 @click.option("--port", type=int, help=f"Port of the board. [the first free one from {BOARD_PORT}]")
-def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) -> None:
+@NO_TOKEN
+def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, **training: Any) -> None:
     """Train a small mixture of experts with the tap on, a fault in it, and the board open.
 
     Example: trainvitals demo --fault lr_jump --steps 200
@@ -82,7 +87,7 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
     if run_path.exists() and any(run_path.iterdir()):
         raise UsageError(f"{run_path} is not empty. Choose another --run, or delete it.")
     config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
-    server = _serve(run_path.parent, port) if board else None
+    server = _serve(run_path.parent, port, no_token) if board else None
     try:
         run_demo(config)
         report = _judge(open_run(run_path))
@@ -100,12 +105,19 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
 @cli.command()
 @click.argument("runs", type=click.Path())
 @click.option("--port", type=int, help=f"[the first free one from {BOARD_PORT}]")
-def dashboard(runs: str, port: int | None) -> None:
+@NO_TOKEN
+@click.option("--host-name", "host_names", multiple=True, metavar="NAME", envvar="TRAINVITALS_HOST_NAME",
+              help="Name that a proxy in front gives the board, beside localhost; may be repeated.")
+@click.option("--base-path", default="", metavar="PATH", help="Path that a proxy in front gives it, as /vitals.")
+def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str, ...], base_path: str) -> None:
     """Open the board on a run, a folder of runs, or an audit.
+
+    The address that it prints holds a random token, which whoever opens the board must know. TRAINVITALS_TOKEN sets a
+    token that stays the same.
 
     Example: trainvitals dashboard runs
     """
-    server = _serve(runs, port)
+    server = _serve(runs, port, no_token, base_path, host_names)
     try:
         server.wait()
     except KeyboardInterrupt:
@@ -162,13 +174,20 @@ def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
     return report
 
 
-def _serve(runs: str | Path, port: int | None) -> subprocess.Popen[bytes]:
+def _serve(
+    runs: str | Path, port: int | None, no_token: bool, base_path: str = "", host_names: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     from dashboard.server import launch
 
-    port = port or _free_port()
-    has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    server = launch.serve(runs, port, open_browser=has_screen)
-    click.echo(f"Board: {launch.url(port)}")
+    given = "" if no_token else os.environ.get(launch.TOKEN_VARIABLE)
+    token = {} if given is None else {"token": given}
+    if given == "" and not no_token:
+        raise UsageError(f"{launch.TOKEN_VARIABLE} is empty. Unset it for a random token, or give --no-token.")
+    door = launch.Door(port or _free_port(), base_path=base_path, host_names=host_names, **token)
+    server = launch.serve(runs, door)
+    click.echo(f"Board: {door.link}")
+    if sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        launch.open_browser(door)
     return server
 
 

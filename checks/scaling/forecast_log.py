@@ -17,6 +17,7 @@ import numpy as np
 from checks.finding import Finding
 from checks.scaling.forecast import Forecast
 from trainvitals.store.folder import open_folder
+from trainvitals.untrusted import parse_json
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -77,8 +78,8 @@ def past(run: Run) -> list[Scored]:
     for path in sorted(folder.sizes(FOLDER)):
         if path.endswith(".json"):
             try:
-                found.append(_record(json.loads(folder.read(path))))
-            except (OSError, ValueError, KeyError, TypeError):
+                found.append(_record(parse_json(folder.read(path))))
+            except (OSError, ValueError, LookupError, TypeError):
                 continue
     return score(run, found)
 

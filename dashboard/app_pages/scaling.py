@@ -21,6 +21,7 @@ from dashboard.charts.levels import level_of
 from dashboard.page import LIVE_SECONDS, SLOW_SECONDS
 from dashboard.scaling import ladders as scaling
 from dashboard.scaling.axes import Reached, span_of
+from dashboard.scaling.fan import forecast_of
 from dashboard.scaling.frontier import frontier
 from dashboard.scaling.ladders import Chosen, Refit, Source
 from dashboard.scaling.parts import big, budget_inputs, deviation, forecast_card, parts, plan_note, planner
@@ -265,8 +266,8 @@ def _end(found: Finding | None, known: bool) -> None:
         s = found.statistic
         band = "" if s.low is None or s.high is None else f" :gray[:small[{s.low:.3f} to {s.high:.3f}]]"
         word = {"pass": "forecast", "warn": "target in doubt", "fail": "misses its target"}.get(found.level, "unknown")
-        told: Any = found.details.get("forecast", {})
-        if found.level == "pass" and told.get("trained_share", 0.0) >= 1:
+        told, _ = forecast_of(found.details)
+        if found.level == "pass" and told is not None and told["trained_share"] >= 1:
             word = "ended"
         _answer(f"{s.value:.3f} nats/token{band}", found.level, word, found.summary)
 

@@ -12,7 +12,9 @@ import re
 JOINER = "\u2060"
 """Word joiner: no width, no glyph. It parts what markdown's text passes would join after unescaping."""
 
-_CONTROL = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_CONTROL = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.contamination.make_audit import make_audit
-from tests.dashboard.conftest import free_port
+from tests.dashboard.conftest import admit, free_port
 
 pytest.importorskip("streamlit")
 
@@ -276,19 +276,20 @@ def test_a_changed_audit_is_read_again(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path, chromium: object) -> Iterator[str]:
-    port = free_port()
-    process = launch.serve(folder, port)
-    yield launch.url(port)
+def server(folder: Path, chromium: object) -> Iterator[launch.Door]:
+    door = launch.Door(free_port())
+    process = launch.serve(folder, door)
+    yield door
     process.terminate()
     process.wait(timeout=20)
 
 
 @pytest.fixture
-def watched(server: str, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
+def watched(server: launch.Door, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
     scheme, width = getattr(request, "param", ("light", 1440))
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    yield Watched(context.new_page(), server)
+    admit(context, server)
+    yield Watched(context.new_page(), server.url)
     context.close()
 
 
