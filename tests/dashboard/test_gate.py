@@ -260,7 +260,7 @@ def test_nothing_leaves_the_machine(runs, tmp_path):
     # The same watch sees a call where there is one: no packet leaves for a UDP socket that is only connected.
     call = (
         "import socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); "
-        "u.connect(('127.0.0.1', 9)); u.connect(('192.0.2.1', 9))"
+        "u.connect_ex(('127.0.0.1', 9)); u.connect_ex(('192.0.2.1', 9))"
     )
     subprocess.run([*line, sys.executable, "-c", call], check=True)
     assert len(calls_outside(trace)) == 1
@@ -278,9 +278,8 @@ def end_children(process: subprocess.Popen[bytes]) -> None:
 
 def look_around(door: launch.Door, cookie: str) -> bool:
     """Draw a page as a browser would have it drawn; True once something of it came back."""
-    from websockets.sync.client import connect
-
     from streamlit.proto.BackMsg_pb2 import BackMsg
+    from websockets.sync.client import connect
 
     wish = BackMsg()
     wish.rerun_script.query_string = "run=faulty"
