@@ -6,27 +6,36 @@ input (one line on standard error says which, and what to do).
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
+import math
 import os
+import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trainvitals import __version__
-from trainvitals.errors import TrainVitalsError, UsageError
+from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError, UsageError
 
 if TYPE_CHECKING:
     from checks.judge import Report
     from trainvitals.store import Run
 
 BOARD_PORT = 8501
+MOST_DIGITS, LONGEST_LINE = 40, 900
+DAMAGED = (OverflowError, RecursionError, UnicodeError, EOFError, csv.Error, zlib.error, json.JSONDecodeError)
+"""What only an input can raise that a reader did not expect: the last word before it counts as a fault of ours."""
+_NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.command"}
@@ -39,6 +48,12 @@ NO_TOKEN = click.option("--no-token", is_flag=True, help="Let everybody in who r
 
 class LazyGroup(click.Group):
     """A group that knows `ROOMS` by name."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Parse, once no argument can hang or overflow whatever reads it."""
+        for word in args:
+            _refuse_unusable(word)
+        return super().make_context(info_name, args, *rest, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, those of `ROOMS` included."""
@@ -155,6 +170,8 @@ def compact(run: str, quiet_for: float) -> None:
     from trainvitals.store.compact import compact_run
     from trainvitals.store.folder import open_folder
 
+    if not 0 <= quiet_for < math.inf:
+        raise UsageError(f"--quiet-for is {quiet_for}. Give seconds, 0 or more.")
     open_run(run)  # raises where there is no run
     done = compact_run(open_folder(run), quiet_for, time.time())
     click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")
@@ -172,6 +189,21 @@ def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
         except OSError as error:
             click.echo(f"The findings are not stored: {error}", err=True)
     return report
+
+
+def _refuse_unusable(word: str) -> None:
+    """Raise UsageError for an argument that names a pipe or a device, or a number that no computer holds."""
+    if "\0" in word:
+        raise UsageError(f"{word!r} holds a NUL byte, which no file's name does.")
+    for part in {word, word.partition("=")[2]}:
+        try:
+            kind = os.stat(part).st_mode
+        except (OSError, ValueError):
+            kind = 0
+        if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UsageError(f"{part} is a pipe or a device, which may never end. Give a file or a folder.")
+        if not kind and _NUMBER.fullmatch(part) and (len(part) > MOST_DIGITS or not math.isfinite(float(part))):
+            raise UsageError(f"{part[:40]} is no usable number. Give a finite one of at most {MOST_DIGITS} digits.")
 
 
 def _serve(
@@ -217,16 +249,31 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except TrainVitalsError as error:
-        click.echo(f"trainvitals: {error}", err=True)
+        _tell(str(error))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        _tell(f"{where}{error.strerror or error}. Nothing more could be read or written; mend that and try again.")
+        sys.exit(RunNotFound.exit_code)
+    except DAMAGED as error:
+        _tell(f"What was given cannot be read ({type(error).__name__}: {error}). Restore the file, or write it anew.")
+        sys.exit(RunDamaged.exit_code)
     except Exception as error:  # a fault of ours must not end like a verdict (1 or 2), nor with a traceback at a user
-        click.echo(f"trainvitals: internal error, {type(error).__name__}: {error}. Please report it.", err=True)
+        _tell(f"internal error, {type(error).__name__}: {error}. Please report it.")
         sys.exit(TrainVitalsError.exit_code)
+
+
+def _tell(message: str) -> None:
+    """One line on standard error. Names of files can be long: the middle is what a reader can do without."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 3]} ... {line[-2 * LONGEST_LINE // 3 :]}"
+    click.echo(f"trainvitals: {line}", err=True)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ _START = re.compile(rf"(\A(?=[{_SPACE}]*[{_SIGNS}\t\r\n])|(?<=[{_BREAKS}])(?=[{_
 _GUARDED = re.compile(rf"(\A|(?<=[{_BREAKS}]))'(?=[{_SPACE}]*[{_SIGNS}])|\A'(?=[{_SPACE}]*[\t\r\n])")
 
 
-def safe_cell(value: Any) -> str:
-    """The text of a value that no spreadsheet runs; "" for None, NaN and pandas's NA. NUL bytes are made visible."""
+def safe_cell(value: Any, mark: str = "'") -> str:
+    """The text of a value that no spreadsheet runs; "" for None, NaN and pandas's NA. NUL bytes are made visible.
+
+    `mark` goes before a formula; what shows text and is no file may take an invisible one.
+    """
     if value is None or type(value).__name__ == "NAType" or isinstance(value, Real) and math.isnan(value):
         return ""
     if isinstance(value, Real):
         return str(value)
-    return _START.sub("'", str(value).replace("\0", "\u2400"))
+    return _START.sub(mark, str(value).replace("\0", "\u2400"))
 
 
 def original_cell(cell: str) -> str:

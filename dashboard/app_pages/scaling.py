@@ -18,6 +18,7 @@ from checks.scaling._ladder import below_ladder
 from checks.scaling.levenberg import Loss
 from dashboard.charts import text
 from dashboard.charts.levels import level_of
+from dashboard.failing import guarded
 from dashboard.page import LIVE_SECONDS, SLOW_SECONDS
 from dashboard.scaling import ladders as scaling
 from dashboard.scaling.axes import Reached, span_of
@@ -48,6 +49,11 @@ def page() -> None:
 
 
 def _section(choice: Choice | None, waits: bool) -> None:
+    with guarded("This page"):
+        _draw(choice, waits)
+
+
+def _draw(choice: Choice | None, waits: bool) -> None:
     snap = None if choice is None else reads.poll(choice.path)
     if snap is not None and (snap.error or snap.empty):
         snap = None
@@ -104,7 +110,7 @@ def _controls(snap: Snapshot | None) -> Chosen:
         "Outliers dropped", 0, 10, 0, 1, format="%d", key="outliers", bind="query-params", disabled=not fitted,
         help="Runs to leave out whose loss lies furthest from the law.",
     )  # fmt: skip
-    chosen = scaling.choose(source, columns, Refit(loss, drop / 100, far) if fitted else Refit(), uploaded)
+    chosen = scaling.choose(source, columns, Refit(loss or "huber", drop / 100, far) if fitted else Refit(), uploaded)
     if chosen.error:
         st.error(f"{text.md(chosen.error, 600)}", icon=":material/table_view:")
         st.caption(f"The page shows the constants of {text.md(chosen.name)} instead. *Table* takes names of columns.")

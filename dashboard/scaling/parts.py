@@ -63,7 +63,7 @@ def budget_inputs(chosen: Chosen, run: Reached | None, snap: Snapshot | None) ->
             format_func=WAYS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         try:
-            return Asked(_flops(chosen, run)) if way == "flops" else _machines(snap)
+            return Asked(_flops(chosen, run)) if way != "machines" else _machines(snap)
         except UsageError as error:
             st.error(text.md(error), icon=":material/calculate:")
             return Asked(Budget(_start(chosen, run)))

@@ -176,7 +176,7 @@ def test_a_fit(board, small, moving):
 
 @pytest.mark.parametrize(("name", "count"), [("audit.json", 14), ("provenance.json", 4)])
 def test_an_audit(board, small, moving, name, count):
-    made = {"began": "2026-01-01T00:00:00", "command": "x", "machine": {"cpus": 2}, "files": [{"path": "a", "bytes": 1}]}
+    made = {"began": "2026-01-01T00:00:00", "command": "x", "machine": {"cpus": 2}, "files": [{"path": "a"}]}
     summary = json.loads((small / "audit" / name).read_text()) if name == "audit.json" else made
     parts = ("Items", "Scores", "Threshold", "Recall", "What was searched")
     for i, (case, text) in enumerate(spoilt(summary, count, 5)):
