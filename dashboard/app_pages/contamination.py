@@ -11,7 +11,6 @@ from dashboard import address, sidebar
 from dashboard.charts import text
 from dashboard.contamination.audits import Audit, open_audit
 from dashboard.contamination.compare import compare
-from dashboard.contamination.folders import audits_below
 from dashboard.contamination.items import browser
 from dashboard.contamination.overview import overview
 from dashboard.contamination.parts import broken
@@ -19,6 +18,7 @@ from dashboard.contamination.scores import scores, threshold
 from dashboard.contamination.searched import recall, searched
 from dashboard.failing import guarded
 from dashboard.server import reads
+from dashboard.server.folders import audits_below
 from trainvitals.errors import RunDamaged
 
 ICON, PLACE, RUN = ":material/plagiarism:", 8, "never"
