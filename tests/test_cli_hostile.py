@@ -87,8 +87,9 @@ def places(tmp_path: Path) -> dict[str, str]:
     )
     (tmp_path / "ladder.csv").write_text("N,D,loss\n" + rows)
     make_run(tmp_path / "run", steps=5)
-    return {"ladder": str(tmp_path / "ladder.csv"), "run": str(tmp_path / "run"),
-            "curve": str(tmp_path / "curve.csv"), "corpus": str(tmp_path / "corpus.jsonl"), "benchmark": str(tmp_path / "items.jsonl"), "out": str(tmp_path / "audit")}
+    names = {"ladder": "ladder.csv", "run": "run", "curve": "curve.csv", "corpus": "corpus.jsonl",
+             "benchmark": "items.jsonl", "out": "audit"}
+    return {name: str(tmp_path / file) for name, file in names.items()}
 
 
 def ended(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:

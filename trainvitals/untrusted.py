@@ -49,9 +49,10 @@ def bounded(value: Any) -> Any:
     raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
 
 
-def _looked_through(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
+def _looked_through(outer: Any) -> Iterator[Any]:
     """The objects and lists in this one, after its numbers and characters have been seen to."""
-    for key, value in list(outer.items()) if isinstance(outer, dict) else list(enumerate(outer)):
+    members: list[tuple[Any, Any]] = list(outer.items() if isinstance(outer, dict) else enumerate(outer))
+    for key, value in members:
         if isinstance(value, (dict, list)):
             yield value
         elif isinstance(value, str):

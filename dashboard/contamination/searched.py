@@ -46,7 +46,9 @@ def recall(audit: Audit) -> None:
         line["95 % interval"] = percents(best["low"], best["high"]) if best["recall"] is not None else "–"
         lines.append(line)
     form: dict[str, Any] = {
-        text.plain(name, 20): st.column_config.ProgressColumn(_heading(name), format="percent", min_value=0.0, max_value=1.0)
+        text.plain(name, 20): st.column_config.ProgressColumn(
+            _heading(name), format="percent", min_value=0.0, max_value=1.0
+        )
         for name in detectors
     }
     form["95 % interval"] = st.column_config.TextColumn(help="Of any detector.")

@@ -52,7 +52,7 @@ def fan(
 def forecast_of(details: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[list[float]]]:
     """The forecast of a finding and the path of its law; None and [] where they are not as `fan` draws them."""
     told, path = details.get("forecast"), details.get("path", [])
-    if misfit(told, _FORECAST) or told["interval"] is not None and len(told["interval"]) != 2:
+    if not isinstance(told, dict) or misfit(told, _FORECAST) or len(told["interval"] or (0, 0)) != 2:
         return None, []
     sound = not misfit(path, [[(int, float)]]) and all(len(point) == 2 for point in path)
     return told, path if sound else []

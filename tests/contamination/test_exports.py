@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-from hypothesis import given
-from hypothesis import strategies as st
 
 from checks.contamination.records import Benchmark, Item
 from checks.contamination.report.exports import DROP, REPLACE, write_exports
