@@ -40,6 +40,8 @@ def runs_below(folder: str) -> dict[str, str]:
                 found[name or root.rsplit("/", 1)[-1]] = path
             elif not name or name.count("/") < DEPTH - 1:
                 wanted = [child for child in children if not child.startswith(".")]
+                # A run that can be come by twice has the name without a link in it.
+                wanted.sort(key=lambda child: os.path.islink(f"{path}/{child}"))  # noqa: B023 - used at once
                 pending += [(f"{path}/{child}", f"{name}/{child}" if name else child) for child in wanted]
         except (TrainVitalsError, OSError):
             continue

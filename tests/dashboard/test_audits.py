@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,6 +266,19 @@ def test_an_item_keeps_its_address(folder):
             assert audits.number_of(audit, audits.key_of(audit, number)) == number
     for unknown in ("", "#", "#999999", "#-1", "#²", "gsm8k_made/no such item"):
         assert audits.number_of(audit, unknown) is None
+
+
+def test_pipes_in_place_of_an_audits_files_are_named_and_not_waited_for(board, folder, tmp_path):
+    for name in ("audit.json", "items.parquet", "sweep.parquet"):
+        path = shutil.copytree(folder / "bare", tmp_path / name.partition(".")[0])
+        (path / name).unlink()
+        os.mkfifo(path / name)
+        assert len(audits_below(str(path))) == 1
+        with pytest.raises(RunDamaged, match="no regular file"):
+            audits.open_audit(str(path))
+    test = board(tmp_path, "contamination", audit="gone")
+    assert not test.exception
+    assert "The audit **gone** is not in this folder" in test.warning[0].value
 
 
 def test_a_changed_audit_is_read_again(folder, tmp_path):

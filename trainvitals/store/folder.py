@@ -113,12 +113,20 @@ class LocalFolder(Folder):
 
     def child_names(self) -> list[str]:
         try:
-            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.root) as entries:
+                return sorted(entry.name for entry in entries if _is_folder(entry))
+        except OSError:
             return []
 
     def __str__(self) -> str:
         return str(self.root)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 class RemoteFolder(Folder):
