@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from typing import Any
 
 from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
@@ -25,12 +26,13 @@ NICENESS = 10
 
 _MAYBE_TEXT, _NUMBER = (str, type(None)), (int, float, str)
 """A number that is not finite is a string."""
+_LIMIT = (*_NUMBER, type(None))
 _STEPS = ([int], type(None))
 _STORED = {
     **dict.fromkeys(("check", "area", "level", "summary", "what_it_means", "what_to_do"), str),
     "steps": _STEPS, "ongoing": bool, "n": int, "details": dict,
-    "statistic": ({"name": str, "value": _NUMBER, "unit": str}, type(None)),
-    "threshold": ({"unit": str, "source": str}, type(None)),
+    "statistic": ({"name": str, "value": _NUMBER, "unit": str, "low": _LIMIT, "high": _LIMIT}, type(None)),
+    "threshold": ({"unit": str, "source": str, "warn": _LIMIT, "fail": _LIMIT}, type(None)),
     "evidence": [{"signal": str, "steps": _STEPS, "label": _MAYBE_TEXT}],
     "masked": [{"kind": str, "step": int, "until": int}],
 }  # fmt: skip
@@ -74,7 +76,11 @@ def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, An
         return {"error": str(error)}
     # A fault in a check must leave the board without verdicts, not without its judge.
     except Exception as error:
-        return {"error": f"The checks failed with {type(error).__name__}: {error}. The run itself is not affected."}
+        traceback.print_exc()
+        return {
+            "error": f"The checks failed with {type(error).__name__}; the server's log has the details. The run itself "
+            "is not affected."
+        }
 
 
 def report_of(raw: dict[str, Any]) -> Report:

@@ -273,21 +273,48 @@ def calls_outside(trace: Path) -> list[str]:
 def end_children(process: subprocess.Popen[bytes]) -> None:
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         os.kill(int(child), signal.SIGTERM)
-    process.wait(timeout=30)
+    process.wait(timeout=120)  # a run that is being judged is judged to its end
 
 
-def look_around(door: launch.Door, cookie: str) -> bool:
-    """Draw a page as a browser would have it drawn; True once something of it came back."""
+def look_around(door: launch.Door, cookie: str, query: str = "run=faulty", page: str = "") -> bytes:
+    """Everything that a browser would be sent to draw a page."""
     from streamlit.proto.BackMsg_pb2 import BackMsg
+    from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
     from websockets.sync.client import connect
 
-    wish = BackMsg()
-    wish.rerun_script.query_string = "run=faulty"
-    got = 0
+    wish, message, got = BackMsg(), ForwardMsg(), []
+    wish.rerun_script.query_string, wish.rerun_script.page_name = query, page
     address = f"ws://127.0.0.1:{door.port}/_stcore/stream"
-    with connect(address, additional_headers={"Cookie": cookie}, subprotocols=["streamlit"], proxy=None) as page:
-        page.send(wish.SerializeToString())
-        until = time.monotonic() + 30
-        while time.monotonic() < until and got < 30:
-            got += bool(page.recv(timeout=30))
-    return got >= 30
+    with connect(address, additional_headers={"Cookie": cookie}, subprotocols=["streamlit"], proxy=None,
+                 max_size=None) as socket_:
+        socket_.send(wish.SerializeToString())
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            got.append(socket_.recv(timeout=60))
+            message.ParseFromString(got[-1])
+            again = message.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            if message.WhichOneof("type") == "script_finished" and not again:
+                return b"".join(got)
+    raise AssertionError("the page is not drawn")
+
+
+def test_a_server_outlives_odd_visitors_and_shows_them_nothing_of_itself(door, cookie):
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    odd = (("", "run=faulty&to=1e999&from=nan"), ("loss", f"to={'9' * 400}&run=../../etc"), ("../../etc", "&&&=;%zz"),
+           ("scaling", "run=%00&budget=machines&gpus=1e999&fit_loss="))
+    for page, query in odd:
+        seen = look_around(door, cookie, query, page)
+        assert not any(word in seen for word in (b"Traceback", b"site-packages", b"sidebar.py")), (query, page)
+    for sent in (b"", b"\xff" * 1000, "text", b"\x0a" * 100_000):
+        with connect(f"ws://127.0.0.1:{door.port}/_stcore/stream", additional_headers={"Cookie": cookie},
+                     subprotocols=["streamlit"], proxy=None) as socket_:
+            socket_.send(sent)
+            try:
+                while b"Traceback" not in socket_.recv(timeout=0.5):
+                    pass
+                raise AssertionError("a traceback")
+            except (ConnectionClosed, TimeoutError):
+                pass
+    assert Answer(door, "/_stcore/health", cookie=cookie).status == 200
