@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from contextlib import suppress
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from dashboard.charts import text
 
@@ -22,10 +24,12 @@ def tidy() -> None:
     (`streamlit.elements.widgets.number_input.NumberInputSerde`): int(float("1e999")) raises.
     """
     odd = [name for name in st.query_params if any(_odd(name, value) for value in st.query_params.get_all(name))]
-    if odd:
-        st.session_state["_odd_address"] = odd
-        for name in odd:
+    for name in odd:
+        # A parameter of a widget that was drawn before is the widget's: it can only come back by the browser's history.
+        with suppress(StreamlitAPIException):
             del st.query_params[name]
+            st.session_state.setdefault("_odd_address", []).append(name)
+    if any(name not in st.query_params for name in odd):
         st.rerun()
     for name in st.session_state.pop("_odd_address", ()):
         what = "is too long" if name in TEXTS else "is no number that can be used"

@@ -170,8 +170,8 @@ def compact(run: str, quiet_for: float) -> None:
     from trainvitals.store.compact import compact_run
     from trainvitals.store.folder import open_folder
 
-    if not 0 <= quiet_for < math.inf:
-        raise UsageError(f"--quiet-for is {quiet_for}. Give seconds, 0 or more.")
+    if not math.isfinite(quiet_for):
+        raise UsageError(f"--quiet-for is {quiet_for}. Give seconds, a finite number of them.")
     open_run(run)  # raises where there is no run
     done = compact_run(open_folder(run), quiet_for, time.time())
     click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")

@@ -233,3 +233,11 @@ def test_an_odd_address_is_left_out_and_said(board):
     test = board(run="clean", to="1e999", **{"from": "9" * 400})
     assert not test.exception and test.number_input(key="to").value is None
     assert {toast.value.split("**")[1] for toast in test.toast} == {"to", "from"}
+
+
+def test_an_odd_address_that_comes_back_by_the_history_ends_in_words(board, failures):
+    test = board(run="clean", to="100")
+    test.query_params["to"] = "1e999"
+    test.run()
+    assert not test.exception
+    failures.clear()
