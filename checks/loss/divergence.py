@@ -10,6 +10,7 @@ import numpy as np
 
 from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
+from checks.loss._signal import INSTEAD, training_loss
 from checks.masking import quiet, window_steps
 from checks.reading import Rows, scalar
 from checks.registry import check
@@ -47,6 +48,7 @@ class Climb:
     area="loss",
     reads=("loss/train",),
     uses=("loss/val",),
+    instead=INSTEAD,
     refs=("https://github.com/huggingface/datablations",),
 )
 def divergence(
@@ -65,12 +67,13 @@ def divergence(
     comparison.
     """
     answers = []
-    for name in ("loss/train", "loss/val"):
+    known = training_loss(run)
+    for name in (known.signal, "loss/val"):
         climb = _climb(run, name)
         if climb is not None:
             answers.append(_judge(run, climb, warn_ratio, fail_ratio, blocks_in_a_row, noise_deviations))
     if not answers:
-        yield Ground(len(scalar(run, "loss/train"))).unknown(
+        yield Ground(len(known.rows)).unknown(
             "Too few finite losses to see a trend.",
             "A trend needs at least 24 logged training losses or 6 validation losses.",
         )
@@ -81,13 +84,13 @@ def divergence(
 def _climb(run: Run, name: str) -> Climb | None:
     rows = scalar(run, name).finite()
     n = len(rows)
-    if n < (24 if name == "loss/train" else 6):
+    if n < (6 if name == "loss/val" else 24):
         return None
     level = max(float(np.median(np.abs(rows.values))), 1e-12)
     sigma = difference_sigma(rows.values) / level if n >= 24 else 0.0
     # The standard error of a median is 1.25 sigma / sqrt(rows); blocks make it 0.5 % where the run is long enough.
     wanted = int(np.ceil((1.25 * sigma / 0.005) ** 2))
-    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if name == "loss/train" else 1
+    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if name != "loss/val" else 1
     edges = block_edges(n, block)
     medians = block_medians(rows.values, edges)
     first_steps = rows.steps[edges[:-1]]

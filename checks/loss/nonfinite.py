@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from checks.finding import Evidence, Finding, Level, Statistic, Threshold
 from checks.ground import Ground, Spell
+from checks.loss._signal import INSTEAD, PER_TOKEN, RETURNED, training_loss
 from checks.masking import warmup_steps
 from checks.reading import has, scalar
 from checks.registry import check
@@ -26,10 +27,13 @@ SOURCE = (
 FP16_SOURCE = "convention; fp16 loss scaling skips overflowing steps"
 Steps = NDArray[np.int64]
 SIGNALS: dict[str, Callable[[Floats], Bools]] = {
-    "loss/train": np.isfinite,
+    PER_TOKEN: np.isfinite,
+    RETURNED: np.isfinite,
     "grad/norm": np.isfinite,
     "loss/nonfinite_tokens": lambda x: ~(x > 0),
     "grad/nonfinite": lambda x: ~(x > 0),
+    "skipped/nonfinite": lambda x: ~(x > 0),
+    "unused/nonfinite_tokens": lambda x: ~(x > 0),
 }
 """Signal -> which of its values are in order. Counts that are missing (NaN) are no fault."""
 
@@ -38,7 +42,8 @@ SIGNALS: dict[str, Callable[[Floats], Bools]] = {
     "loss.nonfinite",
     area="loss",
     reads=("loss/train",),
-    uses=("loss/nonfinite_tokens", "grad/norm", "grad/nonfinite"),
+    uses=("loss/nonfinite_tokens", "grad/norm", "grad/nonfinite", "skipped/nonfinite", "unused/nonfinite_tokens"),
+    instead=INSTEAD,
     refs=("https://github.com/NVIDIA/Megatron-LM/blob/main/megatron/core/rerun_state_machine.py",),
 )
 def nonfinite(run: Run, *, fp16_skips_per_1000: float = 1.0) -> Iterator[Finding]:
@@ -49,23 +54,24 @@ def nonfinite(run: Run, *, fp16_skips_per_1000: float = 1.0) -> Iterator[Finding
     steps whose gradient overflows; while it searches its scale, and up to `fp16_skips_per_1000` steps in a
     thousand, that is normal.
     """
+    known = training_loss(run)
     bad = {name: _bad_steps(run, name, SIGNALS[name]) for name in SIGNALS if has(run, name)}
     if "grad/norm" in bad and "grad/nonfinite" not in bad and not np.isfinite(scalar(run, "grad/norm").values).any():
         # Norms that were never a number are a log without norms, not a run without gradients.
         bad.pop("grad/norm")
-    losses = scalar(run, "loss/train")
+    losses = known.rows
     ground = Ground(len(losses), Threshold(None, 1, "steps", SOURCE))
     last = int(losses.steps[-1]) if len(losses) else 0
     found = Faults({name: steps for name, steps in bad.items() if len(steps)}, last)
     if not found.steps:
         yield ground.passed(
-            f"All {len(losses):,} losses are finite.",
+            f"All {len(losses):,} losses are finite{known.words}.",
             Statistic("non-finite steps", 0, "steps"),
             "No step carried a NaN or an infinity.",
         )
         return
     scaled = "16" in run.card.precision and "bf" not in run.card.precision.lower()
-    if scaled and not any(name.startswith("loss/") for name in found.steps):
+    if found.kept_out or (scaled and not any(name.startswith("loss/") for name in found.steps)):
         yield _skipped(ground, found, warmup_steps(run), fp16_skips_per_1000)
     else:
         yield _destroyed(ground, found)
@@ -88,6 +94,11 @@ class Faults:
     def union(self) -> Steps:
         """Every such step once."""
         return np.unique(np.concatenate(list(self.steps.values())))
+
+    @property
+    def kept_out(self) -> bool:
+        """Whether none of it was in a gradient that an optimizer used."""
+        return all(name.startswith(("skipped/", "unused/")) for name in self.steps)
 
     @property
     def spell(self) -> Spell:
@@ -122,8 +133,12 @@ def _skipped(ground: Ground, found: Faults, warmup: int, per_1000: float) -> Fin
         replace(ground, threshold=limit),
         found,
         "pass" if rate <= per_1000 else "warn",
-        "The loss scaler skips steps whose fp16 gradient overflows; these were such steps.",
-        "Watch the loss scale; move to bf16 where the hardware has it.",
+        "No optimizer used these gradients: the loop or its loss scaler skipped them."
+        if found.kept_out
+        else "The loss scaler skips steps whose fp16 gradient overflows; these were such steps.",
+        "Look at the batches that were skipped, and watch the loss scale; move to bf16 where the hardware has it."
+        if found.kept_out
+        else "Watch the loss scale; move to bf16 where the hardware has it.",
     )
 
 

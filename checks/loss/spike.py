@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell, unexplained
+from checks.loss._signal import INSTEAD, TrainingLoss, training_loss
 from checks.masking import quiet, run_length
 from checks.reading import Rows, scalar
 from checks.registry import check
@@ -48,6 +49,7 @@ class Spike:
     onset: int
     """Step at which it began: of the gradient where that moved first."""
     kind: Literal["note", "warn", "fail"]
+    of: TrainingLoss
 
     @property
     def spell(self) -> Spell:
@@ -72,6 +74,7 @@ class Limits:
     area="loss",
     reads=("loss/train",),
     uses=("grad/norm",),
+    instead=INSTEAD,
     refs=(
         "https://github.com/allenai/OLMo-core/blob/main/src/olmo_core/train/callbacks/stability_monitor.py",
         "https://arxiv.org/abs/2501.00656",
@@ -97,10 +100,11 @@ def spike(
     counted; a spike that the gradient norm shares, that lasts `sustained_rows` rows or that rises by `lone_rise` is a
     warning; one that does not come back within `recover_steps`, or many of them, a failure.
     """
-    loss = scalar(run, "loss/train").finite()
+    known = training_loss(run)
+    loss = known.rows.finite()
     if len(loss) < 48:
         yield Ground(len(loss)).unknown(
-            f"{len(loss)} finite losses are too few to know their noise.",
+            f"{len(loss)} finite losses are too few to know their noise{known.words}.",
             "A jump is judged against the scatter of the rows before it.",
             "Wait for at least 48 logged steps.",
         )
@@ -118,7 +122,7 @@ def spike(
     grad = _gradient(run, mask.level_rows, window_rows)
     patience = min(recover_steps, max(20, run_length(run) // 20))
     limits = Limits(z, lone_rise, sustained_rows, grad_ratio, patience)
-    spikes = [_judge(rows, loss, center, scale, grad, limits) for rows in found]
+    spikes = [_judge(rows, loss, center, scale, grad, limits, known) for rows in found]
     notes = [s for s in spikes if s.kind == "note"]
     alarms = [s for s in spikes if s.kind != "note"]
     details = {
@@ -133,7 +137,7 @@ def spike(
     top = float(np.nanmax(score)) if np.isfinite(score).any() else None
     stood = f"; {len(notes)} isolated row{'s' if len(notes) > 1 else ''} stood out and came back" if notes else ""
     yield ground.passed(
-        f"No loss spike{stood}.",
+        f"No loss spike{stood}{known.words}.",
         None if top is None else Statistic("largest jump of a single row", top, UNIT),
         "Single rows that stand out while the gradient stays calm are unusual batches.",
     )
@@ -157,6 +161,7 @@ def _judge(
     scale: Floats,
     grad: tuple[Rows, Floats, Floats] | None,
     limits: Limits,
+    of: TrainingLoss,
 ) -> Spike:
     onset = first = int(loss.steps[rows.first])
     last, top = int(loss.steps[rows.last]), float(loss.values[rows.peak])
@@ -181,7 +186,7 @@ def _judge(
     )
     # The onset's baseline: a running one follows a lasting spike.
     jumped = float((top - center[rows.first]) / scale[rows.first])
-    return Spike(rows, first, last, top, jumped, rise, ratio, onset, kind)
+    return Spike(rows, first, last, top, jumped, rise, ratio, onset, kind, of)
 
 
 def _alarms(
@@ -195,10 +200,10 @@ def _alarms(
     if len(alarms) > 3 and rate > per_10k_steps:
         spell = Spell(alarms[0].onset, alarms[-1].last, ongoing=False)
         yield replace(ground, threshold=Threshold(None, per_10k_steps, "per 10,000 steps", "convention")).alarm(
-            f"{len(alarms)} loss spikes, {rate:.3g} per 10,000 steps, since step {spell.first:,}.",
+            f"{len(alarms)} loss spikes, {rate:.3g} per 10,000 steps, since step {spell.first:,}{alarms[0].of.words}.",
             Statistic("spikes", rate, "per 10,000 steps"),
             spell,
-            evidence=["loss/train"],
+            evidence=[alarms[0].of.signal],
             means="The run is unstable, not unlucky: spikes at this rate come before divergence.",
             do="Lower the peak learning rate or raise Adam's epsilon, tighten clipping, and check the data filter.",
         )
@@ -210,11 +215,11 @@ def _alarm(ground: Ground, s: Spike, z: float) -> Finding:
     grad = "" if s.grad_ratio is None else f", gradient norm up to {s.grad_ratio:.1f} times its median"
     lead = f" The gradient moved {_steps(s.first - s.onset)} before the loss." if s.onset < s.first else ""
     return ground.alarm(
-        f"Loss spike at step {s.first:,}: +{100 * s.rise:.0f} % to {s.top:.3g}{grad}, {state}.{lead}",
+        f"Loss spike at step {s.first:,}: +{100 * s.rise:.0f} % to {s.top:.3g}{grad}, {state}{s.of.words}.{lead}",
         Statistic("jump", s.z, UNIT),
         s.spell,
         level="fail" if s.kind == "fail" else "warn",
-        evidence=["loss/train"] if s.grad_ratio is None else ["loss/train", "grad/norm"],
+        evidence=[s.of.signal] if s.grad_ratio is None else [s.of.signal, "grad/norm"],
         means="The optimizer took a step that hurt the model."
         if back
         else "The model has lost what it had learnt and is not finding back by itself.",
