@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from checks import Verdict
@@ -241,3 +242,24 @@ def test_an_odd_address_that_comes_back_by_the_history_ends_in_words(board, fail
     test.run()
     assert not test.exception
     failures.clear()
+
+
+def test_no_table_and_no_chart_hands_a_formula_to_a_spreadsheet(board, tmp_path):
+    """Both can be saved as a CSV by Streamlit's own button, which writes their strings as they are."""
+    domains = {"=1+1": 0.4, "@SUM(A1)": 0.3, "-2": 0.2, "a;=2": 0.1}
+    maker = Maker(tmp_path / "=run", total_steps=60, domains=dict(domains), layer_names=("+a", "-b", "=c", "@d"))
+    maker.run_to(60)
+    maker.close()
+    seen: set[str] = set()
+    for page in ("data", "loss", "routing", "optimisation"):
+        test = board(tmp_path, page=page)
+        assert not test.exception
+        tables = [frame.value for frame in test.dataframe]
+        for chart in test.get("vega_lite_chart"):
+            data = [chart.proto.data.data, *(named.data.data for named in chart.proto.datasets)]
+            tables += [pa.ipc.open_stream(one).read_pandas() for one in data if one]
+        texts = [str(cell) for table in tables for name in table for cell in table[name] if isinstance(cell, str)]
+        texts += [str(name) for table in tables for name in table]
+        assert [text for text in texts if text.lstrip().startswith(("=", "+", "-", "@"))] == []
+        seen |= {text.removeprefix("\u2060") for text in texts}
+    assert {"=1+1", "@SUM(A1)", "-2"} <= seen
