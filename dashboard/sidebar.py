@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from dashboard import address
 from dashboard.charts import text
 from dashboard.server import reads
 from dashboard.server.folders import audits_below
@@ -64,9 +65,20 @@ class View:
         return max(steps, default=0)
 
     @property
+    def oldest(self) -> int:
+        steps = [snap.first_step for snap in (self.run, self.compare) if snap is not None]
+        return min((step for step in steps if step is not None), default=0)
+
+    @property
     def axis(self) -> tuple[int, int]:
-        """Both ends of the step axis, the same for every chart of a page."""
-        first, last = self.steps or (0, self.newest)
+        """Both ends of the step axis, the same for every chart of a page.
+
+        It begins at 0, where training does, unless the steps before the first row would take up most of it.
+        """
+        last = self.newest if self.choice.last is None else self.choice.last
+        first = self.choice.first
+        if first is None:
+            first = self.oldest if last // 2 < self.oldest <= last else 0
         return first, max(last, first + 1)
 
 
@@ -99,9 +111,14 @@ def choose() -> Choice | None:
         return None
     with st.sidebar:
         names = list(runs)
-        name = st.selectbox("Run", names, index=_newest(runs), key="run", bind="query-params")
+        address.miss("run", names)
+        name = st.selectbox(
+            "Run", names, index=_newest(runs), key="run", bind="query-params", on_change=address.found, args=("run",),
+            format_func=lambda name: text.plain(name, 120),
+        )  # fmt: skip
         others = [NOBODY, *[other for other in names if other != name]]
-        if st.session_state.get("compare") not in others:
+        address.miss("compare", [*others, name])
+        if st.session_state.get("compare") == name:
             st.session_state.pop("compare", None)
         compare = st.selectbox(
             "Compare with",
@@ -110,6 +127,9 @@ def choose() -> Choice | None:
             bind="query-params",
             disabled=len(others) == 1,
             help="Draws a second run dashed behind this one.",
+            on_change=address.found,
+            args=("compare",),
+            format_func=lambda name: text.plain(name, 120),
         )
         left, right = st.columns(2)
         first = left.number_input(
@@ -128,6 +148,8 @@ def choose() -> Choice | None:
         if first is not None and last is not None and first >= last:
             st.warning("The range ends before it starts: all steps are shown.", icon=":material/swap_horiz:")
             first = last = None
+    address.say_missed("run", "run", name)
+    address.say_missed("compare", "run to compare with", "this run alone" if compare == NOBODY else compare)
     return Choice(
         runs[name], name, runs.get(compare or "", ""), compare if compare in runs else "", first, last, log, branches
     )

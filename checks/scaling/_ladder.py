@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from checks.finding import Finding
 from checks.reading import has, remember, scalar
 from trainvitals.errors import UsageError
 from trainvitals.store.folder import open_folder
+from trainvitals.untrusted import parse_json
 
 if TYPE_CHECKING:
     from checks.scaling.chinchilla import Law
@@ -112,8 +112,8 @@ def _yardstick(run: Run, ladder: str | None) -> Yardstick:
     from checks.scaling.fit import FitResult
 
     try:
-        fit = FitResult.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+        fit = FitResult.from_json(parse_json(text))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"{where} is not the output of `trainvitals scaling fit --json`; write it again") from error
     return Yardstick(fit.law, where, fit)
 

@@ -84,7 +84,7 @@ def past(run: Run) -> list[Scored]:
                 raw, state = opened(folder.read(path, 0, MOST_BYTES))
                 if state != "broken":
                     found.append(_record(raw))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, LookupError, TypeError):
                 continue
     return score(run, found)
 

@@ -185,6 +185,8 @@ def _findings(view: View, judged: Judged) -> None:
     # A shared address shows its finding without a search; later clicks must not move the list under the pointer.
     shared = st.session_state.setdefault("_shared_finding", opened)
     wanted = keys.index(shared) if shared in found else -1
+    if opened and opened not in found:
+        st.caption(f":material/link_off: The finding {text.md(opened, 120)} of the address is not among those of now.")
     incidents = sorted(
         report.incidents, key=lambda i: (wanted not in i.findings, level_of(i.level).rank, not i.ongoing, i.steps[0])
     )

@@ -41,12 +41,14 @@ def recall(audit: Audit) -> None:
             "Edit": text.plain(edit, 60), "Planted items": max(row["planted"] for row in own.values())
         }  # fmt: skip
         for detector in detectors:
-            line[detector] = own[detector]["recall"] if detector in own else None
+            line[text.plain(detector, 20)] = own[detector]["recall"] if detector in own else None
         best = own.get("any") or max(own.values(), key=lambda row: row["recall"] or 0.0)
         line["95 % interval"] = percents(best["low"], best["high"]) if best["recall"] is not None else "–"
         lines.append(line)
     form: dict[str, Any] = {
-        name: st.column_config.ProgressColumn(_heading(name), format="percent", min_value=0.0, max_value=1.0)
+        text.plain(name, 20): st.column_config.ProgressColumn(
+            _heading(name), format="percent", min_value=0.0, max_value=1.0
+        )
         for name in detectors
     }
     form["95 % interval"] = st.column_config.TextColumn(help="Of any detector.")

@@ -6,7 +6,6 @@ is an answer, one sentence long.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from checks.scaling.table import FEWEST_RUNS, Ladder, ladder, parse_columns, rea
 from dashboard.server import reads
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.store import Run
+from trainvitals.untrusted import parse_json
 
 QUICK_RESAMPLES = 400
 """Enough for a band that follows a slider: a tenth of the time of the full bootstrap."""
@@ -201,9 +201,11 @@ def _named(path: Path, name: str, columns: Mapping[str, str] | None) -> Ladder:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _stored(key: tuple[object, ...], _place: str) -> FitResult:
     try:
-        stored = FitResult.from_json(json.loads(Path(_place).read_bytes()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{LADDER_FILE} is no output of `trainvitals scaling fit --json`; write it again.") from error
+        stored = FitResult.from_json(parse_json(Path(_place).read_bytes(), MOST_BYTES))
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UsageError(
+            f"{LADDER_FILE} is no output of `trainvitals scaling fit --json` ({error}); write it again."
+        ) from error
     return replace(stored, resamples=QUICK_RESAMPLES)
 
 

@@ -233,6 +233,14 @@ class Run:
     # -- what happened --------------------------------------------------------------------------------------------
 
     @property
+    def first_step(self) -> int | None:
+        """Oldest step on the main line; None without data."""
+        begins = [part.steps[0] for attempt in self.attempts for writer in attempt.writers
+                  for by_writer in self._frames.values() for part in by_writer.get(writer.name, ())
+                  if part.steps[0] <= attempt.kept_until]
+        return min(begins, default=None)
+
+    @property
     def last_step(self) -> int | None:
         """Newest step on the main line; None without data."""
         ends = [min(part.steps[1], attempt.kept_until) for attempt in self.attempts for writer in attempt.writers
