@@ -70,7 +70,7 @@ class Rows:
     def _text(self, batch: pa.RecordBatch | pa.Table, where: str) -> tuple[pa.Array | None, list[str]]:
         """The text of each row and the columns it is from; None where there is none to be had from any row."""
         arrays = {name: _one_array(batch.column(name)) for name in self.text}
-        text, read = table_text(arrays, self.ledger.left, self.only) if arrays else (None, [])
+        text, read = table_text(arrays, batch.num_rows, self.ledger.left, self.only) if arrays else (None, [])
         if not self.has_tokens:
             return text, read
         ids = _one_array(batch.column(TOKEN_COLUMN))
@@ -83,7 +83,7 @@ class Rows:
             return (text, read) if size else (None, [])
         decoded = self.tokens.texts(ids)
         parts = {TOKEN_COLUMN: decoded} if text is None else {TOKEN_COLUMN: decoded, "text": text}
-        return table_text(parts, self.ledger.left)[0], [*read, TOKEN_COLUMN]
+        return table_text(parts, batch.num_rows, self.ledger.left)[0], [*read, TOKEN_COLUMN]
 
 
 def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:

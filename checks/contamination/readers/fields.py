@@ -26,8 +26,10 @@ ORDER = (
 """Order in which the text of columns is joined, so that a question stands before its answer in every format; columns of
 other names follow by name."""
 ID_COLUMNS = ("id", "doc_id", "document_id", "_id", "uuid", "task_id", "warc_record_id", "url")
-LABELS = ("role", "from", "type")
+SPEAKERS = ("role", "from", "type")
 """Keys of chat formats whose values name a speaker or a kind of content."""
+LETTERS = ("label",)
+"""Keys of the letters or numbers of choices."""
 SENTENCE_SPACES = 3
 """Spaces from which the key of an object is text itself: a data set may be keyed by its questions."""
 TOKEN_LIST = 16
@@ -42,8 +44,14 @@ _MACHINE = (
     r"|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}[0-9:.]*(?:Z|[+-][0-9:]{2,5})?"  # points in time
 )
-_TOKEN = r"[!-~]{1,200}"
-_SPEAKER = r"[A-Za-z_-]{1,20}"
+_PATTERNS = {
+    **dict.fromkeys(ID_COLUMNS, r"[!-~]{1,200}"),
+    **dict.fromkeys(SPEAKERS, r"[A-Za-z_-]{1,20}"),
+    **dict.fromkeys(LETTERS, r"[A-Za-z0-9]{1,2}"),
+}
+"""What a string under one of these keys looks like if it is no text."""
+LONGEST_MACHINE = 400
+"""Characters of such a string; what is longer is searched."""
 MACHINE = "links, hashes and times"
 NAMED = "ids and labels"
 BINARY = "binary data"
@@ -85,19 +93,14 @@ def rank(name: str) -> tuple[int, str]:
     return _RANK.get(name, len(ORDER)), name
 
 
-def _pattern_of(key: str) -> tuple[str, str]:
-    """What a string under this key looks like if it is no text, and what it is called then."""
-    if key in LABELS:
-        return _SPEAKER, NAMED
-    return (_TOKEN, NAMED) if key in ID_COLUMNS else ("", "")
-
-
 _MACHINE_RE = re.compile(_MACHINE, re.ASCII)
-_KEY_RES = {key: re.compile(_pattern_of(key)[0], re.ASCII) for key in (*ID_COLUMNS, *LABELS)}
+_KEY_RES = {key: re.compile(pattern, re.ASCII) for key, pattern in _PATTERNS.items()}
 
 
 def why_no_text(key: str, value: str) -> str:
     """Why a string is no text; empty where it is."""
+    if len(value) > LONGEST_MACHINE:
+        return ""
     own = _KEY_RES.get(key)
     if own is not None and own.fullmatch(value):
         return NAMED
@@ -178,7 +181,9 @@ def holds_text(kind: pa.DataType) -> bool:
     return _is_string(kind) or _is_bytes(kind)
 
 
-def table_text(columns: Mapping[str, pa.Array], left: LeftOut, only: Collection[str] = ()) -> tuple[pa.Array, list[str]]:
+def table_text(
+    columns: Mapping[str, pa.Array], rows: int, left: LeftOut, only: Collection[str] = ()
+) -> tuple[pa.Array, list[str]]:
     """The text of every row as large binary, null where it has none, and the columns it is from: `record_text`."""
     texts: dict[str, pa.Array] = {}
     for name in sorted(columns, key=rank):
@@ -190,7 +195,7 @@ def table_text(columns: Mapping[str, pa.Array], left: LeftOut, only: Collection[
             continue
         texts[name] = text
     if not texts:
-        return pa.nulls(len(next(iter(columns.values()), ())), pa.large_binary()), []
+        return pa.nulls(rows, pa.large_binary()), []
     return _joined_rows(list(texts.values())), list(texts)
 
 
@@ -227,19 +232,24 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _leaf(array: pa.Array, column: str, key: str, left: LeftOut) -> pa.Array:
-    # Bytes, for the parser lets any through; a view where there is one, for a cast copies.
-    text = array.view(pa.binary()) if pa.types.is_string(array.type) else array
-    text = text.cast(pa.large_binary())
-    empty = pc.equal(pc.binary_length(text), 0)
-    if pc.any(empty).as_py():
-        text = pc.if_else(empty, None, text)
-    pattern, why = _pattern_of(key)
-    for pattern, why in ((pattern, why), (_MACHINE, MACHINE)):
-        if pattern and text.null_count < len(text):
-            machine = pc.match_substring_regex(text, rf"^(?:{pattern})\z")
-            if pc.any(machine).as_py():
-                _count(left.no_text, _place(column, key, why), _size(text.filter(machine)))
-                text = pc.if_else(machine, None, text)
+    # Bytes, for the parser lets any through.
+    text = array.cast(pa.large_string()).view(pa.large_binary())
+    lengths = pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False)
+    if (empty := (lengths == 0) & text.is_valid().to_numpy(zero_copy_only=False)).any():
+        text = pc.if_else(pa.array(empty), None, text)
+    short = np.flatnonzero((lengths > 0) & (lengths <= LONGEST_MACHINE))
+    for pattern, why in ((_PATTERNS.get(key, ""), NAMED), (_MACHINE, MACHINE)):
+        if not pattern or not len(short):
+            continue
+        candidates = text if len(short) == len(text) else text.take(pa.array(short))
+        matched = pc.match_substring_regex(candidates, rf"^(?:{pattern})\z").to_numpy(zero_copy_only=False).astype(bool)
+        if matched.any():
+            found = short[matched]
+            _count(left.no_text, _place(column, key, why), int(lengths[found].sum()))
+            kept = np.ones(len(text), bool)
+            kept[found] = False
+            text = pc.if_else(pa.array(kept), text, None) if kept.any() else pa.nulls(len(text), text.type)
+            short = short[~matched]
     return text
 
 

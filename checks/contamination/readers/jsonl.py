@@ -28,7 +28,7 @@ from checks.contamination.readers.fields import (
     record_text,
     table_text,
 )
-from checks.contamination.readers.keys import MOST_KEYS, count_keys, is_deep
+from checks.contamination.readers.keys import is_plain
 from checks.contamination.readers.encodings import WESTERN, as_western, utf8_blocks
 from checks.contamination.readers.ledger import PLACES, Ledger
 from checks.contamination.readers.lines import Block, LongLine, line_blocks, range_blocks, unescaped
@@ -114,19 +114,20 @@ class _Lines:
         return np.flatnonzero(~blank).astype(np.int64)
 
     def _fast(self, rows: _Rows) -> Texts | None:
-        if not rows.all_objects() or is_deep(rows.data) or count_keys(rows.data) > MOST_KEYS:
+        if not rows.all_objects() or not is_plain(rows.data):
             return None
         left = LeftOut()
         try:
             table = self._parsed_block(rows.data)
+            table.validate()  # pyarrow 26 loses the nulls of a list before its first value
             if table.num_rows != len(rows.starts) or _has_sentences(table.schema):
                 return None  # white space or two objects on one line: rows are no longer lines
             columns = {
                 name: table[name].combine_chunks() for name in table.column_names if holds_text(table[name].type)
             }
-            text, read = table_text(columns, left, self.options.text_columns)
+            text, read = table_text(columns, table.num_rows, left, self.options.text_columns)
             text.view(pa.large_string()).validate(full=True)  # UTF-8: the parser lets any bytes through
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             return None
         missing = text.is_null().to_numpy(zero_copy_only=False) if text.null_count else None
         if missing is not None and _holds_lists(table.schema):

@@ -10,6 +10,7 @@ import numpy as np
 
 COLON, QUOTE, SPACE, NEWLINE = b':" \n'
 OPEN, CLOSE = b"[{", b"]}"
+_ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in OPEN + CLOSE + b"\n")
 TAIL = 8
 """Bytes before a key's closing quote that are compared."""
 MOST_KEYS = 256
@@ -18,32 +19,43 @@ DEPTH = 32
 """Levels above which it is; convention."""
 
 
-def count_keys(data: bytes) -> int:
-    """How many keys of objects there may be, at any depth, told apart by their ends."""
+def is_plain(data: bytes) -> bool:
+    """Whether a block has few different keys and no deep values.
+
+    Keys are told apart by their ends. Brackets inside strings count as levels, so that a plain block may be called deep.
+    """
     if len(data) < TAIL:
-        return 0
+        return True
     array = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(array == COLON) - 1
+    colons = np.flatnonzero(array == COLON)
+    ends = colons - 1
     ends -= array[ends] == SPACE
-    ends = ends[array[ends] == QUOTE]
+    is_key = array[ends] == QUOTE
+    ends, colons = ends[is_key], colons[is_key]
     words = np.ndarray(len(data) - TAIL + 1, "<u8", data, strides=(1,))  # at every byte, the eight that begin there
     before_start = np.maximum(TAIL - ends, 0)
     tails = words[np.maximum(ends - TAIL, 0)] << (8 * before_start).astype(np.uint64)
-    return len(np.unique(tails))
-
-
-def is_deep(data: bytes) -> bool:
-    """Whether a line may hold more than `DEPTH` levels; brackets inside strings count, so that it may be said of none."""
-    if sum(data.count(bracket) for bracket in OPEN) <= data.count(b"\n") + DEPTH:
+    if len(np.unique(tails)) > MOST_KEYS:
         return False
-    array = np.frombuffer(data, np.uint8)
-    opens = (array == OPEN[0]) | (array == OPEN[1])
-    closes = (array == CLOSE[0]) | (array == CLOSE[1])
-    places = np.flatnonzero(opens | closes | (array == NEWLINE))
-    steps = opens[places].astype(np.int64) - closes[places]
+    # What is nested begins behind a key: without such a value, brackets stand in strings only.
+    begins = np.minimum(colons + 1, len(data) - 1)
+    begins += (array[begins] == SPACE) & (begins < len(data) - 1)
+    opened = array[begins]
+    inner = begins[np.isin(opened, list(OPEN + b" \t"))]
+    if not len(inner):
+        return True
+    if not np.isin(opened, list(b"[ \t")).any():  # objects alone: each level has a key on its line
+        lines = np.searchsorted(np.flatnonzero(array == NEWLINE), inner)
+        return int(np.bincount(lines - lines[0]).max()) < DEPTH or _levels(data) <= DEPTH
+    return _levels(data) <= DEPTH
+
+
+def _levels(data: bytes) -> int:
+    """The deepest level of any line, brackets inside strings counted."""
+    brackets = np.frombuffer(data.translate(None, _ALL_BUT_BRACKETS), np.uint8)
+    ends = brackets == NEWLINE
+    steps = np.isin(brackets, list(OPEN)).astype(np.int64) - np.isin(brackets, list(CLOSE))
     depth = np.cumsum(steps)
-    lines = np.flatnonzero(array[places] == NEWLINE)
     # Each line begins at level 0, whatever brackets in strings the lines before it left open.
-    at_start = np.concatenate([[0], depth[lines]])
-    line_of = np.cumsum(array[places] == NEWLINE)
-    return bool(len(depth) and np.max(depth - at_start[line_of]) > DEPTH)
+    at_start = np.concatenate([[0], depth[ends]])
+    return int(np.max(depth - at_start[np.cumsum(ends)], initial=0))
