@@ -15,7 +15,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,25 +30,18 @@ from collectors.batch import Batch
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
 from collectors.signals.collector import Collector, Hook
-from collectors.signals.gradients import GradientCollector
-from collectors.signals.learning_rate import GroupPlan, LearningRateCollector
+from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
-from collectors.signals.router import RouterCollector
-from collectors.signals.throughput import SystemCollector, ThroughputCollector
-from collectors.signals.tokens import DataCollector, TokenCollector
-from collectors.signals.updates import UpdateCollector
+from collectors.signals.registry import all_collectors, default_cadences
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
-from trainvitals.store import RunWriter
+from trainvitals.catalogue import Field
+from trainvitals.store import FrameWriter, RunWriter
 
 log = logging.getLogger("trainvitals")
 
-COLLECTORS: tuple[type[Collector], ...] = (
-    LossCollector, GradientCollector, LearningRateCollector, UpdateCollector, RouterCollector, DataCollector,
-    TokenCollector, ThroughputCollector, SystemCollector)
-"""Every collector, in the order in which they are called. Throughput comes late so that its step ends last."""
-
-CADENCES: dict[str, int] = {c.name: c.default_every for c in COLLECTORS} | {"router_domain": 50}
+COLLECTORS = all_collectors()
+CADENCES = default_cadences(COLLECTORS)
 """Steps between two rows, by name; 0 switches off. `system` writes at most every 10 s."""
 
 
@@ -175,6 +168,15 @@ class Tap:
     def cadence(self, name: str) -> int:
         """Steps between two rows of this name; 0 is off."""
         return self._cadences[name]
+
+    def frame(self, name: str, fields: Iterable[str | Field], labels: Mapping[str, Iterable[str]] | None = None
+              ) -> FrameWriter:
+        """Open a frame of the run folder."""
+        return self.writer.frame(name, fields, labels)
+
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+        """Call `deliver` with the values once they are on the host."""
+        self.transfer.add(owner, values, deliver)
 
     def guard(self, collector: Collector | None, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call, and disable the collector if it raises. Returns None then."""

@@ -33,10 +33,11 @@ class GradientCollector(Collector):
     """Per-layer gradient norms of the parameters that the optimizer holds."""
 
     name = "grad"
+    turn = 20
 
     def open(self) -> None:
         layers = self.tap.layers
-        self.frame = self.tap.writer.frame(
+        self.frame = self.tap.frame(
             "grad", ["grad/sumsq", "grad/sumsq_by_layer", "grad/clip_coef", "grad/nonfinite"],
             labels={"layer": layers.labels})
         self.owned = {id(p) for p in layers.parameters}

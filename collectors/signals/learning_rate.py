@@ -33,6 +33,7 @@ class LearningRateCollector(Collector):
     """Learning rates per parameter group."""
 
     name = "lr"
+    turn = 30
 
     def open(self) -> None:
         groups = self.tap.param_groups
@@ -40,7 +41,7 @@ class LearningRateCollector(Collector):
         if len(set(labels)) < len(labels):
             labels = [str(i) for i in range(len(groups))]
         fields = ["lr/used"] + (["lr/planned"] if self.tap.plans is not None else [])
-        self.frame = self.tap.writer.frame("lr", fields, labels={"group": labels})
+        self.frame = self.tap.frame("lr", fields, labels={"group": labels})
 
     def before_step(self, step: int) -> None:
         if not self.due(step):

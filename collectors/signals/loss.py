@@ -31,12 +31,13 @@ class LossCollector(Collector):
     """Sums of per-token losses and counts of target tokens, per domain."""
 
     name = "loss"
+    turn = 10
 
     def open(self) -> None:
         tap = self.tap
         self.labels = {"domain": tap.domain_labels}
         self.train_frame: FrameWriter | None = None
-        self.eval_frame = tap.writer.frame("eval", [
+        self.eval_frame = tap.frame("eval", [
             "loss/val_sum", "loss/val_tokens", "loss/val_domain_sum", "loss/val_domain_tokens"], labels=self.labels)
         self.rewind()
         # Outermost first: adapters (PEFT) wrap the transformers model that computes the loss.
@@ -172,7 +173,7 @@ class LossCollector(Collector):
             if self.train_frame is None:
                 # Only what this model computes: a loss that it does not have is not a loss of NaN.
                 computed = list(DomainSums.FIELDS) if "losses" in values else []
-                self.train_frame = self.tap.writer.frame("loss", [*computed, *self.returned, "loss/forwards"],
+                self.train_frame = self.tap.frame("loss", [*computed, *self.returned, "loss/forwards"],
                                                          labels=self.labels)
             self.emit(self.train_frame, step, values, DomainSums.fields)
         self.returned, self.forwards = {}, 0

@@ -32,7 +32,7 @@ class RouterCollector(Collector):
     """Counts of routed tokens, kept on the device."""
 
     name = "router"
-    default_every = 1
+    also = {"router_domain": 50}
 
     def open(self) -> None:
         self.every_domain = self.tap.cadence("router_domain")
@@ -43,8 +43,8 @@ class RouterCollector(Collector):
             return
         experts = self.sites[0].num_experts
         labels = {"router_layer": [site.layer for site in self.sites], "expert": [str(e) for e in range(experts)]}
-        self.frame = self.tap.writer.frame("router", ["router/tokens"], labels=labels)
-        self.domain_frame = self.tap.writer.frame("router_domain", ["router/domain_tokens"],
+        self.frame = self.tap.frame("router", ["router/tokens"], labels=labels)
+        self.domain_frame = self.tap.frame("router_domain", ["router/domain_tokens"],
                                                   labels=labels | {"domain": self.tap.domain_labels})
         for layer, site in enumerate(self.sites):
             self.handles.append(self._shielded(register(site, self._callback(layer))))

@@ -23,9 +23,10 @@ class DataCollector(Collector):
     """Sums over the batches of a step; with a longer cadence, over all steps since the last row."""
 
     name = "data"
+    turn = 60
 
     def open(self) -> None:
-        self.frame = self.tap.writer.frame(
+        self.frame = self.tap.frame(
             "data", ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents"],
             labels={"domain": self.tap.domain_labels})
         self.rewind()
@@ -68,6 +69,7 @@ class TokenCollector(Collector):
 
     name = "tokens"
     default_every = 200
+    turn = 60
 
     def open(self) -> None:
         self.vocab_size = self.tap.card.vocab_size or 0
@@ -80,7 +82,7 @@ class TokenCollector(Collector):
         self.scripts = None if tokenizer is None else script_table(tokenizer, self.vocab_size)
         fields = ["tokens/counts", "tokens/seen"]
         fields += [] if self.scripts is None else ["tokens/bytes", "tokens/script_bytes"]
-        self.frame = self.tap.writer.frame("tokens", fields, labels={
+        self.frame = self.tap.frame("tokens", fields, labels={
             "domain": self.tap.domain_labels, "token": token_labels(tokenizer, self.vocab_size), "script": SCRIPTS})
 
     def rewind(self) -> None:

@@ -27,9 +27,10 @@ class UpdateCollector(Collector):
 
     name = "update"
     default_every = 50
+    turn = 40
 
     def open(self) -> None:
-        self.frame = self.tap.writer.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
+        self.frame = self.tap.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
                                            labels={"layer": self.tap.layers.labels})
         self.before: list[Tensor] | None = None
         self.kept: list[Tensor] | None = None
