@@ -162,7 +162,7 @@ def _suggested(read: Sequence[rows.Row], columns: Mapping[str, str]) -> str:
 
 
 def _sources(path: str) -> list[str]:
-    files, _ = files_of(path)
+    files = files_of(path)
     if files or not is_dataset_name(path):
         if not files:
             raise UsageError(f"No benchmark file {path!r}. Name files, folders, globs or hf://owner/name:split.")

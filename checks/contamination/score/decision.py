@@ -1,7 +1,7 @@
 """The one sentence for the release review: which score to trust.
 
 - fail: an item is contaminated.
-- unknown: nothing was read, records were lost, or too many items cannot be tested. Silence proves nothing then.
+- unknown: nothing was read, too little was searched, records were lost, or too many items cannot be tested. Silence proves nothing then.
 - warn: no item is contaminated, some are suspect.
 - pass: no match found in what was searched; never "clean in general".
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from checks.contamination import reach
 from checks.contamination.score.effect import MIN_ITEMS
 from checks.finding import Level
 
@@ -57,7 +58,8 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
     gap = _gap_in_search(benchmark, corpus)
     if verdicts["contaminated"]:
         found, hopeless = _contaminated(benchmark)
-        return Decision("fail", f"{found} More may be hidden: {gap}." if gap else found, hopeless)
+        told = (found, f"More may be hidden: {gap}." if gap else "", reach.itself(benchmark))
+        return Decision("fail", " ".join(filter(None, told)), hopeless)
     if gap:
         return Decision("unknown", f"Trust no score of {name} yet: {gap}.")
     whole, clean = _score(benchmark, "whole"), _score(benchmark, "clean")
@@ -69,7 +71,7 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
         return Decision("warn", f"Look at the suspects before you trust a score: {suspects}{scores}.")
     rests = (
         f"no match found in {_count(corpus['documents'], 'document')} for its "
-        f"{_count(items - verdicts['untestable'], 'testable item')}"
+        f"{_count(items - verdicts['untestable'], 'testable item')}, {reach.rests_on(corpus)}"
     )
     trust = f"Trust {_shown(whole)} on {name}{_some_scored(benchmark)}" if whole else f"{name} may be scored"
     if lost := lost_records(corpus):
@@ -118,6 +120,8 @@ def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> s
         return f"text in {_count(len(set(uncounted)), 'shard')} was not searched"
     if (lost := lost_records(corpus)) > LOST_SHARE * corpus["records"]:
         return f"{_count(lost, 'record')} of {corpus['records']:,} could not be read"
+    if too_little := reach.shortfall(corpus):
+        return too_little
     items, untestable, unread = benchmark["items"], benchmark["verdicts"]["untestable"], lost_records(benchmark)
     if items == 0:
         return "it holds no item"
