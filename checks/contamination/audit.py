@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from checks.contamination import reach
 from checks.contamination.detect.detectors import Detectors, load_detectors
 from checks.contamination.detect.lsh import ROWS
 from checks.contamination.detect.minhash import JACCARD
@@ -82,13 +84,15 @@ def run_audit(request: Request, progress: Progress) -> Audit:
     items, matches = judge_items(plan.items, detectors.ngrams, merged, plan.pieces, p_value=p_value)
     own = own_shards(plan.benchmarks, plan.pieces, merged, matches.select(OWN_COLUMNS).to_pandas())
     apart = _without(own, plan, detectors) if own else {}
+    corpus = corpus_summary(plan.pieces, merged, lost, plan.left_out)
+    items = _undecided(items, reach.shortfall(corpus))
     recall = _recall(request, plan, detectors, items) if request.inject else None
     table = items.to_pandas()
     matched = match_scores(table, scores)
     summary = summarise(
         plan.benchmarks,
         table,
-        corpus_summary(plan.pieces, merged, lost, plan.left_out),
+        corpus,
         measure(matched, seed=request.seed),
         matched,
         settings=_settings(request),
@@ -132,6 +136,17 @@ def _scan_signatures(piece: Slice, plan: Plan) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     tally = Tally(records=rows, documents=rows, bytes_read=piece.size, sha256=digest)
     Partial(piece.index, tally, pairs, {}, cut).save(plan.work / "partials")
+
+
+def _undecided(items: pa.Table, too_little: str) -> pa.Table:
+    """Items without a match are not clean where too little was searched: silence says nothing of them."""
+    if not too_little:
+        return items
+    is_clean = pc.equal(items["verdict"], "clean")
+    for name, value in (("verdict", "untestable"), ("rule", f"nothing found, but {too_little}")):
+        column = pc.if_else(is_clean, value, items[name])
+        items = items.set_column(items.schema.get_field_index(name), items.schema.field(name), column)
+    return items
 
 
 def _without(own: Mapping[str, Own], plan: Plan, detectors: Detectors) -> dict[str, Any]:

@@ -41,7 +41,12 @@ def _largest(shards: Sequence[Mapping[str, Any]]) -> str:
 
 
 def rests_on(corpus: Mapping[str, Any]) -> str:
-    """Bytes searched of bytes read, shards, gaps: "9,876 of 9,876 bytes of text searched in 2 shards, no gap"."""
+    """Bytes searched of bytes read, shards, gaps: "9,876 of 9,876 bytes of text searched in 2 shards, no gap".
+
+    Empty where nothing was counted.
+    """
+    if "text_bytes" not in corpus:
+        return ""
     searched = int(corpus.get("text_bytes") or 0)
     total = searched + int(corpus.get("unsearched_bytes") or 0)
     gaps = [problem for problem in corpus.get("problems") or () if problem.get("gap")]

@@ -106,7 +106,7 @@ def read_benchmark(
     if not given:
         read = flattened(read, _has_question)
     columns = columns_of(read[:SAMPLE_ROWS])
-    chosen: dict[str, Sequence[str]] = dict(given or guess_roles(columns) or _headless(columns))
+    chosen: dict[str, Sequence[str]] = dict(given or _headless(columns) or guess_roles(columns))
     if not chosen.get("question") and not chosen.get("code"):
         raise UsageError(
             f"{source} has no column that looks like a question. It has {_listed(columns)}. "

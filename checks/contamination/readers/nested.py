@@ -39,7 +39,7 @@ def flattened(rows: list[Row], fits: Callable[[Sequence[Row]], bool]) -> list[Ro
 
     A row from inside has its parents' other columns, too, unless it has columns of those names itself.
     """
-    level = [rows]
+    level = [rows, keyed_rows(rows[0])] if len(rows) == 1 else [rows]
     for _ in range(LEVELS):
         for candidate in level:
             for form in (candidate, _unzipped(candidate)):
@@ -74,8 +74,9 @@ def _unzipped(rows: list[Row]) -> list[Row]:
     found: list[Row] = []
     for row in rows:
         parallel = {name: _texts(value) for name, value in row.items()}
-        n = len(parallel.get("questions") or parallel.get("question") or [])
-        if not n:
+        questions = parallel.get("questions") or parallel.get("question") or []
+        n = len(questions)
+        if not n or not all(isinstance(question, str) for question in questions):
             return []
         lists = {name: values for name, values in parallel.items() if len(values) == n}
         others = {name: value for name, value in row.items() if name not in lists}

@@ -18,7 +18,6 @@ from checks.contamination.readers.columnar import ARROW_MAGIC
 from checks.contamination.readers.compressed import plain_blocks
 from checks.contamination.readers.encodings import decoded
 from checks.contamination.readers.ledger import Ledger
-from checks.contamination.readers.nested import keyed_rows
 from checks.contamination.readers.roles import canonical, known_names
 from checks.contamination.readers.stored import local_path
 from trainvitals.errors import UsageError
@@ -94,13 +93,12 @@ def _lines(source: str, ledger: Ledger) -> Iterator[Row]:
 
 
 def _json(source: str, ledger: Ledger) -> Iterator[Row]:
-    """An array of rows, an object of rows by id, or rows one after another."""
+    """An array of rows, or rows one after another."""
     found = Values(iter([_content(source, ledger).encode("utf-8", "surrogatepass")]), MOST_BYTES)
     values = list(found)
     if found.broken:
         raise UsageError(f"{source} is not valid JSON at about byte {found.place}. Mend or convert it to JSONL.")
-    rows = keyed_rows(values[0]) if len(values) == 1 and isinstance(values[0], dict) else []
-    yield from rows or _as_rows([(f"element {i}", value) for i, value in enumerate(values, start=1)], ledger)
+    yield from _as_rows([(f"element {i}", value) for i, value in enumerate(values, start=1)], ledger)
 
 
 def _as_rows(values: list[tuple[str, Any]], ledger: Ledger) -> Iterator[Row]:

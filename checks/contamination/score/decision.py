@@ -71,8 +71,10 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
         return Decision("warn", f"Look at the suspects before you trust a score: {suspects}{scores}.")
     rests = (
         f"no match found in {_count(corpus['documents'], 'document')} for its "
-        f"{_count(items - verdicts['untestable'], 'testable item')}, {reach.rests_on(corpus)}"
+        f"{_count(items - verdicts['untestable'], 'testable item')}"
     )
+    if searched := reach.rests_on(corpus):
+        rests += f", {searched}"
     trust = f"Trust {_shown(whole)} on {name}{_some_scored(benchmark)}" if whole else f"{name} may be scored"
     if lost := lost_records(corpus):
         rests += f"; {_count(lost, 'record')} could not be read"
@@ -113,7 +115,8 @@ def _severity(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> tuple[
 def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
     """Why finding nothing would prove nothing; empty where the search was whole."""
     if corpus["documents"] == 0:
-        return "no document was read"
+        too_little = reach.shortfall(corpus)
+        return f"no document was searched: {too_little}" if too_little else "no document was read"
     if slices := corpus.get("lost_slices"):
         return f"{_count(slices, 'part')} of the corpus {'was' if slices == 1 else 'were'} not scanned"
     if uncounted := [str(gap["source"]) for gap in _gaps(corpus) if not gap.get("records")]:
