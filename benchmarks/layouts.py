@@ -23,8 +23,8 @@ Row = Mapping[str, Any]
 _NOUNS = (
     "lantern orchard violin harbour compass granite meadow turbine ledger pigeon quarry saddle beacon glacier kettle "
     "thimble anchor furnace cellar canyon parcel bakery ferry almanac walnut cobbler prairie satchel trellis mortar "
-    "spindle gallery tunnel chestnut monsoon lagoon barley copper velvet timber railway observatory greenhouse pendulum "
-    "archive customs steamer plateau vineyard foundry marble sextant bellows estuary hammock lighthouse drawbridge "
+    "spindle gallery tunnel chestnut monsoon lagoon barley copper velvet timber railway observatory greenhouse "
+    "pendulum archive customs steamer plateau vineyard foundry marble sextant bellows estuary hammock lighthouse drawbridge "
     "tannery pulley windmill aqueduct bobbin cistern daffodil ember fjord gondola heather ivory juniper"
 ).split()
 _VERBS = (
@@ -92,7 +92,8 @@ class Words:
         """A function header with its docstring, its body, and the task in words."""
         task = f"Return how often the {self.noun()} {self.pick(_VERBS)} the {self.noun()}, for {self.clause()}."
         name = f"{self.pick(_NOUNS)}_{self.pick(_NOUNS)}"
-        head = f'def {name}(items, limit={self.number()}):\n    """{task}\n    >>> {name}([1, 2])\n    {self.number()}\n    """\n'
+        doc = f'    """{task}\n    >>> {name}([1, 2])\n    {self.number()}\n    """\n'
+        head = f"def {name}(items, limit={self.number()}):\n{doc}"
         body = f"    total = sum(items) * {self.number()}\n    return total % limit if items else {self.number()}\n"
         return head, body, task
 
@@ -176,7 +177,7 @@ def _winogrande(g: Words, i: int) -> Made:
 
 
 def _piqa(g: Words, i: int) -> Made:
-    q = f"How to {g.pick(_VERBS)} a {g.noun()} {g.pick(_LINKS)} the {g.noun()} {g.pick(_VERBS)} {g.number()} {g.noun()}s"
+    q = f"How to {g.pick(_VERBS)} a {g.noun()} {g.pick(_LINKS)} the {g.noun()} {g.pick(_VERBS)} its {g.noun()}"
     return _choice(g, lambda _, o, k: {"goal": q, "sol1": o[0], "sol2": o[1], "label": k}, 2, "", q)
 
 
@@ -243,7 +244,8 @@ def _squad_nested(g: Words, i: int) -> Made:
     made = _squad(g, i)
     answers = [{"text": made.answer, "answer_start": 0}]
     qa = {"question": made.row["question"], "id": f"{i:024x}", "answers": answers, "is_impossible": False}
-    return Made({"title": "Ravenna", "paragraphs": [{"qas": [qa], "context": made.row["context"]}]}, made.shown, made.answer)
+    paragraph = {"qas": [qa], "context": made.row["context"]}
+    return Made({"title": "Ravenna", "paragraphs": [paragraph]}, made.shown, made.answer)
 
 
 def _triviaqa(g: Words, i: int) -> Made:
@@ -255,7 +257,8 @@ def _triviaqa(g: Words, i: int) -> Made:
 
 def _triviaqa_original(g: Words, i: int) -> Made:
     q, a = g.question(), g.noun()
-    return Made({"Question": q, "QuestionId": f"tc_{i}", "Answer": {"Value": a, "Aliases": [a]}, "EntityPages": []}, q, a)
+    answer = {"Value": a, "Aliases": [a]}
+    return Made({"Question": q, "QuestionId": f"tc_{i}", "Answer": answer, "EntityPages": []}, q, a)
 
 
 def _nq_open(g: Words, i: int) -> Made:
@@ -371,7 +374,7 @@ def _quality(g: Words, i: int) -> Made:
 
     def row(q: str, o: list[str], k: int) -> Row:
         question = {"question": q, "question_unique_id": f"u{i}", "options": o, "gold_label": k + 1, "difficult": 0}
-        return {"article_id": f"{i}", "set_unique_id": f"s{i}", "title": g.noun(), "article": p, "questions": [question]}
+        return {"article_id": f"{i}", "set_unique_id": f"s{i}", "title": "X", "article": p, "questions": [question]}
 
     return _choice(g, row, 4, p)
 
@@ -405,8 +408,8 @@ def _ifeval(g: Words, i: int) -> Made:
 
 def _simpleqa(g: Words, i: int) -> Made:
     q, a = g.question(), g.noun()
-    return Made({"metadata": "{'topic': 'Art', 'urls': ['https://en.wikipedia.org/wiki/X']}", "problem": q, "answer": a},
-                q, a)  # fmt: skip
+    metadata = "{'topic': 'Art', 'urls': ['https://en.wikipedia.org/wiki/X']}"
+    return Made({"metadata": metadata, "problem": q, "answer": a}, q, a)
 
 
 def _wmt(g: Words, i: int) -> Made:
@@ -415,7 +418,8 @@ def _wmt(g: Words, i: int) -> Made:
 
 
 def _math(g: Words, i: int) -> Made:
-    q = f"{g.sentence(2)} Find the value of ${g.number()}x^2 + {g.number()}$ {g.pick(_LINKS)} the {g.noun()} is $\\frac{{1}}{{2}}$."
+    formula = f"${g.number()}x^2 + {g.number()}$"
+    q = f"{g.sentence(2)} Find the value of {formula} {g.pick(_LINKS)} the {g.noun()} is $\\frac{{1}}{{2}}$."
     s = f"{g.sentence(2)} Hence $\\boxed{{{g.number()}}}$."
     return Made({"problem": q, "level": "Level 5", "type": "Algebra", "solution": s}, q, s)
 
@@ -529,7 +533,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("BigCodeBench", _bigcodebench), Layout("DROP", _drop, "parquet", _parquet),
     Layout("SQuAD v1 (rows)", _squad, "parquet", _parquet),
     Layout("SQuAD v2 (nested)", _squad_nested, "json", _wrapped("data", version="v2.0")),
-    Layout("TriviaQA", _triviaqa), Layout("TriviaQA (original)", _triviaqa_original, "json", _wrapped("Data", Version=1.0)),
+    Layout("TriviaQA", _triviaqa),
+    Layout("TriviaQA (original)", _triviaqa_original, "json", _wrapped("Data", Version=1.0)),
     Layout("NaturalQuestions-open", _nq_open), Layout("HotpotQA", _hotpotqa, "json", _array),
     Layout("CoQA", _coqa, "json", _wrapped("data", version="1.0")), Layout("RACE", _race),
     Layout("RACE (original)", _race_original, "json", _array), Layout("QuALITY", _quality), Layout("LAMBADA", _lambada),

@@ -65,8 +65,8 @@ def _repeated(args: Sequence[str]) -> list[str]:
     "mapped",
     multiple=True,
     metavar="ROLE=COLUMN",
-    help="Column of the benchmarks for a role (question, passage, choices, answer, code, id); once for each, dots reach "
-    "into objects and lists, numbers from 0 name columns without a header. [guessed]",
+    help="Column of the benchmarks for a role (question, passage, choices, answer, code, id), once for each; dots "
+    "reach into objects and lists, numbers from 0 name columns without a header. [guessed]",
 )
 @click.option("--roles", help="The same in one: question=COL,answer=COL.")
 @click.option("--text-column", help="Columns of the corpus to search, parted by commas. [all strings]")
@@ -76,7 +76,12 @@ def _repeated(args: Sequence[str]) -> list[str]:
 @click.option("--seed", default=0, show_default=True, help="Of the planted sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json instead of the summary.")
 def audit(
-    as_json: bool, workers: int | None, text_column: str | None, mapped: tuple[str, ...], roles: str | None, **given: Any
+    as_json: bool,
+    workers: int | None,
+    text_column: str | None,
+    mapped: tuple[str, ...],
+    roles: str | None,
+    **given: Any,
 ) -> None:
     """Which benchmark items are in a corpus, where, how sure, and what is the score without them?
 

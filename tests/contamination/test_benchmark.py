@@ -253,7 +253,7 @@ def test_broken_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.jsonl", b'{"colour": "red", "n": 1}\n', r"no column that looks like a question.*colour, n.*--map question=colour"),
+        ("a.jsonl", b'{"colour": "red", "n": 1}\n', r"looks like a question.*colour, n.*--map question=colour"),
         ("a.jsonl", b"", "holds no rows"),
         ("a.json", b'[{"question": "a"}, {', "not valid JSON"),
         ("a.parquet", b"PAR1 no", "cannot be read as parquet"),

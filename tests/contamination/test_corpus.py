@@ -23,8 +23,6 @@ from hypothesis import strategies as st
 from checks.contamination.readers import batches, compressed, jsonl, stored
 from checks.contamination.readers.corpus import CorpusOptions, plan_slices, read_slice
 from checks.contamination.readers.keys import MOST_KEYS, is_plain
-
-
 from checks.contamination.records import OVERLAP, Problem, Tally
 from trainvitals.errors import UsageError
 

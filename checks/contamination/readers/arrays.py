@@ -87,7 +87,7 @@ def read_json(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[D
     records: list[int] = []
     ids: list[str] = []
     size = 0
-    blocks = utf8_blocks(plain_blocks(part.shard, ledger), ledger, whole=False)
+    blocks = utf8_blocks(plain_blocks(part.shard, ledger), ledger)
     values = Values(blocks, options.line_limit)
     for value in values:
         number = ledger.tally.records

@@ -102,7 +102,8 @@ def read_benchmark(
     read, sample_ids = _documents(read)
     given, read = _given_roles(roles, read)
     if roles and roles_must_fit and not given:
-        raise UsageError(f"{source} lacks columns of --map {dict(roles)}. It has {_listed(columns_of(read[:SAMPLE_ROWS]))}.")
+        has = _listed(columns_of(read[:SAMPLE_ROWS]))
+        raise UsageError(f"{source} lacks columns of --map {dict(roles)}. It has {has}.")
     if not given:
         read = flattened(read, _has_question)
     columns = columns_of(read[:SAMPLE_ROWS])

@@ -88,7 +88,8 @@ def _of_object(value: Mapping[str, Any], first: int) -> Choices:
     if isinstance(listed, list):  # ARC, CommonsenseQA: {"text": [...], "label": [...]}; TruthfulQA: {"choices": ...}
         texts = ["\n".join(strings_in(text)) or _number(text) for text in listed]
         labels = value.get("label")
-        return Choices(texts, [str(one) for one in labels] if isinstance(labels, list) else LETTERS[: len(texts)], first)
+        own = [str(one) for one in labels] if isinstance(labels, list) else LETTERS[: len(texts)]
+        return Choices(texts, own, first)
     present = {name: one for name, one in value.items() if one is not None}
     if all(isinstance(one, int | float) for one in present.values()):  # BIG-bench: {"yes": 1, "no": 0}
         best = max(present.values(), default=0)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from checks.contamination.readers.batches import BATCH, Texts, batches, id_strings, string_buffers
-from checks.contamination.readers.compressed import BOMB, EXPANSION
 from checks.contamination.readers.fields import ID_COLUMNS, NO_TEXT, ONLY_TOKENS, table_text, text_columns_of
 from checks.contamination.readers.ledger import PLACES, Ledger
 from checks.contamination.readers.options import CorpusOptions
@@ -20,8 +19,6 @@ from checks.contamination.records import Documents, Slice
 
 ROWS = 1024
 """Rows per batch where their size is not known beforehand."""
-FREE_RECORDS = 10_000_000
-"""Rows of a file that holds next to nothing; a few bytes can stand for a billion of them."""
 NOT_UTF8 = "Invalid UTF-8: the bytes were kept, words end there."
 NO_COLUMN = "No column holds text: the records were skipped."
 UNREAD_TOKENS = "Token ids beside little text: they were not searched. Name their tokenizer.json with --tokenizer."
@@ -36,7 +33,8 @@ class Rows:
         self.ledger, self.only = ledger, options.text_columns
         self.text = text_columns_of(schema)
         self.has_tokens = TOKEN_COLUMN in schema.names
-        self.tokens: TokenTable | None = token_table(options.tokenizer) if self.has_tokens and options.tokenizer else None
+        known = self.has_tokens and options.tokenizer
+        self.tokens: TokenTable | None = token_table(options.tokenizer) if known else None
         names = [options.id_column] if options.id_column else ID_COLUMNS
         self.id = next((name for name in names if name in schema.names), "")
 
@@ -129,7 +127,7 @@ def read_parquet(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterato
                 rows = Rows(file.schema_arrow, ledger, options)
                 for group in range(part.start, file.num_row_groups if part.stop is None else part.stop):
                     yield from _group(file, group, rows, ledger)
-                    if _is_bomb(ledger):
+                    if ledger.is_bomb():
                         return
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             ledger.note(BROKEN.format("Parquet", _first_line(error)), "the whole shard", gap=True)
@@ -163,13 +161,8 @@ def _group(file: pq.ParquetFile, group: int, rows: Rows, ledger: Ledger) -> Iter
         if batch is None:
             return
         yield from rows.documents(batch)
-        if _is_bomb(ledger):
-            ledger.note(BOMB.format(EXPANSION), f"after {ledger.tally.records:,} rows", gap=True)
+        if ledger.is_bomb():
             return
-
-
-def _is_bomb(ledger: Ledger) -> bool:
-    return ledger.tally.records > FREE_RECORDS + EXPANSION * ledger.tally.bytes_read
 
 
 def read_arrow(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[Documents]:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 
 from checks.contamination.readers import arrays, columnar, files, hub, jsonl, stored, texts, tokens
-from checks.contamination.readers.compressed import SUFFIXES as COMPRESSED
 from checks.contamination.readers.compressed import BOMB, EXPANSION, FREE, codec_of, plain_blocks
+from checks.contamination.readers.compressed import SUFFIXES as COMPRESSED
 from checks.contamination.readers.encodings import SNIFFED, sniffed
 from checks.contamination.readers.ledger import Ledger
 from checks.contamination.readers.options import CorpusOptions
@@ -92,8 +92,8 @@ def plan_slices(
         )
     if len(found) > MOST_SHARDS:
         raise UsageError(
-            f"The corpus has {len(found):,} files, more than {MOST_SHARDS:,}. Pack them into JSONL or Parquet, or audit "
-            "its folders one by one."
+            f"The corpus has {len(found):,} files, more than {MOST_SHARDS:,}. Pack them into JSONL or Parquet, or "
+            "audit its folders one by one."
         )
     slices: list[Slice] = []
     for shard, kind in found.values():

@@ -1,7 +1,7 @@
 """Text in other encodings than UTF-8: decoded where the bytes say which it is; named as not searched where they do not.
 
 A byte-order mark decides; else NUL bytes at every second or fourth place are UTF-16 or UTF-32; else bytes that are no
-UTF-8 and all letters of Windows-1252 are that (Latin-1 is a part of it). https://encoding.spec.whatwg.org calls both so.
+UTF-8 and all letters of Windows-1252 are that (https://encoding.spec.whatwg.org takes Latin-1 for it, too).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LETTERS = bytes(b for b in range(0xC0, 0xFE) if b not in b"\xd0\xd7\xde\xf0\xf7
 _SIGNS = b"\x80\x82\x84\x85\x8a\x8c\x8e\x91\x92\x93\x94\x95\x96\x97\x99\x9a\x9c\x9e\x9f" + bytes(range(0xA0, 0xC0))
 _ASCII = bytes(range(128))
 _WESTERN_BYTES = _ASCII + _LETTERS + _SIGNS
-_CONTROL_BYTES = bytes([*range(0, 9), 11, *range(14, 27), *range(28, 32), 127])
+_CONTROL_BYTES = bytes([*range(9), 11, *range(14, 27), *range(28, 32), 127])
 _ALL_BUT_CONTROLS = bytes(b for b in range(256) if b not in _CONTROL_BYTES)
 
 RECODED = "The file is {}: it was decoded."

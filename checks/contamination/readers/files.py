@@ -162,12 +162,12 @@ def _find_url(path: str, found: Found) -> None:
         audits = set(_audits_of(names))
         found.audits += [filesystem.unstrip_protocol(name) for name in sorted(audits)]
         for name in names:
-            parts = name[len(inner) :].strip("/").split("/")
-            ours = any(name.startswith(f"{audit}/") and name[len(audit) + 1 :].split("/")[0] in WRITTEN for audit in audits)
-            if ours:
+            inside = [name[len(folder) + 1 :] for folder in audits if name.startswith(f"{folder}/")]
+            if any(rest.split("/")[0] in WRITTEN for rest in inside):
                 continue
+            parts = name[len(inner) :].strip("/").split("/")
             full = filesystem.unstrip_protocol(name)
-            if all(_is_data(part) for part in parts[-1:]) and not any(part.startswith((".", "_")) for part in parts):
+            if _is_data(parts[-1]) and not any(part.startswith((".", "_")) for part in parts):
                 found.files.append((full, False))
             else:
                 found.passed.append(full)

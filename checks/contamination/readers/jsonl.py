@@ -17,6 +17,7 @@ import pyarrow.json as pj
 
 from checks.contamination.readers.batches import Ints, Texts, batches, from_bytes, id_strings, streamed, string_buffers
 from checks.contamination.readers.compressed import plain_blocks
+from checks.contamination.readers.encodings import WESTERN, as_western, utf8_blocks
 from checks.contamination.readers.fields import (
     ID_COLUMNS,
     NO_TEXT,
@@ -29,7 +30,6 @@ from checks.contamination.readers.fields import (
     table_text,
 )
 from checks.contamination.readers.keys import is_plain
-from checks.contamination.readers.encodings import WESTERN, as_western, utf8_blocks
 from checks.contamination.readers.ledger import PLACES, Ledger
 from checks.contamination.readers.lines import Block, LongLine, line_blocks, range_blocks, unescaped
 from checks.contamination.readers.options import CorpusOptions
@@ -66,6 +66,8 @@ def read_jsonl(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[
             yield from lines.long(block)
         else:
             yield from batches(lines.texts(block))
+        if ledger.is_bomb():
+            return
 
 
 class _Lines:
@@ -252,7 +254,7 @@ def _parse_block(data: bytes, strings: Mapping[str, pa.DataType]) -> pa.Table:
 
 def _holds_time(kind: pa.DataType) -> bool:
     """Whether the parser took strings for points in time, at any depth."""
-    return kind != _without_times(kind)
+    return not kind.equals(_without_times(kind))
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:

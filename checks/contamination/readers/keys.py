@@ -22,7 +22,7 @@ DEPTH = 32
 def is_plain(data: bytes) -> bool:
     """Whether a block has few different keys and no deep values.
 
-    Keys are told apart by their ends. Brackets inside strings count as levels, so that a plain block may be called deep.
+    Keys are told apart by their ends. Brackets inside strings count as levels, so a plain block may be called deep.
     """
     if len(data) < TAIL:
         return True

@@ -10,6 +10,9 @@ from checks.contamination.records import Problem, Tally
 
 PLACES = 5
 """Places spelled out per slice and kind of problem; the rest are counted."""
+FREE_RECORDS = 2_000_000
+"""Records that a slice may hold beside one per stored byte: more are empty, and a few kilobytes can hold billions."""
+TOO_MANY = "More records than stored bytes, and next to nothing in them: the rest was not read."
 BROKEN_RECORDS = "broken records"
 """Under this name the bytes of records that could not be read count as text that was not searched."""
 
@@ -62,6 +65,13 @@ class Ledger:
         if more := records - len(places):
             self.tally.skipped += more
             self.note(what, "", times=more, records=more, gap=gap)
+
+    def is_bomb(self) -> bool:
+        """Whether there are too many records for the bytes read; it is named then, and reading has to stop."""
+        if self.tally.records <= FREE_RECORDS + self.tally.bytes_read:
+            return False
+        self.note(TOO_MANY, f"after {self.tally.records:,} records", gap=True)
+        return True
 
     def read_from(self, columns: Iterable[str]) -> None:
         """Remember the columns that records had their text in."""

@@ -97,7 +97,8 @@ def _texts(value: Any) -> list[Any]:
 
 def along(rows: Sequence[Row], path: str) -> list[Row]:
     """The rows that a path such as `data.paragraphs.qas.question` reaches through lists, with all columns on its way
-    under their paths; the rows as they are where there is no list on it."""
+    under their paths; the rows as they are where there is no list on it.
+    """
     if not any(_passes_list(row, path) for row in rows):
         return list(rows)
     found: list[tuple[dict[str, Any], Row]] = [({}, row) for row in rows]
@@ -107,7 +108,8 @@ def along(rows: Sequence[Row], path: str) -> list[Row]:
         for above, row in found:
             kept = above | {f"{prefix}{name}": value for name, value in row.items() if name != part}
             inner = row.get(part)
-            below += [(kept, one) for one in (inner if isinstance(inner, list) else [inner]) if isinstance(one, Mapping)]
+            inner = inner if isinstance(inner, list) else [inner]
+            below += [(kept, one) for one in inner if isinstance(one, Mapping)]
         found, prefix = below, f"{prefix}{part}."
     return [above | {f"{prefix}{name}": value for name, value in row.items()} for above, row in found]
 

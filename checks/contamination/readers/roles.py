@@ -32,7 +32,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 CHOICE_COLUMNS = (
     ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"),
     *(tuple(f"{stem}{end}" for end in ends)
-      for stem in ("option", "option_", "choice", "choice_", "ending", "ending_", "sol", "answer", "answer_", "op", "opt")
+      for stem in ("option", "option_", "choice", "choice_", "ending", "ending_", "sol", "answer", "answer_", "op",
+                   "opt")
       for ends in ("0123456789", "123456789", "abcdefghij")),
     ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
     ("correct_answer", "distractor1", "distractor2", "distractor3"),

@@ -121,7 +121,7 @@ def _as_rows(values: list[tuple[str, Any]], ledger: Ledger) -> Iterator[Row]:
 def _csv(source: str, ledger: Ledger, numbered: bool) -> Iterator[Row]:
     content = _content(source, ledger)
     delimiter = "\t" if ".tsv" in source.lower() else ","
-    quoting = csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
     if delimiter == "\t" and _even_rows(content, csv.QUOTE_NONE) > _even_rows(content, csv.QUOTE_MINIMAL):
         quoting = csv.QUOTE_NONE  # many TSV files hold quotation marks that quote nothing
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
@@ -144,7 +144,8 @@ def _csv(source: str, ledger: Ledger, numbered: bool) -> Iterator[Row]:
 def _even_rows(content: str, quoting: Literal[0, 3]) -> int:
     """How many rows of cells a TSV file has; 0 where they do not have the same number of cells."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter="\t", quoting=quoting) if any(row)]
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t", quoting=quoting)
+        rows = [row for row in reader if any(row)]
     except csv.Error:
         return 0
     return len(rows) if len({len(row) for row in rows}) == 1 else 0

@@ -134,8 +134,8 @@ def searched(corpus: Mapping[str, Any]) -> str:
     no_text = corpus.get("no_text_bytes") or 0
     beside = f" Not counted as text: {no_text:,} bytes of links, hashes, times, ids and labels." if no_text else ""
     return (
-        f"Searched were {corpus['documents']:,} documents: {reach.rests_on(corpus)}.{beside} What was not found was not "
-        "found there: no proof for any other text."
+        f"Searched were {corpus['documents']:,} documents: {reach.rests_on(corpus)}.{beside} What was not found "
+        "was not found there: no proof for any other text."
     )
 
 

@@ -1,7 +1,8 @@
 """The one sentence for the release review: which score to trust.
 
 - fail: an item is contaminated.
-- unknown: nothing was read, too little was searched, records were lost, or too many items cannot be tested. Silence proves nothing then.
+- unknown: nothing was read, too little was searched, records were lost, or too many items cannot be tested. Silence
+  proves nothing then.
 - warn: no item is contaminated, some are suspect.
 - pass: no match found in what was searched; never "clean in general".
 """

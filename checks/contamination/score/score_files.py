@@ -218,9 +218,11 @@ def _score(value: Any, source: str, place: str) -> float:
     word = value.strip().lower() if isinstance(value, str) else ""
     if value is None or (isinstance(value, str) and word in MISSING):
         return math.nan
-    percent = word.endswith("%")
     try:
-        score = TRUTH[word] if word in TRUTH else float(word.rstrip("% ") if percent else value) / (100 if percent else 1)
+        if word.endswith("%"):
+            score = float(word.rstrip("% ")) / 100
+        else:
+            score = TRUTH[word] if word in TRUTH else float(value)
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{source} {place}: {str(value)[:60]!r} is no score. Give a number from 0 to 1.") from None
     if not math.isnan(score) and not 0.0 <= score <= 1.0:
