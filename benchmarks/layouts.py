@@ -24,8 +24,8 @@ _NOUNS = (
     "lantern orchard violin harbour compass granite meadow turbine ledger pigeon quarry saddle beacon glacier kettle "
     "thimble anchor furnace cellar canyon parcel bakery ferry almanac walnut cobbler prairie satchel trellis mortar "
     "spindle gallery tunnel chestnut monsoon lagoon barley copper velvet timber railway observatory greenhouse "
-    "pendulum archive customs steamer plateau vineyard foundry marble sextant bellows estuary hammock lighthouse drawbridge "
-    "tannery pulley windmill aqueduct bobbin cistern daffodil ember fjord gondola heather ivory juniper"
+    "pendulum archive customs steamer plateau vineyard foundry marble sextant bellows estuary hammock lighthouse "
+    "drawbridge tannery pulley windmill aqueduct bobbin cistern daffodil ember fjord gondola heather ivory juniper"
 ).split()
 _VERBS = (
     "carries measures polishes repairs borrows weighs delivers paints stacks counts buries lifts sketches auctions "

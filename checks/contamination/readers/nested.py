@@ -17,21 +17,31 @@ PLURALS = {"questions": "question", "answers": "answer", "options": "options", "
 
 
 def keyed_rows(value: Mapping[str, Any]) -> list[Row]:
-    """The rows of an object that holds them by id (DROP, PubMedQA), or columns by row (pandas); empty for any other.
+    """The rows of an object that holds them by id (DROP, PubMedQA); empty for any other.
 
     The key becomes the row's `id`, unless it has one.
     """
     inside = [one for one in value.values() if isinstance(one, Mapping)]
     if not inside or len(inside) < len(value):
         return []
-    if len(inside) > 1 and all(inside[0].keys() == one.keys() for one in inside) and all(
-        str(key).isdigit() for key in inside[0]
-    ):  # {"question": {"0": ..., "1": ...}, "answer": {...}}
-        return [{name: column[key] for name, column in value.items()} for key in inside[0]]
     names = set(inside[0])
     if not names or any(len(names & set(one)) < ALIKE * len(names) for one in inside):
         return []
     return [{"id": key, **one} for key, one in value.items()]
+
+
+def columns_as_rows(value: Mapping[str, Any]) -> list[Row]:
+    """The rows of an object that holds columns, as pandas writes them: lists, or objects by row number; else empty."""
+    columns = list(value.values())
+    if len(columns) > 1 and all(isinstance(column, list) and len(column) == len(columns[0]) > 1 for column in columns):
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    if len(columns) < 2 or not all(isinstance(column, Mapping) for column in columns):
+        return []
+    keys = list(columns[0])
+    numbered = keys and all(str(key).isdigit() for key in keys)
+    if not numbered or any(list(column) != keys for column in columns):
+        return []
+    return [{name: column[key] for name, column in value.items()} for key in keys]
 
 
 def flattened(rows: list[Row], fits: Callable[[Sequence[Row]], bool]) -> list[Row]:
@@ -39,7 +49,7 @@ def flattened(rows: list[Row], fits: Callable[[Sequence[Row]], bool]) -> list[Ro
 
     A row from inside has its parents' other columns, too, unless it has columns of those names itself.
     """
-    level = [rows, keyed_rows(rows[0])] if len(rows) == 1 else [rows]
+    level = [columns_as_rows(rows[0]), rows, keyed_rows(rows[0])] if len(rows) == 1 else [rows]
     for _ in range(LEVELS):
         for candidate in level:
             for form in (candidate, _unzipped(candidate)):

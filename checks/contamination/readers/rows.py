@@ -122,7 +122,7 @@ def _csv(source: str, ledger: Ledger, numbered: bool) -> Iterator[Row]:
     content = _content(source, ledger)
     delimiter = "\t" if ".tsv" in source.lower() else ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-    if delimiter == "\t" and _even_rows(content, csv.QUOTE_NONE) > _even_rows(content, csv.QUOTE_MINIMAL):
+    if delimiter == "\t" and '"' in content and _is_even(content):
         quoting = csv.QUOTE_NONE  # many TSV files hold quotation marks that quote nothing
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
     try:
@@ -141,14 +141,15 @@ def _csv(source: str, ledger: Ledger, numbered: bool) -> Iterator[Row]:
             _left_out(ledger, WRONG_CELLS, f"line {line}")
 
 
-def _even_rows(content: str, quoting: Literal[0, 3]) -> int:
-    """How many rows of cells a TSV file has; 0 where they do not have the same number of cells."""
+def _is_even(content: str) -> bool:
+    """Whether every line of a TSV file has as many cells as the others, but not if its quotation marks quoted."""
+    if len({line.count("\t") for line in content.splitlines() if line.strip()}) != 1:
+        return False
     try:
-        reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t", quoting=quoting)
-        rows = [row for row in reader if any(row)]
+        quoted = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter="\t") if any(row)]
     except csv.Error:
-        return 0
-    return len(rows) if len({len(row) for row in rows}) == 1 else 0
+        return True
+    return len({len(row) for row in quoted}) != 1 or any("\n" in cell for row in quoted for cell in row)
 
 
 def _header(table: list[list[str]], numbered: bool) -> list[str]:
