@@ -29,11 +29,33 @@ assert tv.open_run(sys.argv[2]).card.collectors["logit"] == 1
 """
 
 
+CHECK = """
+import sys
+import checks.loss
+import tests.checks.cases
+checks.loss.__path__.append(sys.argv[1])
+tests.checks.cases.__path__.append(sys.argv[2])
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/checks/test_cases.py", "tests/checks/test_form.py",
+                      "-k", "loss.frozen"]))
+"""
+
+
 def put(path: str, folder: Path) -> Path:
     """Write one example into a folder of its own."""
     file = folder / Path(path).name
     file.write_text(EXAMPLES[path])
     return file
+
+
+def test_a_check_is_one_file_and_its_cases(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "cases").mkdir()
+    put("checks/loss/frozen.py", tmp_path / "loss")
+    put("tests/checks/cases/loss_frozen.py", tmp_path / "cases")
+    done = subprocess.run([sys.executable, "-c", CHECK, str(tmp_path / "loss"), str(tmp_path / "cases")],
+                          capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_collector_is_one_file(tmp_path: Path) -> None:
@@ -71,7 +93,7 @@ def test_a_file_that_is_no_page_is_named(tmp_path: Path) -> None:
 
 
 def test_examples_are_short() -> None:
-    assert len(EXAMPLES) >= 2
+    assert len(EXAMPLES) >= 4
     for path, text in EXAMPLES.items():
         code = re.sub(r'^""".*?"""$', "", text, flags=re.M | re.S).split("\n")
         assert len([line for line in code if line.strip()]) <= 20, path

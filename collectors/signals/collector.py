@@ -16,6 +16,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collectors.batch import Batch
     from collectors.model.layers import Layers
+    from collectors.step import Part
     from trainvitals.card import RunCard
     from trainvitals.catalogue import Field
     from trainvitals.store import FrameWriter
@@ -76,6 +77,18 @@ class Host(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the first of these parameters is."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What each optimizer updates."""
+
+    @property
+    def skips(self) -> int:
+        """Gradients that were thrown away since the last step."""
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """Factor that a gradient scaler put on the loss of the last backward; None without one."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -149,13 +162,31 @@ class Collector:
         """A forward of the model begins."""
 
     def output(self, batch: Batch, output: Any) -> None:
-        """A forward of the model ended."""
+        """A forward of the model ended; what it was for is not known yet. Keep what is needed in `batch.notes`."""
 
-    def before_step(self, step: int) -> None:
-        """The optimizer is about to change the weights."""
+    def evaluated(self, batch: Batch) -> None:
+        """The forward was one of an evaluation."""
+
+    def trained(self, batch: Batch) -> None:
+        """The forward's gradient is part of the step that ends now."""
+
+    def unused(self, batch: Batch) -> None:
+        """The forward's gradient became part of no step, or it had none."""
+
+    def gradients(self) -> None:
+        """A backward ended: gradients are whole and as they came, unless another micro-batch adds to them."""
+
+    def skipped(self, step: int) -> None:
+        """The gradient for this step was thrown away, the weights are as they were."""
+
+    def before_update(self, part: Part) -> None:
+        """An optimizer is about to change the weights of its part, with gradients that are final."""
+
+    def after_update(self, part: Part) -> None:
+        """An optimizer has changed the weights of its part."""
 
     def after_step(self, step: int) -> None:
-        """The optimizer has changed the weights."""
+        """All optimizers have made their update."""
 
     def rewind(self) -> None:
         """The run goes back to an earlier step: forget what is not written yet."""

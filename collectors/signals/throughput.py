@@ -44,8 +44,10 @@ class ThroughputCollector(Collector):
     def forward(self, batch: Batch) -> None:
         if self.waited != self.waited:
             self.waited = time.perf_counter() - self.ended
-        if batch.training:
-            self.tokens = self.tokens + batch.tokens
+        batch.notes[self.name] = batch.tokens
+
+    def trained(self, batch: Batch) -> None:
+        self.tokens = self.tokens + batch.notes.get(self.name, 0)
 
     def after_step(self, step: int) -> None:
         now = time.perf_counter()
