@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from checks.contamination import reach
@@ -54,13 +54,19 @@ def decide(audit: Mapping[str, Any]) -> Decision:
 
 def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Decision:
     """The decision on one entry of audit.json's benchmarks."""
+    decision = _decided(benchmark, corpus)
+    itself = reach.itself(benchmark) if decision.level == "fail" else ""
+    return replace(decision, sentence=f"{decision.sentence} {itself}") if itself else decision
+
+
+def _decided(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Decision:
+    """The decision on what was found, whosever files it was found in."""
     verdicts = benchmark["verdicts"]
     name, items = _name(benchmark), benchmark["items"]
     gap = _gap_in_search(benchmark, corpus)
     if verdicts["contaminated"]:
         found, hopeless = _contaminated(benchmark)
-        told = (found, f"More may be hidden: {gap}." if gap else "", reach.itself(benchmark))
-        return Decision("fail", " ".join(filter(None, told)), hopeless)
+        return Decision("fail", f"{found} More may be hidden: {gap}." if gap else found, hopeless)
     if gap:
         return Decision("unknown", f"Trust no score of {name} yet: {gap}.")
     whole, clean = _score(benchmark, "whole"), _score(benchmark, "clean")
