@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from checks.contamination import reach
@@ -56,7 +57,7 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
     """The decision on one entry of audit.json's benchmarks."""
     decision = _decided(benchmark, corpus)
     itself = reach.itself(benchmark) if decision.level == "fail" else ""
-    return replace(decision, sentence=f"{decision.sentence} {itself}") if itself else decision
+    return dataclasses.replace(decision, sentence=f"{decision.sentence} {itself}") if itself else decision
 
 
 def _decided(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Decision:
