@@ -65,7 +65,7 @@ LAYOUTS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("siqa", {"context": "Al ran.", "question": "Why?", "answerA": "late", "answerB": "fun", "answerC": "fear",
               "label": "3"}, {"question": "Al ran.\nWhy?", "choices": "late\nfun\nfear", "answer": "fear"}),
     ("copa", {"premise": "It broke.", "choice1": "fell", "choice2": "flew", "question": "cause", "label": 1, "idx": 0},
-     {"question": "It broke.\ncause", "choices": "fell\nflew", "answer": "flew"}),
+     {"question": "It broke.", "choices": "fell\nflew", "answer": "flew"}),
     ("truthfulqa", {"question": "Q", "best_answer": "no", "correct_answers": ["no", "nope"],
                     "incorrect_answers": ["si"]}, {"question": "Q", "answer": "no"}),
     ("truthfulqa csv", {"Type": "x", "Question": "Q", "Best Answer": "no", "Incorrect Answers": "si"},

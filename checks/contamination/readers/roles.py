@@ -71,9 +71,9 @@ SPECIAL: tuple[tuple[tuple[str, ...], dict[str, tuple[str, ...]]], ...] = (
     # PubMedQA: the abstract's conclusion, and yes, no or maybe.
     (("question", "context.contexts"), {
         "question": ("question",), "passage": ("context.contexts",), "answer": ("final_decision", "long_answer")}),
-    # COPA: its question is one of the words "cause" and "effect".
+    # COPA: its question is one of the words "cause" and "effect", which no text prints behind the premise.
     (("premise", "question", "choice1", "choice2"), {
-        "question": ("premise", "question"), "choices": ("choice1", "choice2"), "answer": ("label",)}),
+        "question": ("premise",), "choices": ("choice1", "choice2"), "answer": ("label",)}),
     (("question.stem", "question.choices"), {
         "question": ("question.stem",), "choices": ("question.choices",), "answer": ("answerkey",)}),
     # TruthfulQA, multiple choice: the labels 0 and 1 lie beside the choices.
