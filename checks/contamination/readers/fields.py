@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from checks.contamination.readers.batches import string_buffers
+
 ORDER = (
     "title", "system", "system_prompt", "text", "content", "contents", "value", "document", "raw_content", "body",
     "context", "passage", "article", "support", "premise", "instruction", "instructions", "input", "inputs", "prompt",
@@ -44,14 +46,16 @@ _MACHINE = (
     r"|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}[0-9:.]*(?:Z|[+-][0-9:]{2,5})?"  # points in time
 )
+MOST_OF_ID = 200
+"""Characters of an id."""
 _PATTERNS = {
-    **dict.fromkeys(ID_COLUMNS, r"[!-~]{1,200}"),
+    **dict.fromkeys(ID_COLUMNS, rf"[!-~]{{1,{MOST_OF_ID}}}"),
     **dict.fromkeys(SPEAKERS, r"[A-Za-z_-]{1,20}"),
     **dict.fromkeys(LETTERS, r"[A-Za-z0-9]{1,2}"),
 }
 """What a string under one of these keys looks like if it is no text."""
-LONGEST_MACHINE = 400
-"""Characters of such a string; what is longer is searched."""
+SHORTEST_MACHINE, LONGEST_MACHINE = 8, 400
+"""Characters of such a string; what is shorter or longer is searched."""
 MACHINE = "links, hashes and times"
 NAMED = "ids and labels"
 BINARY = "binary data"
@@ -104,7 +108,7 @@ def why_no_text(key: str, value: str) -> str:
     own = _KEY_RES.get(key)
     if own is not None and own.fullmatch(value):
         return NAMED
-    return MACHINE if _MACHINE_RE.fullmatch(value) else ""
+    return MACHINE if len(value) >= SHORTEST_MACHINE and _MACHINE_RE.fullmatch(value) else ""
 
 
 def strings_in(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -239,10 +243,12 @@ def _leaf(array: pa.Array, column: str, key: str, left: LeftOut) -> pa.Array:
         text = pc.if_else(pa.array(empty), None, text)
     short = np.flatnonzero((lengths > 0) & (lengths <= LONGEST_MACHINE))
     for pattern, why in ((_PATTERNS.get(key, ""), NAMED), (_MACHINE, MACHINE)):
+        if why == MACHINE:
+            short = short[lengths[short] >= SHORTEST_MACHINE]
         if not pattern or not len(short):
             continue
         candidates = text if len(short) == len(text) else text.take(pa.array(short))
-        matched = pc.match_substring_regex(candidates, rf"^(?:{pattern})\z").to_numpy(zero_copy_only=False).astype(bool)
+        matched = _matches(candidates, pattern, lengths[short])
         if matched.any():
             found = short[matched]
             _count(left.no_text, _place(column, key, why), int(lengths[found].sum()))
@@ -251,6 +257,16 @@ def _leaf(array: pa.Array, column: str, key: str, left: LeftOut) -> pa.Array:
             text = pc.if_else(pa.array(kept), text, None) if kept.any() else pa.nulls(len(text), text.type)
             short = short[~matched]
     return text
+
+
+def _matches(text: pa.Array, pattern: str, lengths: np.ndarray) -> np.ndarray:
+    """Which of the values match as a whole; one look at all bytes tells ids, which have no white space."""
+    if pattern == _PATTERNS["id"] and lengths.max() <= MOST_OF_ID:
+        data, _ = string_buffers(text)
+        if data.min() > ord(" ") and data.max() <= ord("~"):
+            return np.ones(len(text), bool)
+    found = pc.match_substring_regex(text, rf"^(?:{pattern})\z")
+    return np.asarray(found.to_numpy(zero_copy_only=False), bool)
 
 
 def _decoded(array: pa.Array, column: str, key: str, left: LeftOut) -> pa.Array:
