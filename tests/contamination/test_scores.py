@@ -525,3 +525,72 @@ def test_unread_rows_of_a_benchmark_are_said():
     assert decide(audit).sentence.endswith("90 testable items; 2 rows of the benchmark could not be read.")
     audit["benchmarks"][0]["problems"] = [lost | {"records": 30}]
     assert decide(audit).level == "unknown"
+
+
+# Score files as spreadsheets and evaluations leave them.
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"item_id,score\n0,1\n,\n1,0\n , \n\n", {"0": 1.0, "1": 0.0}),
+        (b"item_id,score,,\r\n0,1,,\r\n,,,\r\n1,0,,\r\n", {"0": 1.0, "1": 0.0}),
+        (b"\xef\xbb\xbfID, Score \n0,True\n1,FALSE\n", {"0": 1.0, "1": 0.0}),
+        ("item_id\tscore\n0\t1\n1\t0\n".encode("utf-16"), {"0": 1.0, "1": 0.0}),
+        (b"sep=;\nitem_id;score\n0;0,5\n1;0\n", {"0": 0.5, "1": 0.0}),
+        (b"item_id;score\n0;0,5\n1;0\n", {"0": 0.5, "1": 0.0}),
+        (b"item_id,score\r0,1\r1,0\r", {"0": 1.0, "1": 0.0}),
+        (b'"item_id","score"\n"0","50 %"\n"1","pass"\n', {"0": 0.5, "1": 1.0}),
+        (b"item_id,score\n0,nan\n1,N/A\n2,1\n", {"2": 1.0}),
+        (b"item_id,score\n0,1\n0,0\n1,1\n", {"0": 0.5, "1": 1.0}),
+    ],
+)
+def test_score_tables_are_read_as_spreadsheets_write_them(
+    tmp_path: Path, content: bytes, expected: dict[str, float]
+) -> None:
+    (tmp_path / "mine.csv").write_bytes(content)
+    rows = read_scores([tmp_path / "mine.csv"]).rows
+    assert dict(zip(rows["item_id"], rows["score"], strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "item_id,score\n,1\n", "line 2 has a score but no item_id"),
+        ("a.csv", "item_id,score\na,b,1\n", "line 2 has more cells than the header"),
+        ("a.csv", "item_id,score\n0,inf\n", "not between 0 and 1"),
+        ("a.csv", "item_id,score\n,\n", "is empty"),
+        ("a.json", '{"0": ' + "9" * 400 + "}", "is no score"),
+        ("a.json", "[" * 100_000, "is not JSON"),
+        ("a.jsonl", '{"id": 1, "score": ' + "9" * 5000 + "}", "line 1 is not JSON"),
+    ],
+)
+def test_score_files_that_say_nothing_clear_are_refused(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=says):
+        read_scores([tmp_path / name])
+
+
+def test_models_and_paths_may_hold_equal_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pretrained=m"
+    folder.mkdir()
+    for path in (folder / "gsm8k.json", tmp_path / "gsm8k.json"):
+        path.write_text(json.dumps(SCORES))
+    for spec, model in (
+        ("pretrained=m/gsm8k.json", "gsm8k"),
+        ("pretrained=m/*.json", "gsm8k"),
+        ("mine=pretrained=m/gsm8k.json", "mine"),
+        ("pretrained=org/m,dtype=bf16=gsm8k.json", "pretrained=org/m,dtype=bf16"),
+        ("org/m=gsm8k.json", "org/m"),
+        ("mine=gsm8k.json", "mine"),
+    ):
+        assert set(read_scores([spec]).rows["model"]) == {model}, spec
+    with pytest.raises(UsageError, match=r"no score file gone\.json"):
+        read_scores(["mine=gone.json"])
+
+
+def test_items_with_their_scores_in_objects_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"q1": {"score": 1, "text": "x"}, "q2": {"score": 0}}))
+    rows = read_scores([tmp_path / "a.json"]).rows
+    assert rows[["item_id", "score"]].values.tolist() == [["q1", 1.0], ["q2", 0.0]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from checks.contamination import reach
 from checks.contamination.recall.plant import ANY
 from checks.contamination.records import VERDICTS
 from checks.contamination.report.charts import score_plot, verdict_bar
-from checks.contamination.report.summary import shards_searched
 from checks.contamination.report.text import Html, figure, percent, percents, plural, prose, size, tag, text
 from checks.contamination.score.decision import coverage, decide_benchmark, lost_records, primary
 
@@ -56,8 +56,9 @@ def facts(audit: Mapping[str, Any]) -> str:
     lost = lost_records(corpus)
     return " · ".join(
         (
-            f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
-            f"{shards_searched(corpus)}",
+            f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of "
+            f"{size(corpus['text_bytes'] + (corpus.get('unsearched_bytes') or 0))} of text) in "
+            f"{reach.shards_searched(corpus)}",
             f"{plural(lost, 'record')} could not be read" if lost else "no record lost",
             f"{recall(audit)}.",
         )

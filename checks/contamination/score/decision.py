@@ -1,17 +1,20 @@
 """The one sentence for the release review: which score to trust.
 
 - fail: an item is contaminated.
-- unknown: nothing was read, records were lost, or too many items cannot be tested. Silence proves nothing then.
+- unknown: nothing was read, too little was searched, records were lost, or too many items cannot be tested. Silence
+  proves nothing then.
 - warn: no item is contaminated, some are suspect.
 - pass: no match found in what was searched; never "clean in general".
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from checks.contamination import reach
 from checks.contamination.score.effect import MIN_ITEMS
 from checks.finding import Level
 
@@ -52,6 +55,13 @@ def decide(audit: Mapping[str, Any]) -> Decision:
 
 def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Decision:
     """The decision on one entry of audit.json's benchmarks."""
+    decision = _decided(benchmark, corpus)
+    itself = reach.itself(benchmark) if decision.level == "fail" else ""
+    return dataclasses.replace(decision, sentence=f"{decision.sentence} {itself}") if itself else decision
+
+
+def _decided(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Decision:
+    """The decision on what was found, whosever files it was found in."""
     verdicts = benchmark["verdicts"]
     name, items = _name(benchmark), benchmark["items"]
     gap = _gap_in_search(benchmark, corpus)
@@ -71,6 +81,8 @@ def decide_benchmark(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) ->
         f"no match found in {_count(corpus['documents'], 'document')} for its "
         f"{_count(items - verdicts['untestable'], 'testable item')}"
     )
+    if searched := reach.rests_on(corpus):
+        rests += f", {searched}"
     trust = f"Trust {_shown(whole)} on {name}{_some_scored(benchmark)}" if whole else f"{name} may be scored"
     if lost := lost_records(corpus):
         rests += f"; {_count(lost, 'record')} could not be read"
@@ -111,13 +123,16 @@ def _severity(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> tuple[
 def _gap_in_search(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
     """Why finding nothing would prove nothing; empty where the search was whole."""
     if corpus["documents"] == 0:
-        return "no document was read"
+        too_little = reach.shortfall(corpus)
+        return f"no document was searched: {too_little}" if too_little else "no document was read"
     if slices := corpus.get("lost_slices"):
         return f"{_count(slices, 'part')} of the corpus {'was' if slices == 1 else 'were'} not scanned"
     if uncounted := [str(gap["source"]) for gap in _gaps(corpus) if not gap.get("records")]:
         return f"text in {_count(len(set(uncounted)), 'shard')} was not searched"
     if (lost := lost_records(corpus)) > LOST_SHARE * corpus["records"]:
         return f"{_count(lost, 'record')} of {corpus['records']:,} could not be read"
+    if too_little := reach.shortfall(corpus):
+        return too_little
     items, untestable, unread = benchmark["items"], benchmark["verdicts"]["untestable"], lost_records(benchmark)
     if items == 0:
         return "it holds no item"
