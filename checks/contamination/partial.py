@@ -85,7 +85,8 @@ def thin(pairs: pa.Table) -> tuple[pa.Table, int]:
     """Keep what a merge can ever need, in the order of PAIRS; say how many pairs were cut.
 
     One row per (item, record, detector), the best of its windows; at most MOST_PAIRS per item and detector; text only
-    for the best BEST of these, where neighbours in meaning that are near copies count apart from those that are none. Thinning parts and then their union gives the same as thinning the union.
+    for the best BEST of these, where neighbours in meaning that are near copies count apart from those that are none.
+    Thinning parts and then their union gives the same as thinning the union.
     """
     if not pairs.num_rows:
         return PAIRS.empty_table(), 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import io
-import keyword
 import re
 import sysconfig
-import tokenize
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.contamination_edits import renamed, undocumented
 from checks.contamination.records import Item
 from checks.contamination.text.code import runs_of, tokens_of
 from tests.contamination import twin
@@ -32,40 +29,6 @@ def spelt(source: str) -> list[str]:
 def test_tokens_are_those_of_python(path: Path) -> None:
     source = path.read_text(encoding="utf-8", errors="replace")
     assert spelt(source) == twin.code_tokens(source)
-
-
-def renamed(source: str, to: str = "v{}") -> str:
-    """Every name that may be renamed, renamed; by Python's own tokenizer."""
-    kept = {*keyword.kwlist, *dir(__builtins__ if isinstance(__builtins__, type(re)) else None), *dir(__import__("builtins")),
-            "List", "Tuple", "Dict", "Optional", "Any", "self"}
-    names: dict[str, str] = {}
-    out, last, before = [], (1, 0), ""
-    lines = source.splitlines(keepends=True)
-    imports = {n for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)
-               for alias in node.names for n in (alias.asname or alias.name).split(".")}
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        text = token.string
-        if token.type == tokenize.NAME and text not in kept | imports and before != ".":
-            text = names.setdefault(text, to.format(len(names)))
-        if token.type in (tokenize.NAME, tokenize.OP, tokenize.STRING, tokenize.NUMBER, tokenize.COMMENT):
-            (row, column), start = last, token.start
-            if start[0] > row:
-                out += [lines[row - 1][column:], *lines[row : start[0] - 1], lines[start[0] - 1][: start[1]]]
-            else:
-                out.append(lines[row - 1][column : start[1]])
-            out.append(text)
-            last, before = token.end, token.string
-    return "".join(out) + "\n"
-
-
-def undocumented(source: str) -> str:
-    """Without docstrings and comments, laid out anew by Python."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            body[:1] = [] if len(body) > 1 else [ast.Pass()]
-    return ast.unparse(tree)
 
 
 C_LIKE = """
@@ -191,8 +154,8 @@ def test_renamed_and_undocumented_programs_are_not_clean() -> None:
         tokens = np.array([len(tokens_of(source)) for source in programs])
         long = tokens >= 50
         missed = (found["verdict"] == "clean").to_numpy()
-        print(f"{name}: {told}; clean of {long.sum()} with 50 tokens and more: {missed[long].sum()}; tokens of the clean: "
-              f"{sorted(tokens[missed].tolist())}")
+        print(f"{name}: {told}; clean of {long.sum()} with 50 tokens and more: {missed[long].sum()}; tokens of the "
+              f"clean: {sorted(tokens[missed].tolist())}")
         assert missed[long].mean() <= 0.06 and missed.mean() <= (0.4 if name == "both" else 0.2)
 
 

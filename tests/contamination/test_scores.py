@@ -22,8 +22,8 @@ from scipy.stats import binomtest, fisher_exact, norm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
-from checks.contamination.score import effect
 from benchmarks.contamination_edits import CASES, standings
+from checks.contamination.score import effect
 from checks.contamination.score.decision import decide
 from checks.contamination.score.effect import (
     bootstrap_means,

@@ -10,14 +10,15 @@ from checks.contamination.judge.edits import compare
 from checks.contamination.judge.turns import Vocabulary, is_slip
 from checks.contamination.text.words import words_of
 
-FIELD = ("In a warehouse in Bristol, Anna counts 17 crates that weigh more than 80 kg each; if x + 3 < 20 holds for the "
-         "smaller of two odd colours, is the label not white and the box red?")
+FIELD = ("In a warehouse in Bristol, Anna counts 17 crates that weigh more than 80 kg each; if x + 3 < 20 holds for "
+         "the smaller of two odd colours, is the label not white and the box red?")
 KNOWN = Vocabulary.of(words_of(f"{FIELD} {FIELD} even ever lager larger creates crate label labels Hanna").hashes)
 
 
 @pytest.mark.parametrize(("old", "new"), [
     ("smaller", "larger"), ("odd", "even"), ("not ", ""), ("more", "less"), ("Anna", "Bella"), ("Anna", "Hanna"),
-    ("kg", "lb"), ("x + 3", "x - 3"), ("< 20", "> 20"), (" and the", " or the"), ("white", "black"), ("white", "not white"),
+    ("kg", "lb"), ("x + 3", "x - 3"), ("< 20", "> 20"), (" and the", " or the"), ("white", "black"),
+    ("white", "not white"),
     ("label", "labels"), ("crates", "creates"), ("weigh", "unweigh"), ("Bristol, ", ""), ("two odd", "two large odd"),
     ("Anna counts", "counts Anna"), ("than 80", "than -80"), ("17 crates", "19 crates"), ("17", "80"),
     ("more than 80 kg", "80 kg more than"),
@@ -29,9 +30,12 @@ def test_what_can_change_the_answer_is_told(old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [
-    ("warehouse", "warehuose"), ("Bristol", "Bristoll"), ("counts", "count's"), ("colours", "colors"), ("the label", "a label"),
-    ("In a", "At the"), ("; if", ". If"), ("is the label", "was that label"), ("80 kg", "80kg"), ("80 kg", "80 kilograms"),
-    ("crates that", "crates which"), ("and the box", "& the box"), ("x + 3 < 20", "x+3 &lt; 20"), ("each; ", "each; so "),
+    ("warehouse", "warehuose"), ("Bristol", "Bristoll"), ("counts", "count's"), ("colours", "colors"),
+    ("the label", "a label"),
+    ("In a", "At the"), ("; if", ". If"), ("is the label", "was that label"), ("80 kg", "80kg"),
+    ("80 kg", "80 kilograms"),
+    ("crates that", "crates which"), ("and the box", "& the box"), ("x + 3 < 20", "x+3 &lt; 20"),
+    ("each; ", "each; so "),
     ("17", "seventeen"), ("smaller", "**smaller**"), ("odd", "<em>odd</em>"),
     ("each; ", "each. Page 3 of 12 was scanned by the library of the town. "), ("+", "$+$"), ("weigh", "\\text{weigh}"),
 ])

@@ -92,12 +92,12 @@ class EmbeddingIndex:
     """int64[items]: benchmark of each item, numbered."""
     null: Floats
     """float32[items]: cosine to the nearest other item of its benchmark."""
+    window: int
+    """Words in a window of a document."""
     shingles: NDArray[np.uint32]
     """uint32: distinct shingles of all items, each item's ascending: they tell a near copy."""
     shingle_first: Longs
     """int64[items + 1]."""
-    window: int
-    """Words in a window of a document."""
 
     @classmethod
     def build(cls, items: Sequence[Item], embedder: str | Embedder = MINILM) -> EmbeddingIndex:
@@ -114,7 +114,7 @@ class EmbeddingIndex:
         kinds = kinds_of(items)
         typical = float(np.quantile(np.diff(words.first), 0.75)) if items else SHORTEST
         window = int(np.clip(1 << int(np.ceil(np.log2(max(typical, 1)))), SHORTEST, LONGEST))
-        return cls(embedder, vectors, kinds, held_out(*_others(vectors, kinds), words), *own_shingles(words), window)
+        return cls(embedder, vectors, kinds, held_out(*_others(vectors, kinds), words), window, *own_shingles(words))
 
     def save(self, folder: Path) -> None:
         """Write the index to a folder, created where it is missing.
@@ -132,7 +132,7 @@ class EmbeddingIndex:
         """Map a saved index into memory, read-only; the model is loaded by the first scanner."""
         card = json.loads((folder / "embedder.json").read_text())
         arrays = load_arrays(folder)
-        return cls(str(card["embedder"]), *(arrays[name] for name in _ARRAYS), int(card["window"]))
+        return cls(embedder=str(card["embedder"]), window=int(card["window"]), **arrays)
 
     def scanner(self) -> EmbeddingScanner:
         """A fresh scanner for one slice.
@@ -173,8 +173,8 @@ class EmbeddingScanner:
             waiting = np.arange(len(self.index.vectors))
             while len(waiting):
                 near, similarities = _nearest(vectors, self.index.vectors[waiting], count)
-                full = [self._offer(docs, words, windows, *found)
-                        for found in zip(waiting, near, similarities, strict=True)]
+                full = [self._offer(docs, words, windows, int(item), found, cosines)
+                        for item, found, cosines in zip(waiting, near, similarities, strict=True)]
                 # Where near copies took the places, look further for the rest.
                 waiting = waiting[~np.array(full)] if count < len(windows) else waiting[:0]
                 count *= 4

@@ -18,6 +18,7 @@ from checks.contamination.records import NS, PAIRS, Documents
 from checks.contamination.text.fold import fold_table
 from checks.contamination.text.words import Longs, Words, frozen
 
+
 class ExactScanner:
     """Scans one slice, batch after batch; what it finds in a document depends on nothing but that document."""
 

@@ -1,7 +1,7 @@
 """The detector for code: programs that are the benchmark's but for names, comments, documentation and layout.
 
-Each item that holds a program is a set of runs of tokens (`text/code.py`). A document is a candidate where most of these
-stand close together; how rare they are in the corpus is judged when all of it is known.
+Each item that holds a program is a set of runs of tokens (`text/code.py`). A document is a candidate where most of
+these stand close together; how rare they are in the corpus is judged when all of it is known.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Programs:
         found = [tokens_of(program_of(item)) for item in items]
         runs = [np.unique(hashes[told]) for hashes, told in map(runs_of, found)]
         keys = np.unique(np.concatenate([np.empty(0, np.uint64), *runs]))
-        item_runs = np.concatenate([np.empty(0, np.int64), *(np.searchsorted(keys, own) for own in runs)]).astype(np.int64)
+        numbered = [np.searchsorted(keys, own) for own in runs]
+        item_runs = np.concatenate([np.empty(0, np.int64), *numbered]).astype(np.int64)
         sizes = np.array([0, *map(len, runs)], np.int64)
         owner = np.repeat(np.arange(len(items)), sizes[1:])
         order = np.argsort(item_runs, kind="stable")
@@ -117,7 +118,8 @@ class ProgramScanner:
         return [(int(pair // len(programs.lengths)), int(pair % len(programs.lengths)))
                 for pair in pairs[shared >= np.maximum(needed, 1)]]
 
-    def _row(self, docs: Documents, tokens: Tokens, doc: int, item: int, at: Longs, run: Longs) -> dict[str, Any] | None:
+    def _row(self, docs: Documents, tokens: Tokens, doc: int, item: int, at: Longs, run: Longs
+             ) -> dict[str, Any] | None:
         own = np.isin(run, self.programs.runs(item))
         at, run = at[own], run[own]
         width = STRETCH * int(self.programs.lengths[item]) + STRETCH_EXTRA

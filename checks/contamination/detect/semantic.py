@@ -206,8 +206,8 @@ def offer(state, item, similarity, record, doc, start, end, run):
 
 @compiled
 def copied_run(hashes, begin, end, own):
-    """Words of the longest run that the words begin to end share with a text, if they hold CONFIRM of its shingles (own:
-    sorted uint32); else 0.
+    """Words of the longest run that the words begin to end share with a text, if they hold CONFIRM of its shingles
+    (`own`: sorted uint32); else 0.
     """
     seen = np.zeros(len(own), np.bool_)
     count, run, longest = 0, 0, 0

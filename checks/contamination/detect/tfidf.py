@@ -27,11 +27,11 @@ from checks.contamination.detect.semantic import (
     OTHERS,
     Floats,
     Nearest,
+    copied_run,
     empirical_p,
     held_out,
     item_text,
     kinds_of,
-    copied_run,
     offer,
     own_shingles,
     worst,
@@ -237,7 +237,8 @@ def _terms(hashes, low, n, table, ids, absent_from, out):
 @compiled
 def _look(
     hashes, first, starts, ends, records, table, ids, squares, commons, absent, windows, post_first, post_items,
-    post_weights, rest_first, rest_terms, rest_weights, rest_totals, norms, shingles, shingle_first, state, kinds, apart,
+    post_weights, rest_first, rest_terms, rest_weights, rest_totals, norms, shingles, shingle_first, state, kinds,
+    apart,
 ):
     n_terms, n_items = len(squares), len(norms)
     longest = 0
@@ -251,7 +252,8 @@ def _look(
     for item in range(n_items):
         floors[item] = state[0][item, worst(state[0], state[1], item, OTHERS)]
     # The best window of the document at hand for each item, of each kind.
-    best, best_begin, best_end = np.empty((n_items, 2)), np.empty((n_items, 2), np.int64), np.empty((n_items, 2), np.int64)
+    best = np.empty((n_items, 2))
+    best_begin, best_end = np.empty((n_items, 2), np.int64), np.empty((n_items, 2), np.int64)
     runs, offered, offers = np.zeros(n_items, np.int64), np.full(n_items, -1, np.int64), np.empty(n_items, np.int64)
     window = 0
     for doc in range(len(first) - 1):

@@ -25,8 +25,9 @@ from checks.contamination.judge.turns import (
     turned_signs,
 )
 from checks.contamination.records import SNIPPET
-from checks.contamination.text.numbers import numbers_of
-from checks.contamination.text.words import UNDERSCORE, Hashes, Words, spellings, words_of
+from checks.contamination.text.escapes import UNDERSCORE
+from checks.contamination.text.numbers import as_read, numbers_of
+from checks.contamination.text.words import Hashes, Words, spellings, words_of
 
 MARGIN = 5
 """Words looked at on both sides of the shared part."""
@@ -34,9 +35,8 @@ ANSWER_BYTES = 1_500
 """How far behind the question an answer is near: three times the mean length of GSM8K's solutions."""
 LONG_ANSWER = 8
 """Words from which an answer is a text of its own, found by n-grams."""
-LONGEST_GAP = 200
+LONGEST_GAP = 4_096
 """Bytes between two words that are looked at."""
-_TAG = re.compile(r"<[^>]*>")
 _SIGNED = re.compile(r"[-\u2212$\u20ac\u00a3\u00a5]\s*$")
 _PUNCTUATION = re.compile(r"[^\w\s]")
 
@@ -136,7 +136,7 @@ class Side:
         """What stands before a word, or behind the last."""
         low = int(self.words.ends[word - 1]) if word else 0
         high = int(self.words.starts[word]) if word < len(self.spelled) else len(self.raw)
-        return _TAG.sub("", self.raw[max(low, high - LONGEST_GAP) : high].decode("utf-8", errors="replace"))
+        return as_read(self.raw[low : min(high, low + LONGEST_GAP)].decode("utf-8", errors="replace"))
 
 
 def _turn(ours: Side, theirs: Side, edit: tuple[int, int, int, int], known: Known, *, full: bool
@@ -180,7 +180,8 @@ def _replaced(field: str, copy: str, changed: int, bare: bool) -> tuple[str, str
     """
     ours, theirs = numbers_of(field), numbers_of(copy)
     variants = [ours, *(numbers_of(_PUNCTUATION.sub(mark, field)) for mark in ("", " ") if bare)]
-    if any(_in_order(variant, theirs) for variant in variants) or _in_order(numbers_of(field, True), numbers_of(copy, True)):
+    loose = numbers_of(field, loose=True), numbers_of(copy, loose=True)
+    if any(_in_order(variant, theirs) for variant in variants) or _in_order(*loose):
         return None
     lost, new = list((Counter(ours) - Counter(theirs)).elements()), list((Counter(theirs) - Counter(ours)).elements())
     if lost and new:

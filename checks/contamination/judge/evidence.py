@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from checks.contamination.detect.index import NgramIndex
 from checks.contamination.detect.programs import PROGRAMS
-from checks.contamination.judge.weights import COMMON_LEAST, WEIGHED, Flags, Floats, Longs, Weighed, common_above, weigh_items
+from checks.contamination.judge.weights import (
+    COMMON_LEAST,
+    WEIGHED,
+    Flags,
+    Floats,
+    Longs,
+    Weighed,
+    common_above,
+    weigh_items,
+)
 from checks.contamination.records import MOST_PAIRS, NS, ROLES, Item
 from checks.contamination.text.numbers import is_number
 

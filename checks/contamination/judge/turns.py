@@ -4,7 +4,7 @@ Harmless are: other white space, punctuation and markup; the same letters cut el
 spelling; another function word of the same kind, or one more or less. Everything else can change the answer: a word
 with a meaning of its own replaced, added or left out; a number; a sign between numbers.
 
-    smaller / larger    odd / even    Anna / Bella    kg / lb    is / is not    red and blue / red or blue    x + 3 / x - 3
+    smaller / larger    odd / even    Anna / Bella    kg / lb    is / is not    red and blue / red or blue
 
 A slip is one letter added, dropped, exchanged or swapped with its neighbour (Damerau 1964,
 https://doi.org/10.1145/363958.363994: 80 % of all misspellings) that does not make another known word of it. Known are
@@ -50,14 +50,16 @@ class Vocabulary:
 
 
 SAME: Mapping[str, str] = {word: group.split()[0] for group in (
-    "a an the this that these those which who whom", "is are was were be been being s re m am", "has have had having ve",
+    "a an the this that these those which who whom", "is are was were be been being s re m am",
+    "has have had having ve",
     "do does did", "will shall ll", "would should d", "while whilst whereas", "although though", "because since as",
     "in on at upon within", "toward towards", "also too", "so thus hence therefore", "but however yet",
     "among amongst between", "until till", "per each every", "about around approximately roughly", "can could",
 ) for word in group.split()}
 """Function words of English that stand for each other."""
 IDLE = frozenset((
-    "a an the this that these those which who is are was were be been being s re m am has have had having ve do does did "
+    "a an the this that these those which who is are was were be been being s re m am has have had having ve do "
+    "does did "
     "will shall ll would d of and then also so thus now well please very here there it "
     "的 了 吗 呢 啊 吧 地 得 是"
 ).split())  # fmt: skip
@@ -91,7 +93,8 @@ LEAST_SLIP = 4
 SHORT_INSERT = 3
 """Added words up to which they belong to the sentence that they stand in; more are something in between: a note, an
 advertisement, a page break. All words of the item stand around them."""
-_BRITISH = ((r"our(?=s|ed|ing|ful|ite|able|$)", "or"), (r"is(e[sdr]?|ing|ation)$", r"iz\1"), (r"ys(e[sd]?|ing)$", r"yz\1"),
+_BRITISH = ((r"our(?=s|ed|ing|ful|ite|able|$)", "or"), (r"is(e[sdr]?|ing|ation)$", r"iz\1"),
+            (r"ys(e[sd]?|ing)$", r"yz\1"),
             (r"tre(s?)$", r"ter\1"), (r"ll(?=ed|ing|er)", "l"), (r"ogue$", "og"), (r"^grey", "gray"), ("ae|oe", "e"),
             (r"(?<=[a-z]{3})ce$", "se"), (r"wards$", "ward"))
 _SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/",
@@ -185,7 +188,8 @@ def _meaning(words: Sequence[str]) -> list[str]:
     return found
 
 
-def turned_signs(words: Sequence[str], ours: Sequence[str], theirs: Sequence[str], bare: bool) -> tuple[str, str] | None:
+def turned_signs(words: Sequence[str], ours: Sequence[str], theirs: Sequence[str], bare: bool
+                 ) -> tuple[str, str] | None:
     """A sign between words or before a number that stands another in the copy.
 
     Args:

@@ -131,7 +131,7 @@ def _effect(rows: pd.DataFrame, controls: pd.DataFrame, matched: Matched, seed: 
             name: llama2_z(by_subset[name], by_subset["whole"]) for name in ("dirty", "clean", "not_clean", "not_dirty")
         },
         gap=gap(by_subset["dirty"], by_subset["clean"], seed) if enough else None,
-        versus_control=gap(*(own - expected for own, expected in against), seed) if against else None,
+        versus_control=_beyond(*against, seed) if against else None,
         log_odds=log_odds_beyond(*against) if against else None,
         controls=() if control else tuple(dict.fromkeys(controls["model"])),
         p_holm=None,
@@ -156,6 +156,10 @@ def _beside_controls(rows: pd.DataFrame, controls: pd.DataFrame) -> tuple[Beside
         return None
     return ((dirty["score"].to_numpy(float), dirty["expected"].to_numpy(float)),
             (clean["score"].to_numpy(float), clean["expected"].to_numpy(float)))
+
+
+def _beyond(dirty: Beside, clean: Beside, seed: int) -> Gap:
+    return gap(dirty[0] - dirty[1], clean[0] - clean[1], seed)
 
 
 def log_odds_beyond(dirty: Beside, clean: Beside) -> tuple[float, float, float]:

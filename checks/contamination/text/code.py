@@ -1,9 +1,10 @@
 """Source code as tokens, whatever its names, comments and layout: the normal form in which programs are compared.
 
-One lexer for Python and languages of C's kind. Left out are comments, documentation strings, imports, commas, semicolons,
-line breaks, indentation, and parentheses, which formatters add and drop. Keywords, common built-ins, attributes, literals and operators stand for themselves; every
-other name stands for its places: a run of tokens knows only how far back the same name stood (a parameterised string,
-Baker 1993, https://doi.org/10.1145/167088.167115), so that consistent renaming changes nothing.
+One lexer for Python and languages of C's kind. Left out are comments, documentation strings, imports, commas,
+semicolons, line breaks, indentation, and parentheses, which formatters add and drop. Keywords, common built-ins,
+attributes, literals and operators stand for themselves; every other name stands for its places: a run of tokens knows
+only how far back the same name stood (a parameterised string, Baker 1993, https://doi.org/10.1145/167088.167115), so
+that consistent renaming changes nothing.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -32,14 +33,17 @@ STEP = np.uint64(0x9E3779B97F4A7C15)
 KEYWORDS = name_table((
     # Python's (https://docs.python.org/3/reference/lexical_analysis.html#keywords), then those of C, Java, JavaScript,
     # Go and Rust that it has not.
-    "False None True and as assert async await break class continue def del elif else except finally for from global if "
-    "import in is lambda nonlocal not or pass raise return try while with yield match case "
+    "False None True and as assert async await break class continue def del elif else except finally for from global "
+    "if import in is lambda nonlocal not or pass raise return try while with yield match case "
     "auto bool boolean byte char const default do double enum export extends extern false final float fn func function "
-    "goto impl implements instanceof int interface let long mut namespace new null nullptr package private protected pub "
-    "public register short signed static string struct super switch template this throw throws true type typedef typeof "
+    "goto impl implements instanceof int interface let long mut namespace new null nullptr package private "
+    "protected pub "
+    "public register short signed static string struct super switch template this throw throws true type typedef "
+    "typeof "
     "union unsigned using var virtual void volatile "
     # Built-in functions and types that nobody renames.
-    "abs all any bin chr dict divmod enumerate filter frozenset hash hex input isinstance iter len list map max min next "
+    "abs all any bin chr dict divmod enumerate filter frozenset hash hex input isinstance iter len list map max min "
+    "next "
     "object ord pow print property range repr reversed round set slice sorted str sum super tuple zip "
     "List Dict Tuple Set Optional Union Any ValueError TypeError KeyError IndexError Exception math re sys os "
     "String Math Array Map console std vector Integer"

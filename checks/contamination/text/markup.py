@@ -1,7 +1,8 @@
 """Tags, comments and link targets: what is written around words and is none itself.
 
 Inline markup joins what stands on both sides, as a browser shows it (H<sub>2</sub>O is one word); markup of blocks
-separates. A tag is one only where it can be nothing else: `a < b`, `List<int>` and `Map<String, Object>` stay as they are.
+separates. A tag is one only where it can be nothing else: `a < b`, `List<int>` and `Map<String, Object>` stay as they
+are.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -9,6 +10,7 @@ separates. A tag is one only where it can be nothing else: `a < b`, `List<int>` 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from checks.contamination.text.escapes import (
     AMPERSAND,
@@ -35,8 +37,10 @@ markup to be passed over, or what it says would not be searched."""
 
 # The elements of https://html.spec.whatwg.org/multipage/indices.html#elements-3, obsolete ones and MathML with them.
 INLINE = tuple((
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd mark math mfrac mi mn mo mover mrow ms msqrt "
-    "mstyle msub msubsup msup mtext munder nobr q rb ruby samp semantics small span strike strong sub sup time tt u var "
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd mark math mfrac mi mn mo mover mrow ms "
+    "msqrt "
+    "mstyle msub msubsup msup mtext munder nobr q rb ruby samp semantics small span strike strong sub sup time tt u "
+    "var "
     "wbr"
 ).split())  # fmt: skip
 BLOCK = tuple((
@@ -56,7 +60,7 @@ COMMENT = len(INLINE) + len(BLOCK)
 """Place of comments in `fresh_memory`."""
 
 
-def fresh_memory():
+def fresh_memory() -> NDArray[np.int64]:
     """Where the next end of each element stands, as far as known: int64[elements, 2] of (searched up to, end)."""
     return np.full((COMMENT + 1, 2), -1, np.int64)
 
@@ -105,10 +109,10 @@ def markup_at(text, at, after, end, memory):
 def skip_tag(text, after, end):
     """The byte behind a tag or comment inside a word, whose "<" ends before a byte."""
     if text[after] == 33:  # !
-        at = after
-        while at + 3 <= end and not (text[at] == 45 and text[at + 1] == 45 and text[at + 2] == GREATER):
+        at = after + 3
+        while at < end and _comment_end(text, at, end) < 0:
             at += 1
-        return min(at + 3, end)
+        return max(_comment_end(text, at, end), at)
     start, _ = _name_start(text, after, end)
     stop, _, _ = _name(text, start, end)
     last, _, _ = _tag_end(text, stop, end)
@@ -226,6 +230,16 @@ def _closed(text, at, end, name, known):
 
 
 @compiled
+def _comment_end(text, at, end):
+    """Byte behind the end of a comment that begins at a byte, -1 where none does."""
+    if at + 2 < end and text[at] == 45 and text[at + 1] == 45:
+        point, after = character(text, at + 2, end)
+        if point == GREATER:
+            return np.int64(after)
+    return np.int64(-1)
+
+
+@compiled
 def _declaration(text, after, end, memory):
     """A comment, which joins; a declaration or processing instruction, which separates; or "<" itself."""
     if after + 2 < end and text[after] == 33 and text[after + 1] == 45 and text[after + 2] == 45:
@@ -233,13 +247,13 @@ def _declaration(text, after, end, memory):
         if known[1] < at:
             here = max(at, known[0])
             limit = min(end, at + LONGEST_TAG)
-            while here + 2 < limit and not (text[here] == 45 and text[here + 1] == 45 and text[here + 2] == GREATER):
+            while here < limit and _comment_end(text, here, end) < 0:
                 here += 1
             known[0] = here
-            if here + 2 < limit:
+            if here < limit:
                 known[1] = here
-        if known[1] >= at and known[1] < at + LONGEST_TAG and known[1] < end:
-            return np.int64(INLINE_TAG), known[1] + 3
+        if at <= known[1] < min(end, at + LONGEST_TAG):
+            return np.int64(INLINE_TAG), _comment_end(text, known[1], end)
         return np.int64(LESS), after
     if after + 8 <= end and text[after] == 33 and text[after + 1] == 91 and text[after + 7] == 91:  # ![CDATA[
         return np.int64(LINE_BREAK), after + 8

@@ -1,8 +1,9 @@
 """The numbers of a text, read off the same words that everything else is matched by.
 
-A number is digits of any script, however they are grouped: 80,000 and 80 000 with a thin space, 80'000, 80_000 and 12,34,567
-are one, and so is 3.50, which is 3.5. 1/2 and 10² are two numbers. Beside letters that know no capitals digits are a
-number ("花了80,000美元"), and so are they before a unit (80kg); behind other letters they are part of a name (x2, int_0).
+A number is digits of any script, however they are grouped: 80,000 and 80 000 with a thin space, 80'000, 80_000 and
+12,34,567 are one, and so is 3.50, which is 3.5. 1/2 and 10² are two numbers. Beside letters that know no capitals
+digits are a number ("他花了80,000美元"), and so are they before a unit (80kg); behind other letters they are part of a
+name (x2, int_0).
 Numbers that are spelled out are told by a list for English (`SPOKEN`); Han numerals stay words.
 """
 
@@ -28,8 +29,14 @@ GROUPING = ",\uff0c\u066c'\u2019\u2009\u202f\u00a0\u2007_"
 """Marks between groups of digits: https://cldr.unicode.org/translation/number-currency-formats/number-symbols."""
 DECIMAL = ".\uff0e\u066b\u00b7"
 _LOOSE = re.compile(r"[,\uff0c]?[ \u00a0]")
-_BARE_POINT = re.compile(r"(?:^|[\s($=:])\.$")
-_TAG = re.compile(r"<[^>]*>")
+_BARE_POINT = re.compile(r"[^\w.]\.$")
+_TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^>]*>|\]\(\S*\)", re.DOTALL)
+_JSON = re.compile(r"\\+u(00[0-9a-fA-F]{2})")
+_SHAPELESS = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff]"
+)
+"""Default ignorable characters (https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,24 @@ class Digits:
 def raw_words(text: str, words: Words) -> list[str]:
     """The words of a text as they are written."""
     raw = text.encode("utf-8", errors="replace")
-    return [raw[a:b].decode("utf-8", errors="replace") for a, b in zip(words.starts, words.ends, strict=True)]
+    return [as_read(raw[a:b].decode("utf-8", errors="replace"))
+            for a, b in zip(words.starts, words.ends, strict=True)]
 
 
 def gaps_of(text: str, words: Words) -> list[str]:
     """What stands before each word and behind the last, as it is written, tags left out: one more than words."""
     raw = text.encode("utf-8", errors="replace")
     edges = zip([0, *words.ends.tolist()], [*words.starts.tolist(), len(raw)], strict=True)
-    return [_TAG.sub("", raw[a:b].decode("utf-8", errors="replace")) for a, b in edges]
+    return [as_read(raw[a:b].decode("utf-8", errors="replace")) for a, b in edges]
+
+
+def as_read(text: str) -> str:
+    """What is seen of a word, or of what stands between two: no tags, link targets, or characters without a shape."""
+    if "&" in text or "\\u00" in text:
+        text = _JSON.sub(lambda m: chr(int(m.group(1), 16)), html.unescape(html.unescape(text)))
+    if "<" in text or "](" in text:
+        text = _TAG.sub("", text)
+    return text if text.isascii() else _SHAPELESS.sub("", text)
 
 
 def numbers_of(text: str, loose: bool = False) -> list[str]:
@@ -176,7 +193,7 @@ def _mark(run: Digits, gaps: Sequence[str]) -> str:
 
 def _gap(text: str) -> str:
     """What stands between two runs, LaTeX and HTML as they are read."""
-    return {"{,}": ",", "\\,": "\u2009"}.get(text) or html.unescape(text)
+    return {"{,}": ",", "\\,": "\u2009"}.get(text, text)
 
 
 def grouped(parts: Sequence[str]) -> bool:
