@@ -51,7 +51,7 @@ def test_any_text_has_numbers_of_digits(text: str, loose: bool) -> None:
 @pytest.mark.parametrize(("text", "numbers"), [
     ("他花了80,000美元", ["80000"]),
     ("80kg at 5km/h for 3h", ["80", "5", "3"]),
-    ("1/2 and ½ and 10² and 10^2 and 10<sup>2</sup>", ["1", "2", "1", "2", "10", "2", "10", "2", "10", "2"]),
+    ("1/2 and ½ and 10² and 10^2 and 10<sup>2</sup>", ["1", "2", "1", "2", "10", "2", "10", "2", "102"]),
     ("int_0 x2 step10 GPT4 h2o", []),
     ("[100,200,300]", ["100200300"]),
     ("[1,2,3] 12,34 1,2345", ["1", "2", "3", "12", "34", "1", "2345"]),

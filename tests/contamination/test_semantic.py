@@ -23,7 +23,7 @@ from trainvitals.errors import UsageError
 
 def babble(rng: random.Random, words: int) -> str:
     """Words as unevenly common as those of a language."""
-    return " ".join(f"w{int(rng.paretovariate(0.6)) % 400}" for _ in range(words))
+    return " ".join(f"w{int(10 * 40 ** rng.random())}" for _ in range(words))
 
 
 def search(index: TfidfIndex | EmbeddingIndex, texts: Sequence[str], batch: int = 1_000) -> pd.DataFrame:

@@ -282,6 +282,14 @@ def test_a_question_that_is_a_template_and_has_no_passage_needs_its_choices() ->
     assert not (found["verdict"][2:] == "contaminated").any()
 
 
+@pytest.mark.parametrize("edited", [QUESTION.replace("gives away", "does not give away"),
+                                    QUESTION.replace("canal", "river"), QUESTION.replace("third", "fourth")])
+def test_a_turned_copy_in_many_documents_is_no_copy(edited: str) -> None:
+    found, matches = audit([Item("b", "0", ITEM), *STRANGERS], buried([edited] * 40 + ["nothing of the kind"] * 60))
+    assert found["verdict"][0] == "suspect", found["rule"][0]
+    assert not (matches["level"] == "contaminated").any() and (matches["text"] == "").any()
+
+
 def test_similar_meaning_alone_is_suspect_at_a_small_p_and_never_more() -> None:
     items = [Item("b", str(k), {"question": f"{filler(12, k)} {k}"}) for k in range(3)]
     index, merged = twin_scan(items, ["unrelated words only"])

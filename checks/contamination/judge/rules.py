@@ -114,7 +114,12 @@ class Judged:
 
 def judge(evidence: Evidence, item: Item, rows: Sequence[Row], rules: Rules, known: Known) -> list[Judged]:
     """Judge every pair of one item; `known` are the words of the benchmarks."""
-    return [_judge_row(evidence, item, row, k, rules, known) for k, row in enumerate(rows)]
+    judged = [_judge_row(evidence, item, row, k, rules, known) for k, row in enumerate(rows)]
+    if any(each.level == "contaminated" and row.text for each, row in zip(judged, rows, strict=True)):
+        return judged
+    # Only the best documents keep their text. Where none of these is a copy, no other is, for edits show in text alone.
+    return [Judged("suspect", "edited copy", f"{each.rule} No document whose text was kept is a copy.", each.score)
+            if each.level == "contaminated" else each for each in judged]
 
 
 def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules, known: Known) -> Judged:
