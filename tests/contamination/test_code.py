@@ -159,6 +159,13 @@ def test_renamed_and_undocumented_programs_are_not_clean() -> None:
         assert missed[long].mean() <= 0.06 and missed.mean() <= (0.4 if name == "both" else 0.2)
 
 
+def test_a_long_file_of_one_program_takes_no_time() -> None:
+    items = humaneval()
+    source = items[0].fields["code"] + items[0].fields["answer"]
+    found, _ = audit(items, [renamed(source) * 1_000, "x = [" + "(1, 2), " * 60_000 + "]"])
+    assert found["verdict"][0] == "suspect"
+
+
 def test_boilerplate_and_known_algorithms_are_no_copies() -> None:
     items = humaneval()
     classics = [Item("own", str(k), {"question": f"Write the program number {k} of the course book.", "answer": text})

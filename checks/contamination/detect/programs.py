@@ -6,6 +6,7 @@ these stand close together; how rare they are in the corpus is judged when all o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,8 +102,10 @@ class ProgramScanner:
         doc = np.searchsorted(tokens.first, at, side="right") - 1
         seen = np.unique(doc * len(programs.keys) + run)
         np.add.at(self.counts, seen % len(programs.keys), np.uint32(1))
-        return [row for each, item in self._candidates(seen)
-                if (row := self._row(docs, tokens, each, item, at[doc == each], run[doc == each])) is not None]
+        edges = np.searchsorted(doc, np.arange(len(docs) + 1))
+        found = [(each, item, slice(edges[each], edges[each + 1])) for each, item in self._candidates(seen)]
+        rows = [self._row(docs, tokens, each, item, at[own], run[own]) for each, item, own in found]
+        return [row for row in rows if row is not None]
 
     def _candidates(self, seen: Longs) -> list[tuple[int, int]]:
         """Documents and items that share enough distinct runs; `seen`: document * runs + run."""
@@ -123,15 +126,11 @@ class ProgramScanner:
         own = np.isin(run, self.programs.runs(item))
         at, run = at[own], run[own]
         width = STRETCH * int(self.programs.lengths[item]) + STRETCH_EXTRA
-        best, span = 0, (0, 0)
-        for low in range(len(at)):
-            high = int(np.searchsorted(at, at[low] + width))
-            if high - low > best and (distinct := len(np.unique(run[low:high]))) > best:
-                best, span = distinct, (low, high - 1)
+        best, first, last = _richest(at.tolist(), run.tolist(), width)
         share = best / len(self.programs.runs(item))
         if share < CANDIDATE:
             return None
-        start, end = int(tokens.starts[at[span[0]]]), int(tokens.ends[at[span[1]] + N - 1])
+        start, end = int(tokens.starts[at[first]]), int(tokens.ends[at[last] + N - 1])
         shift = int(docs.piece_starts[doc]) - int(docs.offsets[doc])
         return {
             "item": item, "slice": 0, "record": int(docs.records[doc]), "byte_offset": int(docs.byte_offsets[doc]),
@@ -139,6 +138,22 @@ class ProgramScanner:
             "start": start + shift, "end": end + shift, "detector": "code", "score": share,
             "longest": _longest(at) + N - 1, "similarity": share, "text": snippet(docs, doc, start, end),
         } | {f"grams{n}": b"" for n in NS}
+
+
+def _richest(at: Sequence[int], run: Sequence[int], width: int) -> tuple[int, int, int]:
+    """Most distinct runs in a stretch of `width` tokens, the first hit of it and the last."""
+    inside: Counter[int] = Counter()
+    best, first, last, low = 0, 0, 0, 0
+    for high, each in enumerate(run):
+        inside[each] += 1
+        while at[high] - at[low] >= width:
+            inside[run[low]] -= 1
+            if not inside[run[low]]:
+                del inside[run[low]]
+            low += 1
+        if len(inside) > best:
+            best, first, last = len(inside), low, high
+    return best, first, last
 
 
 def _longest(at: Longs) -> int:
