@@ -47,6 +47,7 @@ from checks.contamination.report.summary import corpus_summary, summarise
 from checks.contamination.score.effect import measure
 from checks.contamination.score.scores import match_scores, read_scores
 from checks.contamination.score.sweep import sweep
+from checks.contamination.text.code import N as RUN
 from trainvitals.errors import UsageError
 
 ROW_GROUP = 2_000
@@ -183,6 +184,7 @@ def _settings(request: Request) -> dict[str, Any]:
         "detectors": {
             "exact": {"n": list(NS)},
             "minhash": {"permutations": NUM_PERM, "rows": ROWS, "scheme": "affine32", "jaccard": JACCARD},
+            "code": {"n": [RUN]},
             "semantic": {"model": request.semantic},
         },
     }

@@ -81,8 +81,8 @@ class Trust:
 def trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Trust:
     """Which score of a benchmark to trust, after `checks.contamination.score.decision`."""
     decision, model = decide_benchmark(benchmark, corpus), primary(benchmark)
-    subset = {"fail": "clean", "warn": "whole", "pass": "whole"}.get(decision.level, "")
-    if model is None or decision.trusts_no_score or not subset or not model["subsets"][subset]["n"]:
+    subset = decision.trusted
+    if model is None or not subset or not model["subsets"][subset]["n"]:
         subset = ""
     return Trust(decision.level, decision.sentence, model, subset)
 

@@ -115,8 +115,13 @@ def _benchmark_row(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> H
 
 def _trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any], model: Mapping[str, Any] | None) -> Html:
     decision = decide_benchmark(benchmark, corpus)
-    subset = {"fail": "clean", "warn": "whole", "pass": "whole"}.get(decision.level)
-    if model is None or subset is None or decision.trusts_no_score:
+    subset = decision.trusted
+    if model is not None and not subset and decision.level == "fail" and model["subsets"]["clean"]["n"]:
+        both = [f"{figure(model['subsets'][name]['value'], 2)} on {words}"
+                for name, words in (("whole", "all"), ("clean", "clean items"))]
+        shown = [tag("b", ", ".join(both)), tag("small", text(model["reading"], 240))]
+        return tag("td", *shown, class_=f"trust {decision.level}")
+    if model is None or not subset:
         return tag("td", tag("p", text(decision.sentence, 240), class_="advice"), class_=f"trust {decision.level}")
     score, whole, clean = (model["subsets"][name] for name in (subset, "whole", "clean"))
     digits = 3 if subset == "clean" and figure(score["value"], 2) == figure(whole["value"], 2) else 2
@@ -128,10 +133,11 @@ def _trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any], model: Mappi
         tag("p", f"on {score['n']:,} clean items" if subset == "clean" else on_all),
     ]
     if decision.level == "fail":
-        shown += [
-            tag("p", "not ", tag("s", figure(whole["value"], digits)), f" on {scored or 'all'}", class_="not"),
-            tag("small", text(model["reading"], 240)),
-        ]
+        if subset == "clean":
+            shown.append(
+                tag("p", "not ", tag("s", figure(whole["value"], digits)), f" on {scored or 'all'}", class_="not")
+            )
+        shown.append(tag("small", text(model["reading"], 240)))
     if decision.level == "warn":
         without = f" Without them: {figure(clean['value'], 2)}." if clean["n"] else ""
         suspects = plural(benchmark["verdicts"]["suspect"], "suspect")
