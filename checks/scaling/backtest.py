@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from checks.scaling._curve import Curve
 from checks.scaling._curve_law import CURVE_WEIGHT, Fitted, Floats
 from checks.scaling._rates import FLAT, SETTLED_LAG, answered, drop_share
-from checks.scaling.curve import Curve
 
 COVERAGE = 0.9
 ERRORS_AT_90 = 1.8

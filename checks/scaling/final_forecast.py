@@ -13,7 +13,7 @@ from checks.scaling.forecast import Forecast, forecast, leaves_plan
 from checks.scaling.run_curve import curve_of, plan_of
 
 if TYPE_CHECKING:
-    from checks.scaling.curve import Curve
+    from checks.scaling._curve import Curve
     from trainvitals.store import Run
 
 BREAKS = {"lr_restart": "restart of the learning rate", "batch_size": "change of the batch size",

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from checks.finding import Level
+from checks.scaling._curve import Curve
 from checks.scaling._curve_law import CurveLaw, Fitted, Floats, fit
 from checks.scaling._rates import warmup_end
 from checks.scaling.annealing import ANNEALING
 from checks.scaling.backtest import COVERAGE, Past, anchor_distance, band, expected_error
-from checks.scaling.curve import Curve
 from checks.scaling.multi_power import MULTI_POWER
 from checks.scaling.refusals import Refusal, not_siblings, refuse, refuse_other
 from checks.scaling.step_law import STEP_POWER

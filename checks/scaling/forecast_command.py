@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from checks.scaling.curve import Curve, Floats, read_curve, read_schedule, with_schedule
+from checks.scaling._curve import Floats
+from checks.scaling.curve import Curve, read_curve, read_schedule, with_schedule
 from checks.scaling.forecast import LAWS, Forecast
 from checks.scaling.forecast import forecast as tell
 from trainvitals.errors import RunNotFound, UsageError

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from checks.robust import difference_sigma
+from checks.scaling._curve import Curve
 from checks.scaling._curve_law import Floats
 from checks.scaling._rates import FLAT, SEEN_LAG, answered, drop_share, is_gradual, rises_again, warmup_end
-from checks.scaling.curve import Curve
 
 FEWEST_ROWS, FEWEST_ROWS_BESIDE_SIBLINGS = 12, 5
 GRADUAL_SHARE = 0.3

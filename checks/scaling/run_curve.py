@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.reading import has, scalar, vector
-from checks.scaling.curve import Curve, Floats, rates_of
+from checks.scaling._curve import Curve, Floats
+from checks.scaling.schedule import rates_of
 from trainvitals.schedules import Plan
 
 if TYPE_CHECKING:
