@@ -25,7 +25,8 @@ def curve_of(run: Run) -> Curve:
         seen = scalar(run, "data/tokens_seen").finite()
         if len(seen):
             tokens = np.interp(steps, seen.steps, seen.values)
-    return Curve(run.name, steps, losses, _used(run, int(steps[-1]) if len(steps) else 0), tokens)
+    return Curve(run.name, steps, losses, _used(run, int(steps[-1]) if len(steps) else 0), tokens,
+                 unit="nats/token")
 
 
 def plan_of(run: Run) -> Floats | None:
