@@ -35,6 +35,8 @@ class Curve:
     """Rates of the whole run where the file goes on past its last loss: [T]"""
     assumed: tuple[str, ...] = ()
     """What was filled in, one sentence each."""
+    params: float | None = None
+    """Parameters of the model, where somebody says."""
     unit: str = ""
     """Of the losses, where somebody says: nats/token, bits/token or bits/byte."""
 

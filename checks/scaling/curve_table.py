@@ -74,7 +74,7 @@ def read_curve(path: str | Path, columns: Mapping[str, str] | None = None) -> Cu
         Path(path).name, steps[known], losses[known], every[:last],
         read["tokens"][0][known] if "tokens" in read else None,
         every if len(every) > last else np.zeros(0), (*assumed, *filled),
-        read_name(chosen["loss"], str(path)).loss_unit,
+        unit=read_name(chosen["loss"], str(path)).loss_unit,
     )  # fmt: skip
 
 

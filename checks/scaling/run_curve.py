@@ -26,7 +26,7 @@ def curve_of(run: Run) -> Curve:
         if len(seen):
             tokens = np.interp(steps, seen.steps, seen.values)
     return Curve(run.name, steps, losses, _used(run, int(steps[-1]) if len(steps) else 0), tokens,
-                 unit="nats/token")
+                 params=run.card.params_active or run.card.params_total or None, unit="nats/token")
 
 
 def plan_of(run: Run) -> Floats | None:

@@ -134,7 +134,7 @@ def _plan_value(key: str, value: object, where: str) -> Any:
         known = ", ".join(PLAN_NUMBERS.values())
         raise UsageError(f"{where} is not a plan: it has no key {clip(key)!r}. Use kind, {known}.")
     listed: list[Any] = value if isinstance(value, list) else [value]
-    items = [_float(item) for item in listed]
+    items: list[Any] = [_float(item) for item in listed]
     number = int if key.endswith("steps") else float
     sound = all(isinstance(v, float) and 0 <= v < math.inf and v == number(v) for v in items)
     if not sound or series != isinstance(value, list):

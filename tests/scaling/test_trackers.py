@@ -54,21 +54,24 @@ EXPORTS = {
     "wandb, rows that complement each other": (
         "".join(f"{s},{x},\n{s},,{r}\n" for s, x, r in zip(STEPS, LOSS, LR, strict=True)).join(["_step,loss,lr\n", ""]),
         True),
-    "TensorBoard": (pd.DataFrame({"Wall time": 1.7e9 + STEPS, "Step": STEPS, "Value": LOSS}).to_csv(index=False), False),
+    "TensorBoard": (pd.DataFrame({"Wall time": STEPS + 1.7e9, "Step": STEPS, "Value": LOSS}).to_csv(index=False),
+                    False),
     "TensorBoard, JSON": (json.dumps([[1.7e9 + s, int(s), x] for s, x in zip(STEPS, LOSS, strict=True)]), False),
-    "MLflow, a metric file": ("".join(f"{1700000000000 + s} {x} {s}\n" for s, x in zip(STEPS, LOSS, strict=True)), False),
+    "MLflow, a metric file": ("".join(f"{1700000000000 + s} {x} {s}\n" for s, x in zip(STEPS, LOSS, strict=True)),
+                              False),
     "MLflow, CSV": (long_form("key", "value", run_id="a1"), True),
     "MLflow, REST": (json.dumps({"metrics": [{"key": "loss", "value": float(x), "timestamp": 1, "step": int(s)}
                                              for s, x in zip(STEPS, LOSS, strict=True)]}), False),
-    "Neptune": (pd.DataFrame({"step": STEPS.astype(float), "value": LOSS, "timestamp": STEPS}).to_csv(index=False), False),
+    "Neptune": (pd.DataFrame({"step": STEPS.astype(float), "value": LOSS, "timestamp": STEPS}).to_csv(index=False),
+                False),
     "Comet": (long_form("metricName", "metricValue", experimentKey="k"), True),
     "trackio": (lines(FRAME.assign(run_name="r", timestamp="2026-01-01")), True),
     "trackio, metrics inside": ("".join(
         json.dumps({"timestamp": "t", "step": int(s), "metrics": {"train/loss": float(x), "lr": float(r)}}) + "\n"
         for s, x, r in zip(STEPS, LOSS, LR, strict=True)), True),
     "Hugging Face": (trainer_state(), True),
-    "Lightning": (pd.DataFrame({"epoch": 0, "step": STEPS, "train_loss_step": LOSS, "lr-AdamW": LR}).to_csv(index=False),
-                  True),
+    "Lightning": (pd.DataFrame({"epoch": 0, "step": STEPS, "train_loss_step": LOSS, "lr-AdamW": LR}
+                               ).to_csv(index=False), True),
     "a German spreadsheet": (FRAME.to_csv(index=False, sep=";", decimal=","), True),
 }
 
@@ -104,7 +107,7 @@ def test_several_runs_are_refused_with_the_line_to_use(tmp_path: Path) -> None:
 def test_rows_of_several_runs_are_named(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     pd.concat([FRAME.assign(run_name=name) for name in "ab"]).to_csv(path, index=False)
-    with pytest.raises(UsageError, match="Line 22 of .*: step 10 comes after step 200. Column 'run_name' names several"):
+    with pytest.raises(UsageError, match="Line 22 of .*: step 10 .* step 200. Column 'run_name' names several"):
         read_curve(path)
 
 
@@ -120,7 +123,7 @@ def test_a_choice_between_training_and_validation_is_said(tmp_path: Path) -> Non
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("Relative Time,metric a\n1,2\n2,3\n")
-    with pytest.raises(UsageError, match=r"no column for the step .*--columns step=COLUMN; the columns are Relative Time"):
+    with pytest.raises(UsageError, match="no column for the step .*--columns step=COLUMN; .* Relative Time"):
         read_curve(path)
     with pytest.raises(UsageError, match="cannot use 'steps=a'"):
         curve_columns("steps=a")
