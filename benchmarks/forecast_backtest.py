@@ -19,7 +19,7 @@ from checks.scaling._rates import phase
 from checks.scaling.curve import Curve, read_curve
 from checks.scaling.forecast import forecast
 
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.93, 0.95, 0.98)
+SHARES = (0.3, 0.4, 0.5, 0.7, 0.83, 0.87, 0.9, 0.95)
 SIBLINGS = {
     "alone": (),
     "two siblings": ("cosine_24000", "constant_24000"),

@@ -107,7 +107,7 @@ def _columns(sheet: Sheet, given: Mapping[str, str]) -> tuple[dict[str, str], tu
     for key, known in (("step", STEP), ("loss", TRAINING), ("lr", LR), ("tokens", TOKENS)):
         hits = [] if key in chosen else _hits(sheet, words, known)
         if key == "loss" and key not in chosen:
-            hits = hits or _hits(sheet, words, VALIDATION)
+            hits = hits if any(any(sheet.texts(hit)) for hit in hits) else _hits(sheet, words, VALIDATION) or hits
             if not hits and (hits := _hits(sheet, words, NAMELESS)):
                 assumed.append(f"The file does not name its metric: {hits[0]!r} is taken to be the loss.")
         if key in ("lr", "tokens") and len(hits) > 1 and "loss" in chosen:
@@ -123,11 +123,12 @@ def _columns(sheet: Sheet, given: Mapping[str, str]) -> tuple[dict[str, str], tu
 
 
 def _hits(sheet: Sheet, words: Mapping[str, str], known: tuple[str, ...]) -> list[str]:
-    """Columns that say something and have the first of the known names that any column has."""
-    for word in known:
-        hits = [name for name in words if words[name] == word and any(sheet.texts(name))]
-        if hits:
-            return hits
+    """Columns that have the first of the known names that any column has; blank columns only where no other has."""
+    for only_said in (True, False):
+        for word in known:
+            hits = [name for name in words if words[name] == word and (any(sheet.texts(name)) or not only_said)]
+            if hits:
+                return hits
     return []
 
 

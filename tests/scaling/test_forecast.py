@@ -52,16 +52,16 @@ def test_a_file_may_hold_the_rate_of_the_future(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("step,lr\n1,2\n", "no column for the loss"),
-        ("step,loss\n1,2\n1,3\n", "line 3: step 1 comes after step 1"),
-        ("step,loss\n1,x\n", "'x' in column loss is not a number"),
+        ("step,loss\n1,2\n1,3\n", "Line 3 of .*: step 1 comes after step 1"),
+        ("step,loss\n1,x\n", "Line 2 of .* has 'x' in column 'loss', which is not a number"),
         ("step,loss\n,2\n", "the step is missing"),
         ("step,loss\n", "no rows"),
         ("step,loss\n1,\n", "no loss in any row"),
         ("step,loss\n1,3\n1e12,2\n", "tokens are not steps"),
-        ("step,loss\n1.2,3\n1.5,2\n1.9,1\n", "line 2: step 1.2 is no whole number"),
-        ("step,loss\n\n1,3\n , \n2,3\n3,x\n", "line 6: 'x' in column loss"),
-        ("\nstep,loss\n\n2,3\n\n1,3\n", "line 6: step 1 comes after step 2"),
-        ("step,loss\n1,3\n\n,3\n", "line 4: the step is missing"),
+        ("step,loss\n1.2,3\n1.5,2\n1.9,1\n", "Line 2 of .*: step 1.2 is no whole number"),
+        ("step,loss\n\n1,3\n , \n2,3\n3,x\n", "Line 6 of .* 'x' in column 'loss'"),
+        ("\nstep,loss\n\n2,3\n\n1,3\n", "Line 6 of .*: step 1 comes after step 2"),
+        ("step,loss\n1,3\n\n,3\n", "Line 4 of .*: the step is missing"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -98,7 +98,7 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> Non
         ('{"kind": "cosine"}', "needs total_steps"),
         ('{"kind": "table", "steps": 9000, "rates": [1]}', "steps must be a list of whole numbers"),
         ('{"kind": "table", "steps": [1, 9000], "rates": [0, 0]}', "no rate above zero"),
-        ('{"a":' * 100_000, "is not JSON"),
+        ('{"a":' * 100_000, "nested too deeply"),
     ],
 )
 def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:
@@ -247,7 +247,7 @@ def test_three_public_curves_tell_the_other_schedules() -> None:
         told = forecast(known[0], whole.rates, known[1:])
         assert told.final_loss is not None, told.reason
         errors.append(abs(told.final_loss - whole.losses[-1]))
-    assert np.mean(errors) == pytest.approx(0.0071, abs=5e-4)
+    assert np.mean(errors) == pytest.approx(0.0051, abs=5e-4)
 
 
 def test_a_bad_backtest_widens_the_band() -> None:
