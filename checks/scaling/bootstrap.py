@@ -54,7 +54,9 @@ def interval(values: Floats, level: float = 0.95, estimate: float | None = None)
     likely as not: the interval is then the hull of the percentile interval and its mirror image about the estimate (in
     logs), the basic bootstrap interval (Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2).
     """
-    low, high = (float(end) for end in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
+    with np.errstate(invalid="ignore"):  # an open end is infinite
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = (float(end) for end in np.where(np.isnan(ends), np.inf, ends))
     if estimate is None or not np.isfinite(estimate) or not is_biased(values, estimate):
         return low, high
     with np.errstate(divide="ignore", over="ignore"):

@@ -66,8 +66,13 @@ def _is_size(run: str, runs: Sequence[str], n: Floats) -> bool:
 
 
 def _equal_steps(d: Floats) -> bool:
+    """Whether tokens rise in equal steps, or hold one, two, three, ... times the fewest among those of another run."""
     steps = np.diff(np.unique(d))
-    return len(steps) + 1 >= FEWEST_EQUAL_STEPS and bool(np.ptp(steps) <= EQUAL * steps.mean())
+    if len(steps) + 1 < FEWEST_EQUAL_STEPS:
+        return False
+    times = d / d.min()
+    counted = all((np.abs(times - k) < EQUAL * k).any() for k in range(1, FEWEST_EQUAL_STEPS + 1))
+    return counted or bool(np.ptp(steps) <= EQUAL * steps.mean())
 
 
 def _refuse_equal_steps(n: Floats, d: Floats, where: str, places: Sequence[str]) -> None:

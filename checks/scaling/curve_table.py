@@ -100,8 +100,8 @@ def curve_columns(text: str) -> dict[str, str]:
 
 def _columns(sheet: Sheet, given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Which column holds what, and a sentence on every choice that another reader might have made otherwise."""
-    for column in given.values():
-        sheet.texts(column)
+    for key, column in given.items():
+        sheet.texts(column, key)
     chosen, assumed = dict(given), []
     words = {name: _word(name) for name in dict.fromkeys(sheet.header) if _word(name)}
     for key, known in (("step", STEP), ("loss", TRAINING), ("lr", LR), ("tokens", TOKENS)):

@@ -81,11 +81,12 @@ peak=3e-4,final=3e-5,decay=4000
     if named and Path(curve).is_dir():
         raise UsageError(f"--columns is for tables, and {curve} is a folder. Leave it out.")
     known, plan = _curve_and_plan(curve, schedule, named)
+    beside = [_sibling(path, named) for path in siblings]
     told = (
         Forecast(level="unknown", reason=NO_PLAN, what_to_do=GIVE_PLAN, last_step=known.last_step, law=law,
                  target=target)
         if plan is None
-        else tell(known, plan, [_sibling(path, named) for path in siblings], target=target, law=LAWS[law], compare=True)
+        else tell(known, plan, beside, target=target, law=LAWS[law], compare=True)
     )
     _keep(curve, told)
     click.echo(json.dumps(told.to_json(), indent=2, allow_nan=False) if as_json else _text(told))

@@ -58,15 +58,16 @@ class Sheet:
         """The columns for a message, a bounded list."""
         return listed((clip(name) or f"(column {i} has no name)" for i, name in enumerate(self.header, 1)), MOST_LISTED)
 
-    def texts(self, column: str) -> Sequence[str]:
-        """The cells of a column.
+    def texts(self, column: str, what: str = "") -> Sequence[str]:
+        """The cells of a column; `what` it should hold, for messages.
 
         Raises:
             UsageError: no column has this name, or several that differ.
         """
         at = [i for i, name in enumerate(self.header) if name == column]
         if not at:
-            raise UsageError(f"{self.where} has no column {clip(column)!r}. It has {self.names()}.")
+            sought = f"{clip(column)!r} for {what}" if what else repr(clip(column))
+            raise UsageError(f"{self.where} has no column {sought}. It has {self.names()}.")
         if other := next((i for i in at[1:] if self.cells[i] != self.cells[at[0]]), 0):
             raise UsageError(
                 f"{self.where} has two columns called {clip(column)!r}, number {at[0] + 1} and {other + 1}, that "

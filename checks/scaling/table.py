@@ -166,8 +166,8 @@ def part(whole: Ladder, keep: NDArray[np.intp]) -> Ladder:
 
 def _columns(sheet: Sheet, given: Mapping[str, str]) -> dict[str, str]:
     """Which column holds what: as given, else by name. The first of two columns alike; UsageError where they differ."""
-    for column in given.values():
-        sheet.texts(column)
+    for key, column in given.items():
+        sheet.texts(column, key)
     named = {column: _names.read_name(column, sheet.where) for column in dict.fromkeys(sheet.header) if column}
     chosen = dict(given)
     for key, known in WELL_KNOWN.items():
@@ -218,10 +218,12 @@ def _check_cells(
 
 def _check_design(found: Ladder, where: str) -> None:
     if len(found) < FEWEST_RUNS:
-        left = f" after {clip(found.refused[0], 90)}" if found.refused else ""
+        unlike = sum("annealed alike" in said for said in found.refused)
+        left = " beside their checkpoints" if len(found.refused) > unlike else ""
+        left += f" after {unlike} that are not annealed alike" if unlike else ""
         raise UsageError(
-            f"{where} has {len(found)} runs{left.rstrip('.')}, too few for the law's five constants. Give at least "
-            f"{FEWEST_RUNS}, of five sizes or more."
+            f"{where} has {len(found)} runs{left}, too few for the law's five constants. Give at least {FEWEST_RUNS}, "
+            "of five sizes or more."
         )
     if found.sizes < 2:
         raise UsageError(

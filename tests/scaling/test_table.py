@@ -95,7 +95,7 @@ def test_a_missing_file_or_column_or_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column 'size' for N. It has N, D, loss"):
         ladder(good(), {"N": "size"})
     with pytest.raises(UsageError, match="cannot use 'tokens'"):
-        parse_columns("N=a,tokens")
+        parse_columns("tokens")
     for twice in ("N=a,N=b", "N=a,D=a"):
         with pytest.raises(UsageError, match="twice"):
             parse_columns(twice)
