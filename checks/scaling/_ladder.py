@@ -157,6 +157,13 @@ def below_ladder(fit: FitResult, size: Size) -> str | None:
     return None
 
 
+def other_unit(fit: FitResult) -> str | None:
+    """Why a ladder's losses cannot be held against a run's nats per token; None where they can."""
+    if fit.ladder.unit == "bits/byte":
+        return "The ladder's losses are in bits per byte, and the run's in nats per token."
+    return fit.unit_doubt if not fit.ladder.unit and fit.unit_doubt else None
+
+
 def refused(summary: str, means: str) -> Finding:
     """An answer that needs a ladder of the lab's own."""
     return Finding(level="unknown", summary=summary, what_it_means=means, what_to_do=GIVE_LADDER)

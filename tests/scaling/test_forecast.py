@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from checks.scaling import forecast_log
-from checks.scaling._rates import answered, is_gradual, rises_again, warmup_end
+from checks.scaling._rates import answered, is_gradual, phase, rises_again, warmup_end
 from checks.scaling.backtest import ERRORS_AT_90, Past, band
 from checks.scaling.curve import Curve, read_curve, read_schedule
 from checks.scaling.forecast import Forecast, forecast
@@ -19,6 +19,7 @@ from checks.scaling.forecast_command import forecast as command
 from tests.checks.synthetic import Synthetic
 from tests.scaling.curves import FITTED, OTHERS, path_of, plan, public, simulated, truth, write_csv
 from trainvitals.errors import RunNotFound, UsageError
+from trainvitals.schedules import Plan
 
 COSINE, WSD = plan("cosine", 12000), plan("wsd", 12000, decay_steps=2400)
 FLAT = plan("constant", 12000)
@@ -114,6 +115,36 @@ def test_a_json_plan_takes_what_it_leaves_out_from_the_curve(tmp_path: Path) -> 
     path.write_bytes(b'{"kind": "cosine\xff"}')
     with pytest.raises(UsageError, match="plan.json is not JSON in UTF-8"):
         read_schedule(str(path), curve)
+
+
+@pytest.mark.parametrize(
+    "plan", [{"peak": float("nan")}, {"peak": float("inf")}, {"final": -1.0}, {"total_steps": 10**400}, {"peak": "x"},
+             {"steps": 5}, {"kind": "table", "steps": [1, 2], "rates": [1.0, float("nan")]}],
+)
+def test_plans_of_run_cards_are_finite_or_one_sentence(plan: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Plan.from_json({"kind": "cosine", "peak": 1.0, "total_steps": 9} | plan)
+
+
+def test_a_phase_is_what_of_its_anneal_a_run_has_behind_it() -> None:
+    assert [phase(WSD, now) for now in (0, 9600, 9700)] == ["decay not seen", "decay not seen", "decay under way"]
+    assert phase(COSINE, 6000) == "gradual" and phase(FLAT, 6000) == "constant"
+
+
+def test_a_decay_at_a_size_never_tested_is_unknown() -> None:
+    """A decay buys more, and the plain law misses more of it, as models grow; sizes never tested are no forecast."""
+    early = replace(simulated(WSD, seed=3).until(6000), params=7e9)
+    told = forecast(early, WSD, SIBLINGS)
+    assert told.level == "unknown" and "tested on" in told.reason
+    assert forecast(replace(early, params=3e8), WSD, SIBLINGS).level == "pass"
+    assert forecast(replace(simulated(COSINE).until(9000), params=7e9), COSINE).level == "pass"
+
+
+def test_a_pass_says_what_it_rests_on() -> None:
+    told = forecast(replace(simulated(COSINE).until(9000), unit="bits/byte"), COSINE, SIBLINGS)
+    assert "bits per byte" in told.reason and "rows and 2 siblings; phase: gradual" in told.reason
+    assert told.to_json()["phase"] == "gradual" and told.to_json()["unit"] == "bits/byte"
+    assert "in the unit of its losses" in forecast(simulated(COSINE).until(9000), COSINE).reason
 
 
 def test_schedules_are_read_for_what_they_do() -> None:
