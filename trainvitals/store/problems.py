@@ -19,18 +19,18 @@ MOST_NAMED = 10
 
 def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> list[str]:
     """One sentence for each file that is damaged, as far as it was read, and for each loss that a writer told of."""
-    found = [f"{shown_path(path)} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
+    found = [f"{path} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
     newest: dict[tuple[str, str], int] = {}
     for part in contents.parts.values():
         key = part.name.frame, part.name.writer
         newest[key] = max(newest.get(key, -1), part.name.last)
     for path, part in contents.parts.items():
         growing = live and newest[part.name.frame, part.name.writer] == part.name.last
-        found += [f"{shown_path(path)} {problem}." for problem in part.problems(growing)]
+        found += [f"{path} {problem}." for problem in part.problems(growing)]
     if not live:
-        found += [f"{shown_path(path)} ends in {torn:,} bytes that are no whole event." for path, torn in
+        found += [f"{path} ends in {torn:,} bytes that are no whole event." for path, torn in
                   contents.torn_events().items()]
-    found += [f"{shown_path(problem)}." for problem in contents.document_problems()]
+    found += [f"{problem}." for problem in contents.document_problems()]
     found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind in LOSSES]
     return [*found, *_silent_ranks(attempts[-1:])]
 
@@ -63,9 +63,9 @@ def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:
             f"{int(steps[-1]):,}, which others have. Sums over ranks are unknown there, means are over the others.")
 
 
-def shown_path(path: str) -> str:
-    """A path from a folder that anybody may have written, printable on one line."""
-    return path if path.isprintable() else ascii(path)[1:-1]
+def printable(sentence: str) -> str:
+    """A sentence that may quote names and messages from a folder that anybody may have written, on one line."""
+    return sentence if sentence.isprintable() else ascii(sentence)[1:-1]
 
 
 def _silent_ranks(attempts: Sequence[Attempt]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.liveness import Liveness, Watch, ages
 from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
-from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, problems
+from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
 from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
@@ -347,7 +347,8 @@ class Run:
         """
         found = problems(self._contents, self.attempts, self.status == "live")
         found += self.overlaps() + self.clock_notes()
-        return found + [sentence for sentences in self._lacking.values() for sentence in sentences]
+        found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
+        return [printable(sentence) for sentence in found]
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
