@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,30 @@ def test_any_holes_of_any_ranks(tmp_path_factory: pytest.TempPathFactory, had: l
     assert marked == sorted(set(anywhere) - set(everywhere))
     named = {r for r in range(len(had)) if any(f"rank {r} has no row" in p for p in run.problems())}
     assert named == {r for r, steps in enumerate(had) if steps != set(anywhere)}
+
+
+@pytest.mark.parametrize("clock", [0.0, 3600.0, -120.0], ids=["", "an hour ahead", "two minutes behind"])
+@pytest.mark.parametrize("behind", [5, 50])
+def test_a_live_run_waits_for_a_rank_that_is_behind_and_misses_one_that_is_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int, clock: float
+) -> None:
+    """One step takes a second; whatever rank 1's clock says, rank 0's alone tells how late rank 1 is."""
+    monkeypatch.setattr("trainvitals.store.reader.ages", lambda *_: (1.0, 1.0))
+    began = 1.7e9
+    for number, last in ((0, 100), (1, 100 - behind)):
+        writer = RunWriter(tmp_path, rank=number, world_size=2, when_full="wait", flush_seconds=600)
+        frame = writer.frame("loss", FIELDS[:2])
+        for step in range(1, last + 1):
+            monkeypatch.setattr(time, "time", lambda now=began + step + number * clock: now)
+            frame.append(step, {"loss/sum": 1.0, "loss/tokens": 1})
+        monkeypatch.undo()
+        monkeypatch.setattr("trainvitals.store.reader.ages", lambda *_: (1.0, 1.0))
+        writer.flush()
+    run = open_run(tmp_path)
+    assert run.status == "live" and shown(run, "loss/sum") == dict.fromkeys(range(1, 101 - behind), 2.0)
+    named = [p for p in run.problems() if "rank 1 has no row at" in p]
+    if behind == 5:
+        assert run.array("loss/train").steps[-1] == 95 and not named
+    else:
+        mean = run.array("loss/train")
+        assert mean.steps[-1] == 100 and mean.partial is not None and mean.partial.sum() == 50 and len(named) == 1

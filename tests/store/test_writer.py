@@ -164,6 +164,18 @@ def test_a_pipe_where_a_file_should_be_is_an_error_and_not_a_wait(tmp_path: Path
     writer.close()
 
 
+def test_a_pipe_in_place_of_a_segment_costs_no_row(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, flush_seconds=60)
+    place = tmp_path / "frames/x/live" / writer.writer
+    place.mkdir(parents=True)
+    os.mkfifo(place / "000000.arrows")
+    rows(writer, range(1, 11))
+    assert not writer.flush(), "it could not be written there"
+    assert writer.flush()
+    writer.close()
+    assert stored(tmp_path) == list(range(1, 11))
+
+
 def test_rows_do_not_wait_for_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, real = threading.Event(), threading.Event(), sink.compact
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,23 @@ from trainvitals.store.events import Event
 LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "folder_lost")
 """Kinds of event that say that something is not in the record."""
 MOST_NAMED = 10
-"""Ranks that are named one by one."""
+"""Ranks, or problems of one kind, that are named one by one."""
 
 
 def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> list[str]:
     """One sentence for each file that is damaged, as far as it was read, and for each loss that a writer told of."""
-    found = [f"{shown_path(path)} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
+    found = [f"{path} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
     newest: dict[tuple[str, str], int] = {}
     for part in contents.parts.values():
         key = part.name.frame, part.name.writer
         newest[key] = max(newest.get(key, -1), part.name.last)
     for path, part in contents.parts.items():
         growing = live and newest[part.name.frame, part.name.writer] == part.name.last
-        found += [f"{shown_path(path)} {problem}." for problem in part.problems(growing)]
+        found += [f"{path} {problem}." for problem in part.problems(growing)]
     if not live:
-        found += [f"{shown_path(path)} ends in {torn:,} bytes that are no whole event." for path, torn in
+        found += [f"{path} ends in {torn:,} bytes that are no whole event." for path, torn in
                   contents.torn_events().items()]
-    found += [f"{shown_path(problem)}." for problem in contents.document_problems()]
+    found += [f"{problem}." for problem in contents.document_problems()]
     found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind in LOSSES]
     return [*found, *_silent_ranks(attempts[-1:])]
 
@@ -45,9 +45,16 @@ def overlap_sentences(attempts: Sequence[Attempt], last_row: Callable[[str], flo
         ends = str(event.data.get("first", "")), str(event.data.get("second", ""))
         if event.kind == "overlap" and ends[0] in writers and ends[1] in writers:
             pairs.setdefault(ends, (writers[ends[0]], writers[ends[1]]))
-    return [f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main line "
-            f"shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
-            for older, newer in pairs.values()]
+    return few([f"Two jobs wrote rank {newer.rank} at once: {older.who} went on after {newer.who} had begun. The main "
+                f"line shows the latter after step {newer.start_step:,}; the former's rows from there on are a branch."
+                for older, newer in pairs.values()])
+
+
+def few(sentences: Iterable[str]) -> list[str]:
+    """Different sentences, the first of many, and how many more there are."""
+    found = list(dict.fromkeys(sentences))
+    more = len(found) - MOST_NAMED
+    return found if more <= 0 else [*found[:MOST_NAMED], f"There are {more:,} more like the last."]
 
 
 def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:
@@ -56,9 +63,9 @@ def lacking_sentence(frame: str, rank: int, steps: NDArray[np.int64]) -> str:
             f"{int(steps[-1]):,}, which others have. Sums over ranks are unknown there, means are over the others.")
 
 
-def shown_path(path: str) -> str:
-    """A path from a folder that anybody may have written, printable on one line."""
-    return path if path.isprintable() else ascii(path)[1:-1]
+def printable(sentence: str) -> str:
+    """A sentence that may quote names and messages from a folder that anybody may have written, on one line."""
+    return sentence if sentence.isprintable() else ascii(sentence)[1:-1]
 
 
 def _silent_ranks(attempts: Sequence[Attempt]) -> Iterator[str]:

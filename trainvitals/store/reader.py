@@ -32,7 +32,7 @@ from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.liveness import Liveness, Watch, ages
 from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
-from trainvitals.store.problems import lacking_sentence, overlap_sentences, problems
+from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
 from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class Run:
     def clock_notes(self) -> list[str]:
         """What shows that clocks of writers or file systems disagree, one sentence each."""
         told = [f"{event.message}." for event in self._contents.events if event.kind == "clock_offset"]
-        return list(dict.fromkeys(told)) + clock_notes(self.attempts)
+        return few(told) + few(clock_notes(self.attempts))
 
     def events(self) -> pd.DataFrame:
         """Events in order of time: time (unix s), step, kind, message, rank, attempt, data."""
@@ -350,7 +350,8 @@ class Run:
         """
         found = problems(self._contents, self.attempts, self.status == "live")
         found += self.overlaps() + self.clock_notes()
-        return found + [sentence for sentences in self._lacking.values() for sentence in sentences]
+        found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
+        return [printable(sentence) for sentence in found]
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
