@@ -117,9 +117,8 @@ def fleet(quick: bool) -> Table:
         "Ranks: 10,000 steps, three frames, on disk",
         ["ranks", "files", "MB", "open, s", "first chart, s", "chart by domain, s", "status and problems, s",
          "idle look, ms", "peak memory, MB"], rows,
-        notes="In brackets: CPU seconds, which a busy machine does not change. First chart: loss/train over all ranks to "
-              "600 points. Peak memory is that of the process, of which about "
-              "120 MB are Python, pandas and pyarrow.")
+        notes="In brackets: CPU seconds, which a busy machine does not change. First chart: loss/train of all ranks to "
+              "600 points. Peak memory is that of the process; Python, pandas and pyarrow are 120 MB of it.")
 
 
 def _cells(found: dict[str, float]) -> list[str]:
