@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,8 +16,8 @@ import pandas as pd
 import pytest
 
 from tests.store.object_store import Proxy, credentials, lab, make_bucket, other_host, row, s3_server, wait_for, write
-from trainvitals.errors import RunNotFound, UsageError
-from trainvitals.store import open_run
+from trainvitals.errors import RunNotFound, StoreUnreachable, UsageError
+from trainvitals.store import list_runs, open_run
 from trainvitals.store.compact import compact_run
 from trainvitals.store.folder import open_folder
 from trainvitals.store.writer import flush_interval
@@ -253,3 +254,19 @@ def test_what_a_killed_writer_left_becomes_one_file(proxy: Proxy, url: str, tmp_
     assert run.refresh()
     pd.testing.assert_frame_equal(run.series("loss/train"), open_run(tmp_path).series("loss/train"))
     writer.close()
+
+
+@pytest.mark.parametrize("trouble", ["403", "gone", "hang"])
+def test_a_store_out_of_reach_is_one_sentence_and_no_empty_folder(
+    trouble: str, proxy: Proxy, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainvitals.store.remote.REQUEST_SECONDS", 1.0)
+    trouble_begins(proxy, trouble)
+    try:
+        for look in (open_run, list_runs):
+            with pytest.raises(StoreUnreachable, match=f"^{url} (cannot be used|did not answer)"):
+                look(url)
+    finally:
+        trouble_ends(proxy)
+    with pytest.raises(RunNotFound):
+        open_run(f"s3://lab/runs/{uuid.uuid4().hex}")

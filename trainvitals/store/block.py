@@ -29,7 +29,6 @@ class Block:
         widths = [math.prod(header.shape(item)) * np.dtype(item.dtype).itemsize for item in self.vectors]
         self.row_bytes = 16 + 8 * len(self.scalars) + sum(widths)
         self.capacity = max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes))
-        self.columns = {"step", "time", *(name for item in header.fields for name in header.columns(item))}
         self.names = [keys.get(item.name, item.name) if keys else item.name for item in self.scalars]
         """What the values of the scalar fields come under, in their order."""
         self.steps = np.empty(self.capacity, np.int64)
@@ -39,6 +38,11 @@ class Block:
         self.rows = 0
         self.born = 0.0
         """When the first row came, on the monotonic clock."""
+
+    @property
+    def columns(self) -> set[str]:
+        """Names of all columns."""
+        return {"step", "time", *(name for item in self.header.fields for name in self.header.columns(item))}
 
     def unknown(self, values: Mapping[str, Any]) -> list[str]:
         """Names that this block has no column for."""

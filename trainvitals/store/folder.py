@@ -52,6 +52,13 @@ class Folder(ABC):
         """Delete a file; one that is gone already is no error."""
 
     @abstractmethod
+    def entries(self) -> dict[str, bool]:
+        """Name -> whether it is a folder, of every regular file and folder directly below.
+
+        Raises StoreUnreachable where a store does not answer; a directory that cannot be listed has none.
+        """
+
+    @abstractmethod
     def child_names(self) -> list[str]:
         """Names of the folders directly below."""
 
@@ -247,6 +254,13 @@ class LocalFolder(Folder):
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
 
+    def entries(self) -> dict[str, bool]:
+        try:
+            with os.scandir(self.root) as entries:
+                return {entry.name: _is_folder(entry) for entry in entries if _is_folder(entry) or _is_file(entry)}
+        except OSError:
+            return {}
+
     def child_names(self) -> list[str]:
         try:
             with os.scandir(self.root) as entries:
@@ -282,6 +296,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
         return False
 
 

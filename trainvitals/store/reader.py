@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,8 @@ from trainvitals.store.rows import Rows, common_labels, gather
 if TYPE_CHECKING:
     import pandas as pd
 
+LISTERS = 8
+"""Folders that are looked at side by side: a store behind a network has a wait for each."""
 PATIENCE_SECONDS = 30.0
 """How long a step of a live run waits for the ranks that have not reported it."""
 
@@ -535,18 +538,26 @@ def open_run(path: str | os.PathLike[str] | Folder) -> Run:
 
 
 def list_runs(path: str | os.PathLike[str]) -> list[str]:
-    """Paths of the runs in a folder, or of the folder itself if it is one; empty where there is none."""
+    """Paths of the runs in a folder, or of the folder itself if it is one; empty where there is none.
+
+    Raises StoreUnreachable where a store does not answer, or refuses.
+    """
     folder = open_folder(path)
     root = str(folder).rstrip("/")
-    if _is_run(folder):
+    if _looks_like_run(folder.entries()):
         return [root]
     children = [f"{root}/{name}" for name in folder.child_names()]
-    return [child for child in children if _is_run(open_folder(child))]
+    with ThreadPoolExecutor(LISTERS, thread_name_prefix="trainvitals-list") as pool:
+        return [child for child, is_run in zip(children, pool.map(_is_run, children), strict=True) if is_run]
 
 
-def _is_run(place: Folder) -> bool:
+def _is_run(path: str) -> bool:
     """Whether this is a run; a folder that cannot be looked at is none."""
     try:
-        return "run.json" in place.sizes() or any(name in place.child_names() for name in ("frames", "events"))
+        return _looks_like_run(open_folder(path).entries())
     except OSError:
         return False
+
+
+def _looks_like_run(entries: Mapping[str, bool]) -> bool:
+    return entries.get("run.json") is False or any(entries.get(name) for name in ("frames", "events"))

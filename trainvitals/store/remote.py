@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 
 from fsspec.asyn import sync
 
-from trainvitals.errors import UsageError
+from trainvitals.errors import StoreUnreachable, UsageError
 from trainvitals.store.folder import Folder
 
 REQUEST_SECONDS = 20.0
@@ -78,7 +78,7 @@ class RemoteFolder(Folder):
         return self._connection[1]
 
     def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the file system, with an end. Raises OSError, whatever its library raises."""
+        """Call a method of the file system, with an end. Raises as `_within`."""
         files = self.files
         if not files.async_impl:
             return self._within(REQUEST_SECONDS, lambda: getattr(files, method)(*args, **kwargs))
@@ -86,17 +86,21 @@ class RemoteFolder(Folder):
                                                           timeout=REQUEST_SECONDS, **kwargs))
 
     def _within(self, seconds: float, call: Callable[[], Any]) -> Any:
+        """What a call answers. Raises FileNotFoundError and its kin, StoreUnreachable for everything else."""
         if time.monotonic() < self._resting_until:
-            raise TimeoutError(f"no answer from {self.url} of late")
+            raise StoreUnreachable(f"{self.url} did not answer of late. It is asked again in a few seconds.")
         try:
             return call()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise
         except TimeoutError as error:
             # What else is asked for in this look or flush would wait as long, one after the other.
             self._resting_until = time.monotonic() + REQUEST_SECONDS / 4
-            raise TimeoutError(f"no answer from {self.url} within {seconds:g} s") from error
+            raise StoreUnreachable(f"{self.url} did not answer within {seconds:g} s. Check the network and the "
+                                   "endpoint.") from error
         except Exception as error:  # clients of stores have errors of their own, without a common base
-            wrapped = _as_os_error(error)
-            raise wrapped from None if wrapped is error else error
+            raise StoreUnreachable(f"{self.url} cannot be used ({type(error).__name__}: {error}). Check the endpoint "
+                                   "and the credentials.") from error
 
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
@@ -124,8 +128,8 @@ class RemoteFolder(Folder):
         try:
             return bytes(self._ask("cat_file", self._at(path), start=start, end=stop))
         except OSError as error:
-            if any(word in f"{error} {error.__cause__}" for word in ("InvalidRange", "416")):
-                return b""  # stores refuse a range that begins at the end
+            if _refuses_range(error):
+                return b""  # it begins at the end
             raise
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | OSError]:
@@ -168,16 +172,15 @@ class RemoteFolder(Folder):
         return cast(BinaryIO, self._within(REQUEST_SECONDS, lambda: files.open(self._at(path), "rb")))
 
     def child_names(self) -> list[str]:
-        return sorted(name for name, kind in self._entries(self.root).items() if kind == "directory")
+        return sorted(name for name, is_folder in self.entries().items() if is_folder)
 
-    def _entries(self, at: str) -> dict[str, str]:
-        """Name -> type of what is directly below; one request for every 1,000."""
+    def entries(self) -> dict[str, bool]:
         try:
-            entries = self._ask("ls", at, detail=True)
+            entries = self._ask("ls", self.root, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["type"] for entry in entries
-                if entry["name"].strip("/") != at.strip("/")}
+        return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["type"] == "directory" for entry in entries
+                if entry["name"].strip("/") != self.root.strip("/")}
 
     def times(self, prefix: str = "") -> dict[str, float]:
         try:
@@ -266,6 +269,15 @@ def _changed(info: dict[str, Any]) -> float | None:
         if isinstance(at, int | float):
             return float(at)
     return None
+
+
+def _refuses_range(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, says that no byte lies in the range."""
+    while error is not None:
+        if any(word in str(error) for word in ("InvalidRange", "416")):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _as_os_error(value: Any) -> Any:

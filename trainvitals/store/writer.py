@@ -115,7 +115,8 @@ class FrameWriter:
 
     def _extend(self, names: Iterable[str]) -> None:
         old = self._block.header
-        fields = {name: custom_field(own_name(name, self._block.columns)) for name in names}
+        taken = self._block.columns
+        fields = {name: custom_field(own_name(name, taken)) for name in names}
         self._hand_over()
         self._keys |= {field.name: name for name, field in fields.items()}
         self._block = Block(replace(old, fields=old.fields + tuple(fields.values())), self._keys)
