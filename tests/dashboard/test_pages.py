@@ -183,7 +183,7 @@ def test_a_run_that_is_deleted_under_its_viewer_is_named(board, tmp_path, monkey
     test = board(tmp_path, run="lost")
     assert test.selectbox(key="run").value == "lost" and not test.warning
     shutil.rmtree(tmp_path / "lost")
-    runs.runs_below.clear()
+    runs.near.clear()
     test.run()
     assert not test.exception and test.selectbox(key="run").value == "kept"
     assert "**lost** is not in this folder" in test.warning[0].value
