@@ -9,7 +9,8 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from trainvitals.errors import RunDamaged
-from trainvitals.sealed import opened, seal, shown
+from trainvitals.sealed import opened, seal
+from trainvitals.untrusted import shown
 
 FORMAT_VERSION = 1
 MOST_COUNT = 2**63

@@ -12,18 +12,27 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 MOST_BYTES = 64 << 20
-MOST_DEPTH = 40
+MOST_DEPTH = 64
 """Objects and lists inside each other. The deepest file of ours, audit.json, has seven."""
+MOST_DIGITS = 40
+"""Of a whole number that is only kept: a 128-bit seed has 39."""
+MOST_STEP = 2**62
+"""Steps are smaller than this, in either direction."""
+MOST_RANKS = 2**31
 MOST_INTEGER = 2**63 - 1
 """What 64 bits hold, and with them every column and axis."""
 
 
-def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES) -> Any:
+def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> Any:
     """The value of a JSON text.
+
+    With `finite=False`, NaN, the infinities and whole numbers of up to `MOST_DIGITS` digits are taken as they are: what
+    uses a number then asks for it with `whole` or `number`.
 
     Half characters (lone surrogates), which no encoder takes, become "\ufffd" or "?".
 
@@ -33,10 +42,11 @@ def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES) -> Any:
     if len(text) > most_bytes:
         raise ValueError(f"it has {len(text) / 1e6:,.0f} MB, and at most {most_bytes / 1e6:,.0f} are read")
     try:
-        found = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+        found = (json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_constant) if finite
+                 else json.loads(text, parse_int=_digits))
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
-    return bounded(found)
+    return bounded(found) if finite else _shallow(found)
 
 
 def bounded(value: Any) -> Any:
@@ -84,6 +94,45 @@ def _float(digits: str) -> float:
 
 def _constant(name: str) -> float:
     raise ValueError(f"it holds {name}, which is no JSON, and only finite numbers can be used")
+
+
+def _digits(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
+
+
+def _shallow(value: Any) -> Any:
+    layer, depth = [value], 0
+    while layer := [inner for item in layer if isinstance(item, (dict, list))
+                    for inner in (item.values() if isinstance(item, dict) else item)]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+    return value
+
+
+def whole(value: Any, name: str, low: int, high: int) -> int:
+    """A whole number from JSON in [low, high]. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high \
+            or value != int(value):  # in this order: NaN and infinity are in no range
+        raise ValueError(f"{name} is {shown(value)}, not a whole number from {low} to {high}")
+    return int(value)
+
+
+def number(value: Any, name: str) -> float:
+    """A finite number from JSON. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name} is {shown(value)}, not a finite number")
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """A value of unknown origin in at most 60 printable characters."""
+    if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+        return "an enormous whole number"  # Python refuses to spell those of more than 4,300 digits
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def misfit(value: Any, shape: Any, place: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trainvitals import untrusted
 from trainvitals.errors import UsageError
 
 MOST_BYTES = 256 * 2**20
@@ -48,13 +48,14 @@ def _unpacked(content: bytes, path: str | Path, most_bytes: int) -> bytes:
 
 
 def parse_json(text: str, where: str, remedy: str) -> Any:
-    """JSON from elsewhere; UsageError where it is none, or nested too deeply to be what is asked for."""
+    """JSON from elsewhere; UsageError where it is none, or nested too deeply to be what is asked for.
+
+    NaN and enormous numbers stay: the reader of a column says which one it is.
+    """
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise UsageError(f"{where} is nested too deeply. {remedy}") from error
+        return untrusted.parse_json(text, MOST_BYTES, finite=False)
     except ValueError as error:
-        raise UsageError(f"{where} is not JSON ({clip(str(error), 80)}). {remedy}") from error
+        raise UsageError(f"{where} is not JSON that can be read ({clip(str(error), 80)}). {remedy}") from error
 
 
 def clip(text: str, most: int = 40) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from checks.finding import Finding
 from checks.scaling.forecast import Forecast
-from trainvitals.sealed import MOST_BYTES, MOST_STEP, number, opened, seal, whole
+from trainvitals.sealed import MOST_BYTES, opened, seal
+from trainvitals.untrusted import MOST_STEP, number, whole
 from trainvitals.store.folder import open_folder
 
 if TYPE_CHECKING:

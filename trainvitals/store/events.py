@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainvitals.sealed import MOST_RANKS, MOST_STEP, number, opened, seal, shown, whole
+from trainvitals.sealed import opened, seal
+from trainvitals.untrusted import MOST_RANKS, MOST_STEP, number, shown, whole
 from trainvitals.store.folder import Folder
 
 MOST_LINE_BYTES = 1 << 20

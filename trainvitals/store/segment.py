@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from trainvitals.catalogue import Field, Merge
-from trainvitals.sealed import MOST_RANKS, MOST_STEP, number, parse, shown, whole
+from trainvitals.untrusted import MOST_RANKS, MOST_STEP, number, parse_json, shown, whole
 
 MERGES = get_args(Merge)
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
@@ -79,7 +79,7 @@ class Header:
 
         Raises ValueError where there is none, where it is damaged, or where the schema lacks columns that it names.
         """
-        raw = parse((schema.metadata or {}).get(METADATA_KEY, b"null"), MOST_HEADER_BYTES)
+        raw = parse_json((schema.metadata or {}).get(METADATA_KEY, b"null"), MOST_HEADER_BYTES, finite=False)
         if not isinstance(raw, dict):
             raise ValueError("no trainvitals metadata in the schema")
         header = cls(
