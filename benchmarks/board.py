@@ -56,7 +56,7 @@ def write(folder: Path, steps: int) -> dict[str, float]:
                               experts=EXPERTS, domains=dict.fromkeys(DOMAINS[:-1])))
     loss = writer.frame("loss", ["loss/sum", "loss/tokens", "loss/nonfinite_tokens", "loss/domain_sum",
                                  "loss/domain_tokens"], {"domain": DOMAINS})
-    grad = writer.frame("grad", ["grad/sumsq", "grad/clip_coef", "grad/nonfinite", "grad/sumsq_by_layer"],
+    grad = writer.frame("grad", ["grad/sumsq", "grad/clipped_sumsq", "grad/nonfinite", "grad/sumsq_by_layer"],
                         {"layer": LAYERS})
     rate = writer.frame("lr", ["lr/used", "lr/planned"], {"group": ["0"]})
     speed = writer.frame("throughput", ["throughput/step_time", "throughput/data_wait", "throughput/tokens"])
@@ -71,7 +71,7 @@ def write(folder: Path, steps: int) -> dict[str, float]:
         loss.append(step, {"loss/sum": mean_loss * 4096, "loss/tokens": 4096, "loss/nonfinite_tokens": 0,
                            "loss/domain_sum": mean_loss * tokens, "loss/domain_tokens": tokens})
         sumsq = (peak * numbers[2]) ** 2
-        grad.append(step, {"grad/sumsq": sumsq, "grad/clip_coef": 1.0, "grad/nonfinite": 0,
+        grad.append(step, {"grad/sumsq": sumsq, "grad/clipped_sumsq": sumsq, "grad/nonfinite": 0,
                            "grad/sumsq_by_layer": np.full(len(LAYERS), sumsq / len(LAYERS))})
         lr = np.array([3e-4 * min(1.0, step / 2000)])
         rate.append(step, {"lr/used": lr, "lr/planned": lr})

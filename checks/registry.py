@@ -44,6 +44,8 @@ class Check:
     """Signals that sharpen the answer where they exist."""
     refs: tuple[str, ...]
     function: CheckFunction
+    instead: Mapping[str, str]
+    """Signal -> what is read in its place where the run has none."""
 
     @property
     def meaning(self) -> str:
@@ -72,7 +74,8 @@ class Check:
                 f"It has {', '.join(self.defaults) or 'none'}."
             )
         try:
-            missing = [name for name in self.reads if not _has(run, name)]
+            missing = [name for name in self.reads
+                       if not _has(run, name) and not _has(run, self.instead.get(name, name))]
             found = list(self.function(run, **(settings or {}))) if not missing else [_absent(missing)]
         # A check that fails must cost its own answer only, not the other checks' nor the caller's.
         except Exception as error:
@@ -87,8 +90,17 @@ def check(
     reads: tuple[str, ...] = (),
     uses: tuple[str, ...] = (),
     refs: tuple[str, ...] = (),
+    instead: Mapping[str, str] | None = None,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function `(run, *, thresholds) -> findings` as a check.
+
+    Args:
+        name: `area.what`, as findings carry it.
+        area: one of `AREAS`.
+        reads: signals without which there is no answer.
+        uses: signals that sharpen the answer where they exist.
+        refs: where the method comes from.
+        instead: signal -> what the function reads in its place where the run has none.
 
     Raises:
         UsageError: the area is not one of `AREAS`, or another function has this name already.
@@ -102,7 +114,7 @@ def check(
             raise UsageError(
                 f"Two checks are called {name}: in {earlier.function.__module__} and {function.__module__}. Rename one."
             )
-        _CHECKS[name] = Check(name, area, reads, uses, refs, function)
+        _CHECKS[name] = Check(name, area, reads, uses, refs, function, instead or {})
         return function
 
     return register

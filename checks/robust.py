@@ -197,6 +197,19 @@ def block_edges(n: int, size: int) -> NDArray[np.int64]:
     return n - size * np.arange(blocks, -1, -1)
 
 
+def rows_near(edges: NDArray[np.int64], first: int, last: int, *, before: int = 20, after: int = 20) -> slice:
+    """Rows in which a change seen in blocks `first` to `last` began: so many blocks around the start of the first.
+
+    Empty, at row 0, where the first block of all shows it: then nothing was before. `best_split` of these rows is the
+    onset. edges: [blocks + 1].
+    """
+    size = int(edges[1] - edges[0])
+    start = int(edges[first])
+    if first == 0:
+        return slice(0, 0)
+    return slice(max(start - before * size, 0), min(start + after * size, int(edges[last + 1])))
+
+
 def block_medians(values: Floats, edges: NDArray[np.int64]) -> Floats:
     """Median of each block of equal size. values: [n, ...] -> [blocks, ...]."""
     size = int(edges[1] - edges[0])

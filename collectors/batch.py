@@ -6,6 +6,7 @@ positions that hold no token (padding, ignored targets), so that counters have D
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,13 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+IGNORED = -100
+"""The label that torch's and transformers' losses leave out."""
+
 
 class Batch:
     """The inputs of one forward. Ids and masks are made on the model's device when a collector first asks."""
 
-    def __init__(self, inputs: Mapping[str, Any], domain: Any, names: Sequence[str], training: bool) -> None:
+    def __init__(self, inputs: Mapping[str, Any], domain: Any, names: Sequence[str], training: bool,
+                 in_training_mode: bool = True) -> None:
         """`inputs` are the forward's arguments by name, `domain` what the batch carried under that name, or None."""
         self.training = training
+        """Whether the forward records a graph: only then can its gradient become part of a step."""
+        self.in_training_mode = in_training_mode
+        """`module.training` at the forward; what it says of dropout, it does not say of what the forward is for."""
+        self.reached = False
+        """Whether a gradient has come back through the forward's output, and on to the parameters."""
+        self.probed = False
+        """Whether one came back that `torch.autograd.grad` returned to the loop."""
+        self.settled = False
+        """Whether it has been told what the forward was for."""
+        self.share_of_one = inputs.get("num_items_in_batch") is not None
+        """Whether the returned loss is this forward's share of the step's, as transformers' Trainer asks for."""
+        self.notes: dict[str, Any] = {}
+        """What collectors keep of this forward until it is known what it was for, by the collector's name."""
         self.open = True
         """Whether the forward is still running."""
         self.has_labels = inputs.get("labels") is not None
@@ -33,6 +51,12 @@ class Batch:
             self.shape = (self.like.shape[0], self.like.shape[1])
         self._attention_mask = inputs.get("attention_mask")
         self._position_ids = inputs.get("position_ids")
+        self._labels = inputs.get("labels", inputs.get("targets"))
+
+    @property
+    def evaluation(self) -> bool:
+        """Whether the forward is one of an evaluation: no graph, and the module in evaluation mode."""
+        return not self.training and not self.in_training_mode
 
     @property
     def domains(self) -> int:
@@ -87,7 +111,17 @@ class Batch:
         # A row that begins with padding has its first token after it.
         return ((restarts | ~self.mask[:, :-1]) & self.mask[:, 1:]).sum() + self.mask[:, 0].sum()
 
-    def target_ids(self, targets: int, shifted: bool) -> Tensor | None:
+    def counted_targets(self, shape: tuple[int, ...]) -> Tensor | None:
+        """True where a loss of this shape has a target, by the labels of the batch; None where these do not tell."""
+        labels = self._labels
+        if not isinstance(labels, Tensor) or labels.dim() != 2:
+            return None
+        for candidate in (labels, labels[:, 1:]):
+            if math.prod(shape) == candidate.numel() and shape[0] in (candidate.shape[0], candidate.numel()):
+                return (candidate != IGNORED).reshape(shape)
+        return None
+
+    def target_ids(self, targets: int, shifted: bool, one_piece: bool = True) -> Tensor | None:
         """Domain of every target of a flattened loss, int64 [targets]; None where the two cannot be aligned.
 
         A causal loss at position t predicts token t + 1, and belongs to that token's domain.
@@ -102,7 +136,7 @@ class Batch:
             return torch.cat([ids[:, 1:], ids[:, -1:]], dim=1).reshape(-1)
         if shifted and targets == rows * (positions - 1):
             return ids[:, 1:].reshape(-1)
-        if rows and targets % rows == 0 and self._by_row:
+        if rows and targets % rows == 0 and self._by_row and one_piece:
             return ids[:, :1].expand(rows, targets // rows).reshape(-1)
         return None
 

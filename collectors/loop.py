@@ -15,7 +15,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,26 +29,26 @@ from torch.nn.parallel import DistributedDataParallel
 from collectors.batch import Batch
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
+from collectors.model.routers import recomputing
+from collectors.scaler import ScaleWatch
 from collectors.signals.collector import Collector, Hook
-from collectors.signals.gradients import GradientCollector
-from collectors.signals.learning_rate import GroupPlan, LearningRateCollector
+from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
-from collectors.signals.router import RouterCollector
-from collectors.signals.throughput import SystemCollector, ThroughputCollector
-from collectors.signals.tokens import DataCollector, TokenCollector
-from collectors.signals.updates import UpdateCollector
+from collectors.signals.registry import all_collectors, default_cadences
+from collectors.step import Steps, parts_of, steps_done
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
-from trainvitals.store import RunWriter
+from trainvitals.catalogue import Field
+from trainvitals.store import FrameWriter, RunWriter
 
 log = logging.getLogger("trainvitals")
 
-COLLECTORS: tuple[type[Collector], ...] = (
-    LossCollector, GradientCollector, LearningRateCollector, UpdateCollector, RouterCollector, DataCollector,
-    TokenCollector, ThroughputCollector, SystemCollector)
-"""Every collector, in the order in which they are called. Throughput comes late so that its step ends last."""
+COLLECTORS = all_collectors()
+MOMENTS = ("forward", "output", "evaluated", "trained", "unused", "gradients", "skipped", "before_update",
+           "after_update", "after_step", "rewind")
+"""Methods of a collector that the loop calls while it runs."""
 
-CADENCES: dict[str, int] = {c.name: c.default_every for c in COLLECTORS} | {"router_domain": 50}
+CADENCES = default_cadences(COLLECTORS)
 """Steps between two rows, by name; 0 switches off. `system` writes at most every 10 s."""
 
 
@@ -79,8 +79,6 @@ class Tap:
 
     def __init__(self, path: str | Path, plans: Plans) -> None:
         self.card, self.tokenizer, self.plans = plans.card, plans.tokenizer, plans.lr
-        self.step = plans.start_step
-        """Optimizer steps done so far."""
         self.batch: Batch | None = None
         self.model = plans.model
         self.core = core_of(plans.model)
@@ -91,12 +89,16 @@ class Tap:
         self.device = self.layers.parameters[0].device
         self._cadences = plans.cadences
         self.rank, self.world_size = process_rank()
-        self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=self.step)
+        self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=plans.start_step)
         self.transfer = Transfer(self.guard)
+        self.parts = parts_of(self.optimizers, self.layers.parameters)
+        self.scale = ScaleWatch()
+        self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once,
+                           lambda *args: self.guard(*args))
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
-                           for moment in ("forward", "output", "before_step", "after_step", "rewind")}
+                           for moment in MOMENTS}
         self._said: set[str] = set()
         self._handles: list[Any] = []
         self._custom: Any = None
@@ -107,6 +109,7 @@ class Tap:
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
         self._place_hooks()
+        self._say_coverage()
         self._write_card()
         atexit.register(self.close)
 
@@ -148,6 +151,7 @@ class Tap:
         self._closed = True
         _TAPPED.discard(self.core)
         atexit.unregister(self.close)
+        self.guard(None, self.steps.finish)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.finish)
         self.guard(None, self.transfer.drain)
@@ -168,6 +172,21 @@ class Tap:
     # ---- what collectors call --------------------------------------------------------------------------------
 
     @property
+    def step(self) -> int:
+        """Optimizer steps done so far."""
+        return self.steps.done
+
+    @property
+    def skips(self) -> int:
+        """Gradients that were thrown away since the last step."""
+        return self.steps.skipped
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """Factor that a gradient scaler put on the loss of the last backward; None without one."""
+        return self.scale.latest
+
+    @property
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of all optimizers."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -175,6 +194,15 @@ class Tap:
     def cadence(self, name: str) -> int:
         """Steps between two rows of this name; 0 is off."""
         return self._cadences[name]
+
+    def frame(self, name: str, fields: Iterable[str | Field], labels: Mapping[str, Iterable[str]] | None = None
+              ) -> FrameWriter:
+        """Open a frame of the run folder."""
+        return self.writer.frame(name, fields, labels)
+
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+        """Call `deliver` with the values once they are on the host."""
+        self.transfer.add(owner, values, deliver)
 
     def guard(self, collector: Collector | None, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call, and disable the collector if it raises. Returns None then."""
@@ -223,8 +251,8 @@ class Tap:
         self._handles = [
             module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
             module.register_forward_hook(Hook(self._forward_ends)),
-            self.optimizers[0].register_step_pre_hook(self._step_begins),
-            self.optimizers[-1].register_step_post_hook(self._step_ends),
+            *[optimizer.register_load_state_dict_post_hook(self._state_loaded) for optimizer in self.optimizers],
+            self.steps, self.scale,
         ]
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -232,7 +260,7 @@ class Tap:
         ours = "domain" in kwargs and "domain" not in self._argument_names
         if ours:
             kwargs = {name: value for name, value in kwargs.items() if name != "domain"}
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not recomputing():
             self.guard(None, self._begin_batch, module, args, kwargs, domain)
         return (args, kwargs) if ours else None
 
@@ -241,32 +269,47 @@ class Tap:
         if len(args) == 1 and isinstance(args[0], Mapping):
             inputs |= args[0]
             domain = inputs.get("domain", domain)
-        self.batch = Batch(inputs, domain, self.domain_names, module.training and torch.is_grad_enabled())
+        self.batch = Batch(inputs, domain, self.domain_names, torch.is_grad_enabled(), module.training)
         if not self._card_complete and self.batch.training:
             self._complete_card(self.batch)
-        self._each("forward", self.batch)
+        self.steps.begin(self.batch)
 
     def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if torch.compiler.is_compiling() or self.batch is None:
-            return
-        self.batch.open = False
-        self._each("output", self.batch, output)
+        if not torch.compiler.is_compiling() and not recomputing() and self.batch is not None:
+            self.guard(None, self.steps.end, self.batch, output)
 
-    def _step_begins(self, *unused: Any) -> None:
-        self._each("before_step", self.step + 1)
+    def _say_coverage(self) -> None:
+        trainable = sum(p.numel() for p in self.core.parameters() if p.requires_grad)
+        held = sum(p.numel() for p in self.layers.parameters if p.requires_grad)
+        if held < trainable:
+            self.once("parameters_uncovered", f"The optimizers given to attach hold {held:,} of {trainable:,} "
+                      f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
+                      "part. Pass all optimizers as a list.")
 
-    def _step_ends(self, *unused: Any) -> None:
-        self.step += 1
+    def _state_loaded(self, *unused: Any) -> None:
+        """An optimizer took over a stored state: the run goes on where that was stored."""
+        self.guard(None, self._follow_state)
+
+    def _follow_state(self) -> None:
+        done = steps_done(self.optimizers)
+        if done is None:
+            self.once("resume_unknown", "The state of an optimizer was loaded, and it does not say after how many "
+                      "steps it was stored: steps are counted on. Call tap.rewind(step) after loading.")
+        elif done != self.step:
+            self._rewind(done)
+
+    def _step_done(self) -> None:
         if self.batch is None:
             self.once("forward_unseen", "A step ended, but no forward of the model was seen: losses, tokens and "
                       "routers are unknown. Attach to the module that the loop calls; use torch.compile(model) in "
                       "place of model.compile().")
-        self._each("after_step", self.step)
         self.guard(None, self.transfer.send)
 
     def _each(self, moment: str, *args: Any) -> None:
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
+        if moment == "after_step":
+            self._step_done()
 
     # ---- the run ---------------------------------------------------------------------------------------------
 
@@ -282,7 +325,8 @@ class Tap:
         self.transfer.drain()
         self._each("rewind")
         self.writer.rewind(step)
-        self.step, self.batch = step, None
+        self.steps.rewind(step)
+        self.batch = None
 
     def _complete_card(self, batch: Batch) -> None:
         """The cost of a token depends on the sequence length, which only the first batch tells."""

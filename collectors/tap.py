@@ -14,6 +14,7 @@ from collectors.loop import CADENCES, Plans, Tap, core_of, is_tapped, process_ra
 from collectors.model import facts as model_facts
 from collectors.model import hardware
 from collectors.signals.learning_rate import find_plans, plan_for_card
+from collectors.step import steps_done
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.errors import UsageError
 
@@ -145,10 +146,9 @@ def _domain_tokens(given: Mapping[str, int], shares: Mapping[str, Any]) -> dict[
 
 
 def _steps_done(optimizers: list[torch.optim.Optimizer], scheduler: Any) -> int:
-    steps = [int(state["step"]) for o in optimizers for state in o.state.values()
-             if isinstance(state, Mapping) and "step" in state]
-    if steps:
-        return max(steps)
+    counted = steps_done(optimizers)
+    if counted is not None:
+        return counted
     return max(0, int(getattr(getattr(scheduler, "scheduler", scheduler), "last_epoch", 0) or 0))
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collectors.signals.collector import Collector
 
 Deliver = Callable[[dict[str, Any]], None]
 Guard = Callable[..., Any]
@@ -27,7 +24,8 @@ ASYNCHRONOUS = ("cuda", "xpu")
 
 @dataclass(slots=True)
 class _Row:
-    owner: Collector | None
+    owner: object
+    """Whom the guard holds to account for what `deliver` raises."""
     deliver: Deliver
     host: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Tensor] = field(default_factory=dict)
@@ -58,7 +56,7 @@ class Transfer:
         self._flights: deque[_Flight] = deque()
         self._streams: dict[torch.device, Any] = {}
 
-    def add(self, owner: Collector | None, values: Mapping[str, Any], deliver: Deliver) -> None:
+    def add(self, owner: object, values: Mapping[str, Any], deliver: Deliver) -> None:
         """Hand over one row. Device tensors must not be changed in place afterwards; host tensors may."""
         row = _Row(owner, deliver)
         for name, value in values.items():

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.charts import text
-from dashboard.contamination.folders import audits_below
 from dashboard.server import reads
+from dashboard.server.folders import audits_below
 from dashboard.server.launch import RUNS_VARIABLE
 from dashboard.server.reads import Snapshot
 

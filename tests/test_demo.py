@@ -59,6 +59,7 @@ def test_a_demo_ends_with_a_run_that_can_be_read(folder: Path, tmp_path: Path) -
     run = open_run(tmp_path / "run")
     assert (run.status, run.last_step, summary.steps, len(losses)) == ("finished", 6, 6, 6)
     assert not run.problems()
+    np.testing.assert_allclose(losses, run.array("loss/train").values, rtol=1e-5)
     assert list(run.card.domains.items()) == [("code", 0.5), ("prose", 0.5)]
     planned, used = run.array("lr/planned").values, run.array("lr/used").values
     np.testing.assert_allclose(used, planned, rtol=1e-6)

@@ -41,15 +41,10 @@ def root(sumsq: Array) -> Masked:
         return Masked(np.sqrt(sumsq))
 
 
-def scaled_root(sumsq: Array, factor: Array) -> Masked:
-    """The norm after every element was multiplied by `factor`; absent where the factor is unknown."""
+def smaller(after: Array, before: Array) -> Masked:
+    """1.0 where a sum of squares became smaller by more than rounding does, else 0.0; absent where either is NaN."""
     with np.errstate(invalid="ignore"):
-        return Masked(np.sqrt(sumsq) * factor, ~np.isnan(factor))
-
-
-def below_one(factor: Array) -> Masked:
-    """1.0 where the factor shrinks, 0.0 where it does not; absent where unknown."""
-    return Masked((factor < 1).astype(np.float64), ~np.isnan(factor))
+        return Masked((after < before * (1 - 2e-6)).astype(np.float64), ~(np.isnan(after) | np.isnan(before)))
 
 
 def root_ratio(numerator: Array, denominator: Array) -> Masked:

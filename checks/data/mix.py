@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
+from checks.ground import Ground, Spell
 from checks.masking import window_steps
 from checks.reading import Rows, vector
 from checks.registry import check
-from checks.robust import MAD_TO_SIGMA, Floats, best_split, k_of_n
+from checks.robust import MAD_TO_SIGMA, Bools, Floats, best_split, k_of_n
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = "convention (no published limit): total variation distance above what sampling explains"
 MIN_ROWS = 32
+UNIT = "total variation distance"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a mix is off its plan."""
+
+    warn_tvd: float
+    """Over the whole run."""
+    fail_tvd: float
+    """Over a window."""
+    starved: float
+    """Part of its planned share below which a domain starves."""
+    deviations: float
+    blind_tvd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +92,23 @@ def mix(
     """
     planned = {name: share for name, share in run.card.domains.items() if share is not None}
     if not planned or sum(planned.values()) <= 0:
-        yield Finding(
-            level="unknown",
-            summary="The run card has no planned shares.",
-            what_it_means="Without a plan any mix may be right.",
-            what_to_do="Attach with domains={name: planned share}.",
+        yield Ground().unknown(
+            "The run card has no planned shares.",
+            "Without a plan any mix may be right.",
+            "Attach with domains={name: planned share}.",
         )
         return
-    answers = [_judge(s, warn_tvd, fail_tvd, starved, deviations, blind_tvd) for s in _segments(run, planned)]
+    limits = Limits(warn_tvd, fail_tvd, starved, deviations, blind_tvd)
+    answers = [_judge(s, limits) for s in _segments(run, planned)]
     alarms = [f for f in answers if f.level in ("warn", "fail")]
     yield from alarms or sorted(answers, key=lambda f: f.level != "pass")[:1] or [_no_rows()]
 
 
 def _no_rows() -> Finding:
-    return Finding(
-        level="unknown",
-        summary="No row has tokens of a planned domain.",
-        what_it_means="Either the batches carry no domain, or its names are not those of the plan.",
-        what_to_do="Let batches carry a column named domain whose ids follow the order of the plan.",
+    return Ground().unknown(
+        "No row has tokens of a planned domain.",
+        "Either the batches carry no domain, or its names are not those of the plan.",
+        "Let batches carry a column named domain whose ids follow the order of the plan.",
     )
 
 
@@ -141,156 +156,118 @@ def _window_rows(shares: Floats, aim: float, deviations: float) -> int:
     return int(np.clip(np.ceil(wanted), 1, max(len(shares) // 10, 1)))
 
 
-def _judge(
-    s: Segment, warn_tvd: float, fail_tvd: float, starved: float, deviations: float, blind_tvd: float
-) -> Finding:
-    n = len(s.rows)
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A segment in windows that end at its last row."""
+
+    shares: Floats
+    """[n, D] of each row."""
+    size: int
+    """Rows per window."""
+    noise: Noise
+    by_window: Floats
+    """[w, D] shares of each window."""
+    over: Bools
+    """[w] off the plan beyond chance."""
+    tvd: Floats
+    """[w] distance from the plan less the chance's part."""
+
+    @property
+    def hot(self) -> Bools:
+        """[w] where it counts. Large windows carry the conclusion alone; of single noisy ones two of three must."""
+        return k_of_n(self.over, 2, 3)
+
+    def row(self, window: int) -> int:
+        """First row of a window; of the one after the last, the number of rows."""
+        return len(self.shares) - (len(self.over) - window) * self.size
+
+
+def _windows(s: Segment, shares: Floats, limits: Limits) -> Windows:
+    size = _window_rows(shares, limits.fail_tvd, limits.deviations)
+    noise = _noise(shares, size)
+    windows = len(shares) // size
+    tokens = s.rows.values[len(shares) - windows * size :].reshape(windows, size, -1).sum(axis=1)
+    by_window = tokens / tokens.sum(axis=1, keepdims=True)
+    return Windows(shares, size, noise, by_window, *_away(by_window, s.plan, noise, limits.fail_tvd, limits))
+
+
+def _judge(s: Segment, limits: Limits) -> Finding:
+    n, masked = len(s.rows), (s.event,) if s.event else ()
     totals = s.rows.values.sum(axis=1)
     shares = s.rows.values / totals[:, None]
-    masked = (s.event,) if s.event else ()
     whole = _noise(shares, n) if n >= MIN_ROWS else None
-    if whole is None or whole.mean_tvd + deviations * whole.sigma_tvd > blind_tvd:
-        return Finding(
-            level="unknown",
-            n=n,
-            masked=masked,
-            summary=f"{n} rows of data are too few to tell a mix {blind_tvd:g} off its plan from chance.",
-            what_it_means="Shares of few documents scatter.",
-            what_to_do="Wait for more steps.",
+    if whole is None or whole.mean_tvd + limits.deviations * whole.sigma_tvd > limits.blind_tvd:
+        return Ground(n, masked=masked).unknown(
+            f"{n} rows of data are too few to tell a mix {limits.blind_tvd:g} off its plan from chance.",
+            "Shares of few documents scatter.",
         )
-    size = _window_rows(shares, fail_tvd, deviations)
-    noise = _noise(shares, size)
-    windows = n // size
-    cut = n - windows * size
-    tokens = s.rows.values[cut:].reshape(windows, size, -1).sum(axis=1)
-    by_window = tokens / tokens.sum(axis=1, keepdims=True)
-    over, tvd = _away(by_window, s.plan, noise, fail_tvd, starved, deviations)
-    # Large windows carry the conclusion alone; of single noisy ones two of three must agree.
-    hot = k_of_n(over, 2, 3)
+    w = _windows(s, shares, limits)
     total = s.rows.values.sum(axis=0) / totals.sum()
-    over_all, tvd_all = _away(total[None], s.plan, whole, warn_tvd, starved, deviations)
-    resolution = fail_tvd + noise.mean_tvd + deviations * noise.sigma_tvd
-    details: dict[str, Any] = {
+    over_all, tvd_all = _away(total[None], s.plan, whole, limits.warn_tvd, limits)
+    resolution = limits.fail_tvd + w.noise.mean_tvd + limits.deviations * w.noise.sigma_tvd
+    details = {
         "planned": dict(zip(s.rows.labels, s.plan.tolist(), strict=True)),
         "realised": dict(zip(s.rows.labels, total.tolist(), strict=True)),
-        "rows_per_window": size,
+        "rows_per_window": w.size,
         "smallest_shift_seen_in_a_window": resolution,
     }
-    threshold = Threshold(warn_tvd, fail_tvd, "total variation distance", SOURCE)
-    if not hot.any() and not over_all[0]:
-        return Finding(
-            level="pass",
-            n=n,
-            threshold=threshold,
-            masked=masked,
-            details=details,
-            summary=f"The mix follows its plan: {tvd_all[0]:.3g} away over the run, sampling noise subtracted.",
-            statistic=Statistic(
-                "total variation distance, sampling noise subtracted",
-                float(tvd_all[0]),
-                "1",
-                0.0,
-                float(tvd_all[0]),
-            ),
-            what_it_means=f"A shift that moves more than {100 * resolution:.2g} % of the tokens would have been seen.",
-            what_to_do="Nothing.",
-        )
-    return _alarm(
-        s,
-        shares,
-        by_window,
-        over,
-        hot,
-        tvd,
-        float(tvd_all[0]),
-        total,
-        cut,
-        size,
-        fail_tvd,
-        starved,
-        noise,
-        deviations,
-        threshold,
-        details,
-        masked,
+    amount = float(tvd_all[0])
+    ground = Ground(n, Threshold(limits.warn_tvd, limits.fail_tvd, UNIT, SOURCE), masked, details)
+    if w.hot.any() or over_all[0]:
+        return _alarm(ground, s, w, total, amount, limits)
+    return ground.passed(
+        f"The mix follows its plan: {amount:.3g} away over the run, sampling noise subtracted.",
+        Statistic(f"{UNIT}, sampling noise subtracted", amount, "1", 0.0, amount),
+        f"A shift that moves more than {100 * resolution:.2g} % of the tokens would have been seen.",
     )
 
 
-def _away(
-    shares: Floats, plan: Floats, noise: Noise, limit: float, starved: float, deviations: float
-) -> tuple[np.ndarray, Floats]:
+def _away(shares: Floats, plan: Floats, noise: Noise, limit: float, limits: Limits) -> tuple[Bools, Floats]:
     """Windows [w] off the plan beyond chance, and their distance less the chance's part."""
     tvd = 0.5 * np.abs(shares - plan).sum(axis=1) - noise.mean_tvd
-    starving = (shares < starved * plan) & (plan - shares > deviations * noise.sigma)
-    return (tvd > limit + deviations * noise.sigma_tvd) | starving.any(axis=1), np.maximum(tvd, 0.0)
+    starving = _starving(shares, plan, noise, limits)
+    return (tvd > limit + limits.deviations * noise.sigma_tvd) | starving.any(axis=1), np.maximum(tvd, 0.0)
 
 
-def _alarm(
-    s: Segment,
-    shares: Floats,
-    by_window: Floats,
-    over: np.ndarray,
-    hot: np.ndarray,
-    tvd: Floats,
-    tvd_all: float,
-    total: Floats,
-    cut: int,
-    size: int,
-    fail_tvd: float,
-    starved: float,
-    noise: Noise,
-    deviations: float,
-    threshold: Threshold,
-    details: dict[str, Any],
-    masked: tuple[Masked, ...],
-) -> Finding:
-    recent = hot.any()
-    first = max(int(np.argmax(hot)) - 2, 0) if recent else 0
-    first += int(np.argmax(over[first:])) if recent else 0
-    end = int(np.flatnonzero(over)[-1]) if recent else len(over) - 1
-    now = by_window[first : end + 1].mean(axis=0) if recent else total
-    row, method = _onset(shares[: cut + (end + 1) * size], s.plan, now, cut + first * size if recent else None, size)
-    step = int(s.rows.steps[row])
-    last = int(s.rows.steps[cut + (end + 1) * size - 1])
-    ongoing = bool(hot[-1] or over[-1]) if recent else True
-    amount = float(np.median(tvd[first : end + 1])) if recent else tvd_all
-    gap = now - s.plan
-    worst = int(np.argmin(gap))
-    most = int(np.argmax(gap))
-    hungry = [
-        name
-        for name, have, want, sigma in zip(s.rows.labels, now, s.plan, noise.sigma, strict=True)
-        if have < starved * want and want - have > deviations * sigma
+def _starving(shares: Floats, plan: Floats, noise: Noise, limits: Limits) -> Bools:
+    hungry: Bools = (shares < limits.starved * plan) & (plan - shares > limits.deviations * noise.sigma)
+    return hungry
+
+
+def _alarm(ground: Ground, s: Segment, w: Windows, total: Floats, amount: float, limits: Limits) -> Finding:
+    """The windows that are off since the first of them, else the run as a whole."""
+    recent = bool(w.hot.any())
+    first, end, now = 0, len(w.over) - 1, total
+    if recent:
+        first = max(int(np.argmax(w.hot)) - 2, 0)
+        first += int(np.argmax(w.over[first:]))
+        end = int(np.flatnonzero(w.over)[-1])
+        now = w.by_window[first : end + 1].mean(axis=0)
+        amount = float(np.median(w.tvd[first : end + 1]))
+    stop = w.row(end + 1)
+    row, method = _onset(w.shares[:stop], s.plan, now, w.row(first) if recent else None, w.size)
+    ongoing = bool(w.hot[-1] or w.over[-1]) if recent else True
+    spell = Spell(int(s.rows.steps[row]), int(s.rows.steps[stop - 1]), ongoing)
+    gap, names = now - s.plan, s.rows.labels
+    starving = _starving(now, s.plan, w.noise, limits)
+    hungry = [name for name, starves in zip(names, starving, strict=True) if starves]
+    worst = [
+        f"{names[i]} {100 * now[i]:.3g} % instead of {100 * s.plan[i]:.3g} %" for i in (gap.argmin(), gap.argmax())
     ]
-    names = s.rows.labels
-    return Finding(
-        level="fail" if amount > fail_tvd or hungry else "warn",
-        n=len(s.rows),
-        steps=(step, last),
-        ongoing=ongoing,
-        summary=f"The mix left its plan at step {step:,}: {names[worst]} {100 * now[worst]:.3g} % instead of "
-        f"{100 * s.plan[worst]:.3g} %, {names[most]} {100 * now[most]:.3g} % instead of {100 * s.plan[most]:.3g} %"
-        + (", to the last step." if ongoing else f", until step {last:,}."),
-        statistic=Statistic(
-            "total variation distance since the onset, sampling noise subtracted",
-            amount,
-            "1",
-            max(amount - 2 * noise.sigma_tvd, 0.0),
-            amount + 2 * noise.sigma_tvd,
+    error = 2 * w.noise.sigma_tvd
+    return ground.alarm(
+        f"The mix left its plan at step {spell.first:,}: {', '.join(worst)}, {spell.end}.",
+        Statistic(
+            f"{UNIT} since the onset, sampling noise subtracted", amount, "1", max(amount - error, 0.0), amount + error
         ),
-        threshold=threshold,
-        masked=masked,
-        evidence=tuple(Evidence("data/domain_share", (step, last), names[i]) for i in np.argsort(-np.abs(gap))[:5]),
-        what_it_means="The model is trained on another mixture than planned; losses of domains are not "
-        "comparable with before.",
-        what_to_do=f"Look at the loader's weights and shards at step {step:,}"
+        spell,
+        level="fail" if hungry else None,
+        evidence=[Evidence("data/domain_share", spell.steps, names[i]) for i in np.argsort(-np.abs(gap))[:5]],
+        means="The model is trained on another mixture than planned; losses of domains are not comparable with before.",
+        do=f"Look at the loader's weights and shards at step {spell.first:,}"
         + (f"; {', '.join(hungry)} gets less than half of what was planned." if hungry else "."),
-        details=details
-        | {
-            "since_onset": dict(zip(names, now.tolist(), strict=True)),
-            "starved": hungry,
-            "onset": {"method": method},
-        },
+        details={"since_onset": dict(zip(names, now.tolist(), strict=True)), "starved": hungry},
+        onset=method,
     )
 
 

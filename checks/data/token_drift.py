@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
+from checks.ground import Ground, Spell
 from checks.masking import quiet
 from checks.reading import Rows, vector
 from checks.registry import check
-from checks.robust import Floats, excursions
+from checks.robust import excursions
 from trainvitals.formulas import REFERENCE_WINDOWS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SOURCE = (
     "measured on samples of one Zipf vocabulary: 1 % of other text gives a distance of 0.05, 5 % gives 0.12; "
     "evidently alarms at 0.1: https://github.com/evidentlyai/evidently"
 )
+UNIT = "Jensen-Shannon distance"
 
 
 @check(
@@ -62,76 +64,51 @@ def token_drift(
         limits = max(warn_distance, own), max(fail_distance, 1.5 * own)
         answers.append(_judge(label, rows, limits, mask.level_steps))
     alarms = [f for f in answers if f.level != "pass"]
+    details = {"too_few_tokens": blind}
     if alarms:
         yield from sorted(alarms, key=lambda f: f.steps or (0, 0))
     elif answers:
         top = max(answers, key=lambda f: f.statistic.value if f.statistic else 0.0)
         masked = tuple(m for f in answers for m in f.masked)
-        yield Finding(
-            level="pass",
-            n=sum(f.n for f in answers),
-            statistic=top.statistic,
-            threshold=top.threshold,
-            masked=masked,
-            summary=f"Token frequencies of {len(answers)} domains stay with those of the start.",
-            what_it_means="The text inside the domains is of one kind throughout.",
-            what_to_do="Nothing.",
-            details={"too_few_tokens": blind},
+        yield Ground(sum(f.n for f in answers), top.threshold, masked, details).passed(
+            f"Token frequencies of {len(answers)} domains stay with those of the start.",
+            top.statistic,
+            "The text inside the domains is of one kind throughout.",
         )
     else:
-        yield Finding(
-            level="unknown",
-            n=len(drift),
-            summary="Windows are too small or too few to see a drift of tokens.",
-            threshold=Threshold(warn_distance, fail_distance, "Jensen-Shannon distance", SOURCE),
-            what_it_means="Windows of one and the same text differ by chance as much as a drift would.",
-            what_to_do="Wait for more windows, or let the token collector sum more steps per window.",
-            details={"too_few_tokens": blind},
+        yield Ground(len(drift), Threshold(warn_distance, fail_distance, UNIT, SOURCE), details=details).unknown(
+            "Windows are too small or too few to see a drift of tokens.",
+            "Windows of one and the same text differ by chance as much as a drift would.",
+            "Wait for more windows, or let the token collector sum more steps per window.",
         )
 
 
 def _judge(label: str, rows: Rows, limits: tuple[float, float], switches: tuple[int, ...]) -> Finding:
     warn, fail = limits
-    values: Floats = rows.values.copy()
-    over = values > warn
+    over = rows.values > warn
     over[:REFERENCE_WINDOWS] = False
-    found = excursions(values, over, np.full(len(values), warn), k=2, n=3, calm_rows=3)
-    threshold = Threshold(warn, fail, "Jensen-Shannon distance", SOURCE)
-    masked = []
-    for e in found:
-        before, first, last = (
-            int(rows.steps[max(e.first - 1, 0)]),
-            int(rows.steps[e.first]),
-            int(rows.steps[e.last]),
-        )
+    masked: list[Masked] = []
+    for e in excursions(rows.values, over, np.full(len(rows), warn), k=2, n=3, calm_rows=3):
+        before = int(rows.steps[max(e.first - 1, 0)])
+        first, last = int(rows.steps[e.first]), int(rows.steps[e.last])
         if planned := [s for s in switches if before <= s <= first]:
             masked.append(Masked("stage_switch", planned[0], last))
             continue
-        level = float(np.median(values[e.first : e.last + 1]))
-        return Finding(
-            level="fail" if level > fail else "warn",
-            n=len(rows),
-            steps=(before + 1, last),
-            ongoing=not e.recovered,
-            summary=f"Tokens of {label} changed between steps {before + 1:,} and {first:,}: distance "
-            f"{level:.2g} to the "
-            f"first windows, {warn:.2g} is usual at most.",
-            statistic=Statistic("Jensen-Shannon distance, median since the onset", level, "1"),
-            threshold=threshold,
-            masked=tuple(masked),
-            evidence=(Evidence("tokens/js", (first, last), label),),
-            what_it_means="The text of this domain is of another kind than at the start: language, format, "
-            "tokenizer or source.",
-            what_to_do=f"Compare documents of {label} before step {before:,} and after {first:,}; look for "
-            f"shards that begin "
+        ground = Ground(len(rows), Threshold(warn, fail, UNIT, SOURCE), tuple(masked))
+        level = float(np.median(rows.values[e.first : e.last + 1]))
+        return ground.alarm(
+            f"Tokens of {label} changed between steps {before + 1:,} and {first:,}: distance {level:.2g} to the first "
+            f"windows, {warn:.2g} is usual at most.",
+            Statistic("Jensen-Shannon distance, median since the onset", level, "1"),
+            Spell(before + 1, last, not e.recovered),
+            evidence=[Evidence("tokens/js", (first, last), label)],
+            means="The text of this domain is of another kind than at the start: language, format, tokenizer or "
+            "source.",
+            do=f"Compare documents of {label} before step {before:,} and after {first:,}; look for shards that begin "
             "there.",
-            details={"onset": {"method": "first window above the limit; the change lies inside it"}},
+            onset="first window above the limit; the change lies inside it",
         )
-    return Finding(
-        level="pass",
-        n=len(rows),
-        threshold=threshold,
-        summary=f"Tokens of {label} stay the same.",
-        statistic=Statistic(f"largest distance, {label}", float(values[REFERENCE_WINDOWS:].max()), "1"),
-        masked=tuple(masked),
+    top = Statistic(f"largest distance, {label}", float(rows.values[REFERENCE_WINDOWS:].max()), "1")
+    return Ground(len(rows), Threshold(warn, fail, UNIT, SOURCE), tuple(masked)).passed(
+        f"Tokens of {label} stay the same.", top, ""
     )

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
-from checks.reading import vector
+from checks.ground import Ground, Spell
+from checks.reading import Rows, vector
 from checks.registry import check
-from checks.robust import best_split, k_of_n
+from checks.robust import best_split, block_edges, k_of_n, rows_near
 from trainvitals.card import UNATTRIBUTED
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
+
+SOURCE = "convention; a share that moved 4 points was 98 % of a measured language drift between crawls"
+UNIT = "share of tokens"
 
 
 @check("data.unattributed", area="data", reads=("data/domain_tokens",), refs=())
@@ -27,85 +31,56 @@ def unattributed(run: Run, *, warn_share: float = 0.02, fail_share: float = 0.1)
     """
     data = vector(run, "data/domain_tokens")
     if UNATTRIBUTED not in data.labels or not run.card.domains:
-        yield Finding(
-            level="unknown",
-            n=len(data),
-            summary="The run names no domains, so no token can be attributed.",
-            what_it_means="Per-domain signals need domains.",
-            what_to_do="Attach with domains={name: planned share} and let batches carry a column named domain.",
+        yield Ground(len(data)).unknown(
+            "The run names no domains, so no token can be attributed.",
+            "Per-domain signals need domains.",
+            "Attach with domains={name: planned share} and let batches carry a column named domain.",
         )
-        return
-    if _only_the_loss_knows(run):
-        yield Finding(
-            level="unknown",
-            n=len(data),
-            summary="The losses carry domains, the batches do not: the mix of the data is unknown.",
-            what_it_means="Losses per domain are right. Shares, epochs and routing per domain cannot be known.",
-            what_to_do="Give the domain to the model as well, model(x, domain=ids): the tap takes it out again.",
+    elif _only_the_loss_knows(run):
+        yield Ground(len(data)).unknown(
+            "The losses carry domains, the batches do not: the mix of the data is unknown.",
+            "Losses per domain are right. Shares, epochs and routing per domain cannot be known.",
+            "Give the domain to the model as well, model(x, domain=ids): the tap takes it out again.",
         )
-        return
+    else:
+        yield _judge(data, warn_share, fail_share)
+
+
+def _judge(data: Rows, warn_share: float, fail_share: float) -> Finding:
     tokens = np.nan_to_num(data.values)
-    some = tokens.sum(axis=1) > 0
-    steps, tokens = data.steps[some], tokens[some]
-    n = len(steps)
-    threshold = Threshold(
-        warn_share,
-        fail_share,
-        "share of tokens",
-        "convention; a share that moved 4 points was 98 % of a measured language drift between crawls",
-    )
-    if n < 3:
-        yield Finding(
-            level="unknown",
-            n=n,
-            summary=f"{n} rows of data are too few.",
-            threshold=threshold,
-            what_it_means="A share needs a few batches.",
-            what_to_do="Wait for more steps.",
-        )
-        return
-    size = max(n // 50, 1)
-    blocks = n // size
-    cut = n - blocks * size
-    column = tokens[:, data.labels.index(UNATTRIBUTED)]
     total = tokens.sum(axis=1)
-    share = column[cut:].reshape(blocks, size).sum(axis=1) / total[cut:].reshape(blocks, size).sum(axis=1)
+    some = total > 0
+    steps, total, lost = data.steps[some], total[some], tokens[some, data.labels.index(UNATTRIBUTED)]
+    ground = Ground(len(steps), Threshold(warn_share, fail_share, UNIT, SOURCE))
+    if ground.n < 3:
+        return ground.unknown(f"{ground.n} rows of data are too few.", "A share needs a few batches.")
+    edges = block_edges(ground.n, max(ground.n // 50, 1))
+    share = np.add.reduceat(lost, edges[:-1]) / np.add.reduceat(total, edges[:-1])
     over = share > warn_share
     hot = k_of_n(over, 2, 3)
     if not hot.any():
-        yield Finding(
-            level="pass",
-            n=n,
-            threshold=threshold,
-            summary="Tokens carry their domain.",
-            statistic=Statistic("unattributed share", float(column.sum() / total.sum()), "share of tokens"),
-            what_it_means="Per-domain numbers cover the data.",
-            what_to_do="Nothing.",
+        return ground.passed(
+            "Tokens carry their domain.",
+            Statistic("unattributed share", float(lost.sum() / total.sum()), UNIT),
+            "Per-domain numbers cover the data.",
         )
-        return
     start = max(int(np.argmax(hot)) - 2, 0)
     first = start + int(np.argmax(over[start:]))
     end = int(np.flatnonzero(over)[-1])
-    low, high = max(cut + (first - 3) * size, 0), min(cut + (first + 4) * size, cut + (end + 1) * size)
-    row = low + best_split((column / total)[low:high]) if first > 0 else 0
-    level = float(column[row : cut + (end + 1) * size].sum() / total[row : cut + (end + 1) * size].sum())
-    step, last = int(steps[row]), int(steps[cut + (end + 1) * size - 1])
-    yield Finding(
-        level="fail" if level > fail_share else "warn",
-        n=n,
-        steps=(step, last),
-        ongoing=bool(over[-1]),
-        summary=f"{100 * level:.3g} % of the tokens "
-        + (f"since step {step:,} carry" if over[-1] else f"from step {step:,} to {last:,} carried")
-        + " no domain of the plan.",
-        statistic=Statistic("unattributed share since the onset", level, "share of tokens"),
-        threshold=threshold,
-        evidence=(Evidence("data/domain_share", (step, last), UNATTRIBUTED),),
-        what_it_means="Per-domain losses and shares leave these tokens out.",
-        what_to_do="Check the domain ids of the batches against the order of the plan, and sources added or "
-        "renamed at "
-        f"step {step:,}.",
-        details={"onset": {"method": "from the first rows on" if row == 0 else "best two-level split of the share"}},
+    near = rows_near(edges, first, end, before=3, after=4)
+    rows = slice(near.start + best_split((lost / total)[near]), int(edges[end + 1]))
+    spell = Spell(int(steps[rows.start]), int(steps[rows.stop - 1]), bool(over[-1]))
+    level = float(lost[rows].sum() / total[rows].sum())
+    return ground.alarm(
+        f"{100 * level:.3g} % of the tokens {spell.words} {'carry' if spell.ongoing else 'carried'} no domain of the "
+        "plan.",
+        Statistic("unattributed share since the onset", level, UNIT),
+        spell,
+        evidence=[Evidence("data/domain_share", spell.steps, UNATTRIBUTED)],
+        means="Per-domain losses and shares leave these tokens out.",
+        do="Check the domain ids of the batches against the order of the plan, and sources added or renamed at step "
+        f"{spell.first:,}.",
+        onset="from the first rows on" if rows.start == 0 else "best two-level split of the share",
     )
 
 

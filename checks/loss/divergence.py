@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, Spell
+from checks.loss._signal import INSTEAD, training_loss
 from checks.masking import quiet, window_steps
 from checks.reading import Rows, scalar
 from checks.registry import check
@@ -21,6 +23,7 @@ SOURCE = (
     "measured: fires on all 4 clear blow-ups of the 19 runs in "
     "https://github.com/huggingface/datablations (stability_study), while 15 healthy curves stay below 1.001"
 )
+UNIT = "of the best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Climb:
     area="loss",
     reads=("loss/train",),
     uses=("loss/val",),
+    instead=INSTEAD,
     refs=("https://github.com/huggingface/datablations",),
 )
 def divergence(
@@ -63,17 +67,15 @@ def divergence(
     comparison.
     """
     answers = []
-    for name in ("loss/train", "loss/val"):
+    known = training_loss(run)
+    for name in (known.signal, "loss/val"):
         climb = _climb(run, name)
         if climb is not None:
             answers.append(_judge(run, climb, warn_ratio, fail_ratio, blocks_in_a_row, noise_deviations))
     if not answers:
-        yield Finding(
-            level="unknown",
-            summary="Too few finite losses to see a trend.",
-            n=len(scalar(run, "loss/train")),
-            what_it_means="A trend needs at least 24 logged training losses or 6 validation losses.",
-            what_to_do="Wait for more steps.",
+        yield Ground(len(known.rows)).unknown(
+            "Too few finite losses to see a trend.",
+            "A trend needs at least 24 logged training losses or 6 validation losses.",
         )
     alarms = [f for f in answers if f.level != "pass"]
     yield from alarms or answers[:1]
@@ -82,13 +84,13 @@ def divergence(
 def _climb(run: Run, name: str) -> Climb | None:
     rows = scalar(run, name).finite()
     n = len(rows)
-    if n < (24 if name == "loss/train" else 6):
+    if n < (6 if name == "loss/val" else 24):
         return None
     level = max(float(np.median(np.abs(rows.values))), 1e-12)
     sigma = difference_sigma(rows.values) / level if n >= 24 else 0.0
     # The standard error of a median is 1.25 sigma / sqrt(rows); blocks make it 0.5 % where the run is long enough.
     wanted = int(np.ceil((1.25 * sigma / 0.005) ** 2))
-    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if name == "loss/train" else 1
+    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if name != "loss/val" else 1
     edges = block_edges(n, block)
     medians = block_medians(rows.values, edges)
     first_steps = rows.steps[edges[:-1]]
@@ -120,42 +122,31 @@ def _judge(run: Run, c: Climb, warn_ratio: float, fail_ratio: float, in_a_row: i
         over = (c.ratio > warn_ratio + allowance) & ~quiet(run, "loss").covers(c.rows.steps[c.edges[:-1]])
         far = over & (c.ratio > fail_ratio + allowance)
     alarmed = np.flatnonzero(k_of_n(over, in_a_row, in_a_row))
-    worst = float(np.nanmax(c.ratio)) if np.isfinite(c.ratio).any() else float("nan")
-    threshold = Threshold(warn_ratio + allowance, fail_ratio + allowance, "of the best", SOURCE)
-    details = {"rows_per_block": c.block, "noise_of_a_block": c.noise}
+    threshold = Threshold(warn_ratio + allowance, fail_ratio + allowance, UNIT, SOURCE)
+    ground = Ground(len(c.rows), threshold, details={"rows_per_block": c.block, "noise_of_a_block": c.noise})
     if not len(alarmed):
-        return Finding(
-            level="pass",
-            summary=f"{c.signal} stays with the best it has reached.",
-            n=len(c.rows),
-            threshold=threshold,
-            details=details,
-            statistic=Statistic("largest ratio to best", worst, "of the best"),
-            what_it_means="No sustained climb.",
-            what_to_do="Nothing.",
+        worst = float(np.nanmax(c.ratio)) if np.isfinite(c.ratio).any() else float("nan")
+        return ground.passed(
+            f"{c.signal} stays with the best it has reached.",
+            Statistic("largest ratio to best", worst, UNIT),
+            "No sustained climb.",
         )
     trigger = int(alarmed[0])
     onset, method = _onset(c, trigger - in_a_row + 1, trigger)
-    still = bool(over[-1])
-    last = int(c.rows.steps[-1] if still else c.rows.steps[c.edges[np.flatnonzero(over)[-1] + 1] - 1])
-    failed = bool(k_of_n(far, in_a_row, in_a_row).any())
+    end = len(over) if over[-1] else int(np.flatnonzero(over)[-1]) + 1
+    spell = Spell(onset, int(c.rows.steps[c.edges[end] - 1]), bool(over[-1]))
     peak = float(np.nanmax(c.ratio[trigger - in_a_row + 1 :]))
-    return Finding(
-        level="fail" if failed else "warn",
-        steps=(onset, last),
-        ongoing=still,
-        n=len(c.rows),
-        threshold=threshold,
-        summary=f"{c.signal} has climbed since step {onset:,}, to {peak:.3g} times its best"
-        + (", and is still up." if still else f"; it was back after step {last:,}."),
-        statistic=Statistic("largest ratio to best", peak, "of the best"),
-        evidence=(Evidence(c.signal, (onset, last)),),
-        masked=quiet(run, "loss").touching(onset, onset),
-        what_it_means="The model is getting worse, not only noisier.",
-        what_to_do=f"Stop, go back to a checkpoint before step {onset:,}, and look there for what changed: "
-        f"learning rate, "
+    return replace(ground, masked=quiet(run, "loss").touching(onset, onset)).alarm(
+        f"{c.signal} has climbed since step {onset:,}, to {peak:.3g} times its best"
+        + (", and is still up." if spell.ongoing else f"; it was back after step {spell.last:,}."),
+        Statistic("largest ratio to best", peak, UNIT),
+        spell,
+        level="fail" if k_of_n(far, in_a_row, in_a_row).any() else "warn",
+        evidence=[c.signal],
+        means="The model is getting worse, not only noisier.",
+        do=f"Stop, go back to a checkpoint before step {onset:,}, and look there for what changed: learning rate, "
         "data, gradient norms by layer.",
-        details=details | {"onset": {"method": method, "alarmed_at": int(c.rows.steps[c.edges[trigger + 1] - 1])}},
+        details={"onset": {"method": method, "alarmed_at": int(c.rows.steps[c.edges[trigger + 1] - 1])}},
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, Spell, unexplained
+from checks.loss._signal import INSTEAD, TrainingLoss, training_loss
 from checks.masking import quiet, run_length
 from checks.reading import Rows, scalar
 from checks.registry import check
@@ -26,6 +28,7 @@ SOURCE = (
 LEAD_ROWS = 5
 """Rows before a loss spike in which its gradient may already move: BLOOM-176B's moved 4 before
 (https://github.com/bigscience-workshop/bigscience/blob/master/train/tr11-176B-ml/chronicles.md)."""
+UNIT = "robust deviations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Spike:
     """One excursion of the loss, judged."""
 
     rows: Excursion
+    first: int
+    """Its first step."""
+    last: int
+    top: float
+    """Largest loss."""
     z: float
     rise: float
     """Peak over baseline, minus 1."""
@@ -41,6 +49,12 @@ class Spike:
     onset: int
     """Step at which it began: of the gradient where that moved first."""
     kind: Literal["note", "warn", "fail"]
+    of: TrainingLoss
+
+    @property
+    def spell(self) -> Spell:
+        """From its onset on."""
+        return Spell(self.onset, self.last, not self.rows.recovered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,7 @@ class Limits:
     area="loss",
     reads=("loss/train",),
     uses=("grad/norm",),
+    instead=INSTEAD,
     refs=(
         "https://github.com/allenai/OLMo-core/blob/main/src/olmo_core/train/callbacks/stability_monitor.py",
         "https://arxiv.org/abs/2501.00656",
@@ -85,14 +100,13 @@ def spike(
     counted; a spike that the gradient norm shares, that lasts `sustained_rows` rows or that rises by `lone_rise` is a
     warning; one that does not come back within `recover_steps`, or many of them, a failure.
     """
-    loss = scalar(run, "loss/train").finite()
+    known = training_loss(run)
+    loss = known.rows.finite()
     if len(loss) < 48:
-        yield Finding(
-            level="unknown",
-            n=len(loss),
-            summary=f"{len(loss)} finite losses are too few to know their noise.",
-            what_it_means="A jump is judged against the scatter of the rows before it.",
-            what_to_do="Wait for at least 48 logged steps.",
+        yield Ground(len(loss)).unknown(
+            f"{len(loss)} finite losses are too few to know their noise{known.words}.",
+            "A jump is judged against the scatter of the rows before it.",
+            "Wait for at least 48 logged steps.",
         )
         return
     mask = quiet(run, "loss")
@@ -102,19 +116,31 @@ def spike(
         score = (loss.values - center) / scale
         over = (score > z) & (loss.values > (1 + min_rise) * center)
     limit = center + np.fmax(2 * scale, min_rise * np.abs(center))
-    found = excursions(loss.values, over, limit)
+    found, masked = unexplained(
+        excursions(loss.values, over, limit), mask, lambda e: (loss.steps[e.first], loss.steps[e.last])
+    )
     grad = _gradient(run, mask.level_rows, window_rows)
     patience = min(recover_steps, max(20, run_length(run) // 20))
     limits = Limits(z, lone_rise, sustained_rows, grad_ratio, patience)
-    spikes: list[Spike] = []
-    masked: list[Masked] = []
-    for rows in found:
-        if events := mask.explains(int(loss.steps[rows.first]), int(loss.steps[rows.last])):
-            masked += events
-            continue
-        spikes.append(_judge(rows, loss, center, scale, grad, limits))
+    spikes = [_judge(rows, loss, center, scale, grad, limits, known) for rows in found]
+    notes = [s for s in spikes if s.kind == "note"]
+    alarms = [s for s in spikes if s.kind != "note"]
+    details = {
+        "isolated_rows": len(notes),
+        "isolated_at": [s.first for s in notes[:50]],
+        "gradient_known": grad is not None,
+    }
+    ground = Ground(len(loss), Threshold(z, None, UNIT, SOURCE), masked, details)
+    if alarms:
+        yield from _alarms(ground, alarms, z, int(loss.steps[-1] - loss.steps[0]), per_10k_steps, at_most)
+        return
     top = float(np.nanmax(score)) if np.isfinite(score).any() else None
-    yield from _report(loss, spikes, tuple(dict.fromkeys(masked)), grad is not None, z, per_10k_steps, at_most, top)
+    stood = f"; {len(notes)} isolated row{'s' if len(notes) > 1 else ''} stood out and came back" if notes else ""
+    yield ground.passed(
+        f"No loss spike{stood}{known.words}.",
+        None if top is None else Statistic("largest jump of a single row", top, UNIT),
+        "Single rows that stand out while the gradient stays calm are unusual batches.",
+    )
 
 
 def _gradient(
@@ -135,10 +161,12 @@ def _judge(
     scale: Floats,
     grad: tuple[Rows, Floats, Floats] | None,
     limits: Limits,
+    of: TrainingLoss,
 ) -> Spike:
-    onset = int(loss.steps[rows.first])
-    rise = float(loss.values[rows.peak] / center[rows.first] - 1)
-    ratio = None
+    onset = first = int(loss.steps[rows.first])
+    last, top = int(loss.steps[rows.last]), float(loss.values[rows.peak])
+    rise = float(top / center[rows.first] - 1)
+    ratio, shared = None, False
     if grad is not None:
         norm, g_center, g_sigma = grad
         low = int(np.searchsorted(norm.steps, loss.steps[max(rows.first - LEAD_ROWS, 0)]))
@@ -147,120 +175,63 @@ def _judge(
         with np.errstate(invalid="ignore"):
             moved = (jump > np.log(limits.grad_ratio)) & (jump > limits.z * np.fmax(g_sigma[low:high], 0.05))
         ratio = float(np.exp(np.nanmax(jump))) if np.isfinite(jump).any() else None
-        if moved.any():
-            onset = min(onset, int(norm.steps[low + int(np.argmax(moved))]))
         shared = bool(moved.any())
-    else:
-        shared = False
-    lasted = int(loss.steps[rows.last] - loss.steps[rows.first])
+        if shared:
+            onset = min(onset, int(norm.steps[low + int(np.argmax(moved))]))
+    lasted = last - first
     lost = not rows.recovered and lasted >= limits.patience and rows.rows_over >= limits.sustained_rows
     warned = shared or rows.rows_over >= limits.sustained_rows or rise >= limits.lone_rise
     kind: Literal["note", "warn", "fail"] = (
         "fail" if lost or (warned and lasted > limits.patience) else ("warn" if warned else "note")
     )
     # The onset's baseline: a running one follows a lasting spike.
-    jumped = float((loss.values[rows.peak] - center[rows.first]) / scale[rows.first])
-    return Spike(rows, jumped, rise, ratio, onset, kind)
+    jumped = float((top - center[rows.first]) / scale[rows.first])
+    return Spike(rows, first, last, top, jumped, rise, ratio, onset, kind, of)
 
 
-def _report(
-    loss: Rows,
-    spikes: list[Spike],
-    masked: tuple[Masked, ...],
-    with_grad: bool,
-    z: float,
-    per_10k_steps: float,
-    at_most: int,
-    top: float | None,
+def _alarms(
+    ground: Ground, alarms: list[Spike], z: float, span_steps: int, per_10k_steps: float, at_most: int
 ) -> Iterator[Finding]:
-    threshold = Threshold(z, None, "robust deviations", SOURCE)
-    alarms = [s for s in spikes if s.kind != "note"]
-    notes = [s for s in spikes if s.kind == "note"]
-    details = {
-        "isolated_rows": len(notes),
-        "isolated_at": [int(loss.steps[s.rows.first]) for s in notes[:50]],
-        "gradient_known": with_grad,
-    }
-    if not alarms:
-        yield Finding(
-            level="pass",
-            n=len(loss),
-            threshold=threshold,
-            masked=masked,
-            details=details,
-            statistic=None if top is None else Statistic("largest jump of a single row", top, "robust deviations"),
-            summary="No loss spike."
-            if not notes
-            else f"No loss spike; {len(notes)} isolated row{'s' if len(notes) > 1 else ''} stood out and came back.",
-            what_it_means="Single rows that stand out while the gradient stays calm are unusual batches.",
-            what_to_do="Nothing.",
-        )
-        return
-    span = max(int(loss.steps[-1] - loss.steps[0]), 1)
-    rate = 1e4 * len(alarms) / span
-    often = len(alarms) > 3 and rate > per_10k_steps
+    rate = 1e4 * len(alarms) / max(span_steps, 1)
+    details = {**ground.details, "spikes": len(alarms), "spikes_per_10k_steps": rate}
     worst = sorted(alarms, key=lambda s: (s.kind != "fail", -s.rise))[:at_most]
     for s in sorted(worst, key=lambda s: s.onset):
-        yield _finding(loss, s, threshold, masked, details | {"spikes": len(alarms), "spikes_per_10k_steps": rate}, z)
-    if often:
-        yield Finding(
-            level="fail",
-            n=len(loss),
-            masked=masked,
-            details=details,
-            steps=(alarms[0].onset, int(loss.steps[alarms[-1].rows.last])),
-            summary=f"{len(alarms)} loss spikes, {rate:.3g} per 10,000 steps, since step {alarms[0].onset:,}.",
-            statistic=Statistic("spikes", rate, "per 10,000 steps"),
-            threshold=Threshold(None, per_10k_steps, "per 10,000 steps", "convention"),
-            evidence=(Evidence("loss/train", (alarms[0].onset, int(loss.steps[alarms[-1].rows.last]))),),
-            what_it_means="The run is unstable, not unlucky: spikes at this rate come before divergence.",
-            what_to_do="Lower the peak learning rate or raise Adam's epsilon, tighten clipping, and check the "
-            "data filter.",
+        yield _alarm(replace(ground, details=details), s, z)
+    if len(alarms) > 3 and rate > per_10k_steps:
+        spell = Spell(alarms[0].onset, alarms[-1].last, ongoing=False)
+        yield replace(ground, threshold=Threshold(None, per_10k_steps, "per 10,000 steps", "convention")).alarm(
+            f"{len(alarms)} loss spikes, {rate:.3g} per 10,000 steps, since step {spell.first:,}{alarms[0].of.words}.",
+            Statistic("spikes", rate, "per 10,000 steps"),
+            spell,
+            evidence=[alarms[0].of.signal],
+            means="The run is unstable, not unlucky: spikes at this rate come before divergence.",
+            do="Lower the peak learning rate or raise Adam's epsilon, tighten clipping, and check the data filter.",
         )
 
 
-def _finding(
-    loss: Rows,
-    s: Spike,
-    threshold: Threshold,
-    masked: tuple[Masked, ...],
-    details: dict[str, object],
-    z: float,
-) -> Finding:
-    last = int(loss.steps[s.rows.last])
-    first = int(loss.steps[s.rows.first])
-    state = f"back after {_steps(last - first + 1)}" if s.rows.recovered else "not back at the last step"
+def _alarm(ground: Ground, s: Spike, z: float) -> Finding:
+    back = s.rows.recovered
+    state = f"back after {_steps(s.last - s.first + 1)}" if back else "not back at the last step"
     grad = "" if s.grad_ratio is None else f", gradient norm up to {s.grad_ratio:.1f} times its median"
-    lead = f" The gradient moved {_steps(first - s.onset)} before the loss." if s.onset < first else ""
-    return Finding(
+    lead = f" The gradient moved {_steps(s.first - s.onset)} before the loss." if s.onset < s.first else ""
+    return ground.alarm(
+        f"Loss spike at step {s.first:,}: +{100 * s.rise:.0f} % to {s.top:.3g}{grad}, {state}{s.of.words}.{lead}",
+        Statistic("jump", s.z, UNIT),
+        s.spell,
         level="fail" if s.kind == "fail" else "warn",
-        n=len(loss),
-        steps=(s.onset, last),
-        ongoing=not s.rows.recovered,
-        summary=f"Loss spike at step {first:,}: +{100 * s.rise:.0f} % to "
-        f"{loss.values[s.rows.peak]:.3g}{grad}, {state}.{lead}",
-        statistic=Statistic("jump", s.z, "robust deviations"),
-        threshold=threshold,
-        masked=masked,
-        evidence=(
-            Evidence("loss/train", (s.onset, last)),
-            *([] if s.grad_ratio is None else [Evidence("grad/norm", (s.onset, last))]),
-        ),
-        what_it_means="The optimizer took a step that hurt the model."
-        if s.rows.recovered
+        evidence=[s.of.signal] if s.grad_ratio is None else [s.of.signal, "grad/norm"],
+        means="The optimizer took a step that hurt the model."
+        if back
         else "The model has lost what it had learnt and is not finding back by itself.",
-        what_to_do=f"Look at the batches of steps {max(s.onset - 1, 0):,} to {first:,} and at the layer whose "
-        f"gradient moved "
+        do=f"Look at the batches of steps {max(s.onset - 1, 0):,} to {s.first:,} and at the layer whose gradient moved "
         "first."
-        if s.rows.recovered and s.kind == "warn"
+        if back and s.kind == "warn"
         else f"Restart from a checkpoint some 100 steps before {s.onset:,} and skip the batches around it "
         "(PaLM, https://arxiv.org/abs/2204.02311, section 5.1).",
-        details=details
-        | {
+        details={
             "onset": {
-                "method": f"first row above {z:g} robust deviations; of the gradient norm where it "
-                "moved within 5 rows before",
-                "loss_step": first,
+                "method": f"first row above {z:g} {UNIT}; of the gradient norm where it moved within 5 rows before",
+                "loss_step": s.first,
             }
         },
     )

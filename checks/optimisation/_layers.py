@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Threshold
+from checks.finding import Evidence, Finding, Statistic
+from checks.ground import Ground, Spell
+from checks.masking import quiet
 from checks.reading import has, remember, scalar, vector
-from checks.robust import Excursion, Floats
+from checks.robust import Excursion, Floats, segmented_baseline
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -58,23 +60,39 @@ def _log(norms: Floats) -> Floats:
 
 
 LEAST_ROWS = 40
+LARGEST = 700.0
+"""Logarithm beyond which a factor would overflow."""
 
 
-def too_few(n: int, threshold: Threshold) -> Finding:
+def too_few(ground: Ground) -> Finding:
     """The answer where fewer than `LEAST_ROWS` rows of norms are finite."""
-    return Finding(
-        level="unknown",
-        n=n,
-        summary=f"{n} finite gradient norms are too few for a baseline.",
-        threshold=threshold,
-        what_it_means="A norm is judged against the rows before it.",
-        what_to_do=f"Wait for at least {LEAST_ROWS} logged steps.",
+    return ground.unknown(
+        f"{ground.n} finite gradient norms are too few for a baseline.",
+        "A norm is judged against the rows before it.",
+        f"Wait for at least {LEAST_ROWS} logged steps.",
     )
 
 
-def excused(beyond: bool) -> str:
-    """What a passing answer says where its number is beyond the limit all the same."""
-    return " Rows beyond the limit are within this norm's usual noise, or follow a planned event." if beyond else ""
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """How far the log norms of one table are from their running median."""
+
+    table: LogNorms
+    center: Floats
+    """[n, L] running median, begun anew where a planned event sets another level."""
+    sigma: Floats
+    """[n, L] robust deviation."""
+    away: Floats
+    """[n, L] log norm less its median; NaN where the median is unknown or stands for no gradient at all."""
+
+
+def departures(run: Run, *, window: int, least: float) -> Iterator[Departure]:
+    """Of each table; `least` is the smallest median, as a logarithm, that counts as a gradient."""
+    for t in log_norms(run):
+        starts = quiet(run, "optimisation").level_rows(t.steps)
+        center, sigma = segmented_baseline(t.values, starts, window=window)
+        with np.errstate(invalid="ignore"):
+            yield Departure(t, center, sigma, np.where(center > least, t.values - center, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +105,26 @@ class LayerExcursion:
     last: int
     recovered: bool
     factor: float
-    """Largest norm over its baseline (explosion), or baseline over the smallest norm (vanishing)."""
+    """Largest norm over its baseline (explosion), or baseline over the median norm since (vanishing)."""
     failed: bool
-    rows: Excursion
+
+
+def of_layer(table: LogNorms, column: int, rows: Excursion, log_factor: float, failed: bool) -> LayerExcursion:
+    """Rows of one column of a table as steps of its layer."""
+    return LayerExcursion(
+        table.signal,
+        table.labels[column],
+        int(table.steps[rows.first]),
+        int(table.steps[rows.last]),
+        rows.recovered,
+        float(np.exp(min(log_factor, LARGEST))),
+        failed,
+    )
+
+
+def excused(beyond: bool) -> str:
+    """What a passing answer says where its number is beyond the limit all the same."""
+    return " Rows beyond the limit are within this norm's usual noise, or follow a planned event." if beyond else ""
 
 
 def grouped(found: list[LayerExcursion], apart: int) -> list[list[LayerExcursion]]:
@@ -103,14 +138,34 @@ def grouped(found: list[LayerExcursion], apart: int) -> list[list[LayerExcursion
     return groups
 
 
-def evidence(group: list[LayerExcursion]) -> tuple[Evidence, ...]:
-    """The norms that show a group."""
-    return tuple(Evidence(e.signal, (e.first, e.last), None if e.label == ALL else e.label) for e in group[:20])
+def spell(group: list[LayerExcursion]) -> Spell:
+    """From the first mover's onset to the last recovery."""
+    return Spell(group[0].first, max(e.last for e in group), any(not e.recovered for e in group))
 
 
-def order_details(group: list[LayerExcursion]) -> list[dict[str, object]]:
-    """What moved when, as JSON types."""
-    return [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]]
+def alarm(
+    ground: Ground,
+    group: list[LayerExcursion],
+    summary: str,
+    statistic: Statistic,
+    *,
+    side: str,
+    means: str,
+    do: str,
+    details: Mapping[str, object],
+) -> Finding:
+    """One alarm for a group of layers, with what moved when. `side`: above or below the factor that warns."""
+    return ground.alarm(
+        summary,
+        statistic,
+        spell(group),
+        level="fail" if any(e.failed for e in group) else "warn",
+        evidence=[Evidence(e.signal, (e.first, e.last), None if e.label == ALL else e.label) for e in group[:20]],
+        means=means,
+        do=do,
+        details={"order": [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]], **details},
+        onset=f"first row {side} the warning factor among those that raised the alarm",
+    )
 
 
 def order_text(group: list[LayerExcursion]) -> str:

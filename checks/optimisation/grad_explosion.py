@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Finding, Masked, Statistic, Threshold
-from checks.masking import Quiet, quiet
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, unexplained
+from checks.masking import quiet
 from checks.optimisation._layers import (
+    LARGEST,
     LEAST_ROWS,
+    Departure,
     LayerExcursion,
     LogNorms,
-    evidence,
+    alarm,
+    departures,
     excused,
     grouped,
     log_norms,
-    order_details,
+    of_layer,
     order_text,
+    spell,
     spoken,
     too_few,
 )
 from checks.registry import check
-from checks.robust import Excursion, Floats, excursions, held_level, segmented_baseline
+from checks.robust import Bools, Excursion, Floats, excursions, held_level
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -32,6 +38,7 @@ SOURCE = (
     "z of the log norm after ZClip https://github.com/bluorion-com/ZClip; factors measured: BLOOM-176B rose 3.9, 9.9 "
     "and 66 times before its loss did, a healthy 19,560-step run never 3 times for two rows, once 7.5 times for one"
 )
+UNIT = "times the running median"
 
 
 @check(
@@ -62,122 +69,75 @@ def grad_explosion(
     warnings, not failures.
     """
     tables = log_norms(run)
-    n = len(tables[0])
-    threshold = Threshold(warn_factor, fail_factor, "times the running median", SOURCE)
-    if n < LEAST_ROWS:
-        yield too_few(n, threshold)
+    ground = Ground(len(tables[0]), Threshold(warn_factor, fail_factor, UNIT, SOURCE))
+    if ground.n < LEAST_ROWS:
+        yield too_few(ground)
         return
-    mask = quiet(run, "optimisation")
-    found, held, masked = _search(tables, mask, warn_factor, fail_factor, lone_factor, z, window_rows)
+    norms = list(departures(run, window=window_rows, least=-60.0))
+    rose = [e for d in norms for e in _rises(d, warn_factor, fail_factor, lone_factor, z)]
+    found, masked = unexplained(rose, quiet(run, "optimisation"), lambda e: None if e.failed else (e.first, e.last))
+    ground = replace(ground, masked=masked)
     if not found:
-        yield Finding(
-            level="pass",
-            n=n,
-            summary="No gradient norm left its range.",
-            threshold=threshold,
-            masked=masked,
-            statistic=None
-            if np.isnan(held)
-            else Statistic("largest norm held by 3 of 5 rows", held, "times the running median"),
-            what_it_means="Gradients are in proportion to their recent past." + excused(held > warn_factor),
-            what_to_do="Nothing.",
+        held = float(np.exp(min(np.fmax.reduce([held_level(d.away, 3, 5) for d in norms]), LARGEST)))
+        yield ground.passed(
+            "No gradient norm left its range.",
+            None if np.isnan(held) else Statistic("largest norm held by 3 of 5 rows", held, UNIT),
+            "Gradients are in proportion to their recent past." + excused(held > warn_factor),
             details={"layers": len(tables[-1].labels) if len(tables) > 1 else 0},
         )
         return
     groups = grouped(found, apart=max(20, 5 * _row_steps(tables[0])))
     worst = sorted(groups, key=lambda g: (not any(e.failed for e in g), -max(e.factor for e in g)))[:at_most]
     for group in sorted(worst, key=lambda g: g[0].first):
-        yield _finding(group, n, threshold, masked, len(groups))
+        yield _alarm(ground, group, len(groups))
 
 
-def _search(
-    tables: list[LogNorms],
-    mask: Quiet,
-    warn_factor: float,
-    fail_factor: float,
-    lone_factor: float,
-    z: float,
-    window_rows: int,
-) -> tuple[list[LayerExcursion], float, tuple[Masked, ...]]:
-    found: list[LayerExcursion] = []
-    masked: dict[Masked, None] = {}
-    held = float("nan")
-    for t in tables:
-        center, sigma = segmented_baseline(t.values, mask.level_rows(t.steps), window=window_rows)
-        sigma = np.fmax(sigma, 0.05)
-        with np.errstate(invalid="ignore", over="ignore"):
-            jump = np.where(center > -60, t.values - center, np.nan)
-            held = float(np.fmax(held, np.exp(min(held_level(jump, 3, 5), 700.0))))
-            warn = (jump > np.log(warn_factor)) & (jump > z * sigma)
-            fail = jump > np.log(fail_factor)
-            lone = jump > np.log(lone_factor)
-        # Most layers never come near: only columns with a candidate are walked.
-        for column in np.flatnonzero(warn.any(axis=0)):
-            for rows, failed in _of_layer(
-                t.values[:, column],
-                center[:, column],
-                sigma[:, column],
-                warn[:, column],
-                fail[:, column],
-                lone[:, column],
-            ):
-                first, last = int(t.steps[rows.first]), int(t.steps[rows.last])
-                if not failed and (events := mask.explains(first, last)):
-                    masked |= dict.fromkeys(events)
-                    continue
-                factor = float(np.exp(min(jump[rows.first : rows.last + 1, column].max(initial=0.0), 700.0)))
-                found.append(
-                    LayerExcursion(t.signal, t.labels[column], first, last, rows.recovered, factor, failed, rows)
-                )
-    return found, held, tuple(masked)
+def _rises(
+    d: Departure, warn_factor: float, fail_factor: float, lone_factor: float, z: float
+) -> Iterator[LayerExcursion]:
+    sigma = np.fmax(d.sigma, 0.05)
+    with np.errstate(invalid="ignore"):
+        warn = (d.away > np.log(warn_factor)) & (d.away > z * sigma)
+        fail = d.away > np.log(fail_factor)
+        lone = d.away > np.log(lone_factor)
+    calm = d.center + np.fmax(2 * sigma, np.log(1.5))
+    # Most layers never come near: only columns with a candidate are walked.
+    for column in np.flatnonzero(warn.any(axis=0)).tolist():
+        rises = _of_column(
+            d.table.values[:, column], calm[:, column], warn[:, column], fail[:, column], lone[:, column]
+        )
+        for rows, failed in rises:
+            top = float(d.away[rows.first : rows.last + 1, column].max(initial=0.0))
+            yield of_layer(d.table, column, rows, top, failed)
 
 
-def _of_layer(
-    values: Floats, center: Floats, sigma: Floats, warn: np.ndarray, fail: np.ndarray, lone: np.ndarray
-) -> Iterator[tuple[Excursion, bool]]:
-    calm = center + np.fmax(2 * sigma, np.log(1.5))
+def _of_column(values: Floats, calm: Floats, warn: Bools, fail: Bools, lone: Bools) -> Iterator[tuple[Excursion, bool]]:
     seen = {e.first: e for e in excursions(values, lone, calm)}
     seen |= {e.first: e for e in excursions(values, warn, calm, k=3, n=5)}
-    fails = excursions(values, fail & warn, calm, k=2, n=5)
+    fails = {e.first: e for e in excursions(values, fail & warn, calm, k=2, n=5)}
     ends = -1
-    for first in sorted(seen.keys() | {f.first for f in fails}):
-        rows = seen.get(first) or next(f for f in fails if f.first == first)
-        if rows.first <= ends:
+    for first, rows in sorted((fails | seen).items()):
+        if first <= ends:
             continue
         ends = rows.last
-        yield rows, any(rows.first <= f.first <= rows.last for f in fails)
+        yield rows, any(first <= f <= rows.last for f in fails)
 
 
 def _row_steps(table: LogNorms) -> int:
     return int(np.median(np.diff(table.steps))) if len(table) > 1 else 1
 
 
-def _finding(
-    group: list[LayerExcursion], n: int, threshold: Threshold, masked: tuple[Masked, ...], total: int
-) -> Finding:
-    onset, last = group[0].first, max(e.last for e in group)
-    ongoing = any(not e.recovered for e in group)
-    top = max(group, key=lambda e: e.factor)
-    return Finding(
-        level="fail" if any(e.failed for e in group) else "warn",
-        n=n,
-        steps=(onset, last),
-        ongoing=ongoing,
-        summary=f"Gradient norms rose at step {onset:,}, {order_text(group)}, up to {top.factor:.3g} times "
-        f"the running median "
-        f"({spoken(top.label)})" + (", and are still up." if ongoing else f", back after step {last:,}."),
-        statistic=Statistic("largest norm", top.factor, "times the running median"),
-        threshold=threshold,
-        masked=masked,
-        evidence=evidence(group),
-        what_it_means="The model is being pushed hard by a batch or is leaving the region where its learning "
-        "rate is stable.",
-        what_to_do=f"Look at the batches just before step {onset:,} and at the first layer's weights and "
-        f"activations; if it "
-        "does not come back, restart before it with a lower rate or tighter clipping.",
-        details={
-            "order": order_details(group),
-            "explosions": total,
-            "onset": {"method": "first row above the warning factor among those that raised the alarm"},
-        },
+def _alarm(ground: Ground, group: list[LayerExcursion], total: int) -> Finding:
+    when, top = spell(group), max(group, key=lambda e: e.factor)
+    return alarm(
+        ground,
+        group,
+        f"Gradient norms rose at step {when.first:,}, {order_text(group)}, up to {top.factor:.3g} {UNIT} "
+        f"({spoken(top.label)}), {'and are still up' if when.ongoing else f'back after step {when.last:,}'}.",
+        Statistic("largest norm", top.factor, UNIT),
+        side="above",
+        means="The model is being pushed hard by a batch or is leaving the region where its learning rate is stable.",
+        do=f"Look at the batches just before step {when.first:,} and at the first layer's weights and activations; "
+        "if it does not come back, restart before it with a lower rate or tighter clipping.",
+        details={"explosions": total},
     )

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Finding, Masked, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, unexplained
 from checks.masking import quiet
 from checks.optimisation._layers import (
     LEAST_ROWS,
     TINY,
+    Departure,
     LayerExcursion,
-    evidence,
+    LogNorms,
+    alarm,
+    departures,
     excused,
     grouped,
     log_norms,
-    order_details,
+    of_layer,
     order_text,
+    spell,
     spoken,
     too_few,
 )
 from checks.registry import check
-from checks.robust import excursions, held_level, segmented_baseline
+from checks.robust import excursions, held_level
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -32,6 +38,7 @@ SOURCE = (
     "convention, and measured: a healthy 19,560-step run never fell below a fifth of its running median "
     "once its first 32 steps were over"
 )
+UNIT = "of the running median"
 
 
 @check(
@@ -56,104 +63,59 @@ def grad_vanishing(
     Layers whose norm was zero from the start are frozen on purpose and only counted.
     """
     tables = log_norms(run)
-    n = len(tables[0])
-    threshold = Threshold(1 / warn_factor, 1 / fail_factor, "of the running median", SOURCE)
-    if n < LEAST_ROWS:
-        yield too_few(n, threshold)
+    ground = Ground(len(tables[0]), Threshold(1 / warn_factor, 1 / fail_factor, UNIT, SOURCE))
+    if ground.n < LEAST_ROWS:
+        yield too_few(ground)
         return
-    rows = int(np.clip(n // 20, 5, 20))
+    rows = int(np.clip(ground.n // 20, 5, 20))
     most = max(4, int(0.8 * rows))
-    mask = quiet(run, "optimisation")
-    found: list[LayerExcursion] = []
-    masked: dict[Masked, None] = {}
-    frozen: list[str] = []
-    held = float("nan")
-    for t in tables:
-        center, _ = segmented_baseline(t.values, mask.level_rows(t.steps), window=window_rows)
-        known = center > TINY / 2
-        frozen += [
-            label
-            for label, alive in zip(t.labels, np.atleast_1d((t.values > TINY / 2).any(axis=0)), strict=True)
-            if not alive
-        ]
-        drop = np.where(known, center - t.values, np.nan)
-        held = float(np.fmin(held, np.exp(-held_level(drop, most, rows))))
-        with np.errstate(invalid="ignore"):
-            over = drop > np.log(warn_factor)
-        for column in np.flatnonzero(over.any(axis=0)):
-            calm = -(center[:, column] - np.log(warn_factor) / 2)
-            for e in excursions(-t.values[:, column], over[:, column], calm, k=most, n=rows):
-                first, last = int(t.steps[e.first]), int(t.steps[e.last])
-                if events := mask.explains(first, last):
-                    masked |= dict.fromkeys(events)
-                    continue
-                # The onset's baseline: a running one follows a lasting fault.
-                depth = float(center[e.first, column] - np.median(t.values[e.first : e.last + 1, column]))
-                found.append(
-                    LayerExcursion(
-                        t.signal,
-                        t.labels[column],
-                        first,
-                        last,
-                        e.recovered,
-                        float(np.exp(min(depth, 700.0))),
-                        depth > np.log(fail_factor),
-                        e,
-                    )
-                )
-    name = f"smallest norm held by {most} of {rows} rows"
-    smallest = None if np.isnan(held) else Statistic(name, held, "of the running median")
-    yield from _report(found, n, threshold, tuple(masked), frozen, smallest, at_most)
-
-
-def _report(
-    found: list[LayerExcursion],
-    n: int,
-    threshold: Threshold,
-    masked: tuple[Masked, ...],
-    frozen: list[str],
-    smallest: Statistic | None,
-    at_most: int,
-) -> Iterator[Finding]:
-    note = f" {len(frozen)} layers never had one: frozen." if frozen else ""
+    norms = list(departures(run, window=window_rows, least=TINY / 2))
+    fell = [e for d in norms for e in _falls(d, warn_factor, fail_factor, most, rows)]
+    found, masked = unexplained(fell, quiet(run, "optimisation"), lambda e: (e.first, e.last))
+    frozen = [label for t in tables for label in _frozen(t)]
+    ground = replace(ground, masked=masked)
     if not found:
-        yield Finding(
-            level="pass",
-            n=n,
-            summary=f"Every layer keeps its gradient.{note}",
-            threshold=threshold,
-            masked=masked,
-            statistic=smallest,
-            what_it_means="No layer has stopped learning."
-            + excused(bool(smallest and threshold.warn and smallest.value < threshold.warn)),
-            what_to_do="Nothing.",
+        held = float(np.fmin.reduce([np.exp(-held_level(-d.away, most, rows)) for d in norms]))
+        yield ground.passed(
+            "Every layer keeps its gradient." + (f" {len(frozen)} layers never had one: frozen." if frozen else ""),
+            None if np.isnan(held) else Statistic(f"smallest norm held by {most} of {rows} rows", held, UNIT),
+            "No layer has stopped learning." + excused(held < 1 / warn_factor),
             details={"frozen": frozen},
         )
-        return
     for group in grouped(found, apart=50)[:at_most]:
-        onset, last = group[0].first, max(e.last for e in group)
-        ongoing = any(not e.recovered for e in group)
-        deepest = max(group, key=lambda e: e.factor)
-        share = 1 / deepest.factor
-        yield Finding(
-            level="fail" if any(e.failed for e in group) else "warn",
-            n=n,
-            steps=(onset, last),
-            ongoing=ongoing,
-            summary=f"Gradients vanished at step {onset:,}, {order_text(group)}: {spoken(deepest.label)} fell to "
-            f"{'nothing' if share < 1e-12 else f'{share:.2g} of its running median'}"
-            + (" and stays there." if ongoing else f", back after step {last:,}."),
-            statistic=Statistic("median norm since", share, "of the running median"),
-            threshold=threshold,
-            masked=masked,
-            evidence=evidence(group),
-            what_it_means="These layers get no signal and stop learning.",
-            what_to_do=f"Look for what changed at step {onset:,}: a detached branch, saturated activations, a "
-            f"loss term "
-            "that went away, an expert that gets no tokens.",
-            details={
-                "order": order_details(group),
-                "frozen": frozen,
-                "onset": {"method": "first row below the warning factor among those that raised the alarm"},
-            },
-        )
+        yield _alarm(ground, group, frozen)
+
+
+def _falls(d: Departure, warn_factor: float, fail_factor: float, most: int, n: int) -> Iterator[LayerExcursion]:
+    values = d.table.values
+    with np.errstate(invalid="ignore"):
+        over = -d.away > np.log(warn_factor)
+    for column in np.flatnonzero(over.any(axis=0)).tolist():
+        calm = -(d.center[:, column] - np.log(warn_factor) / 2)
+        for e in excursions(-values[:, column], over[:, column], calm, k=most, n=n):
+            # The onset's baseline: a running one follows a lasting fault.
+            depth = float(d.center[e.first, column] - np.median(values[e.first : e.last + 1, column]))
+            yield of_layer(d.table, column, e, depth, failed=depth > np.log(fail_factor))
+
+
+def _frozen(table: LogNorms) -> list[str]:
+    alive = np.atleast_1d((table.values > TINY / 2).any(axis=0))
+    return [label for label, lives in zip(table.labels, alive, strict=True) if not lives]
+
+
+def _alarm(ground: Ground, group: list[LayerExcursion], frozen: list[str]) -> Finding:
+    when, deepest = spell(group), max(group, key=lambda e: e.factor)
+    share = 1 / deepest.factor
+    return alarm(
+        ground,
+        group,
+        f"Gradients vanished at step {when.first:,}, {order_text(group)}: {spoken(deepest.label)} fell to "
+        f"{'nothing' if share < 1e-12 else f'{share:.2g} of its running median'}"
+        f"{' and stays there' if when.ongoing else f', back after step {when.last:,}'}.",
+        Statistic("median norm since", share, UNIT),
+        side="below",
+        means="These layers get no signal and stop learning.",
+        do=f"Look for what changed at step {when.first:,}: a detached branch, saturated activations, a loss term "
+        "that went away, an expert that gets no tokens.",
+        details={"frozen": frozen},
+    )

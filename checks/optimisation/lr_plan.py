@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.ground import NOTHING, Ground, Spell
 from checks.reading import Rows, has, vector
 from checks.registry import check
 from checks.robust import Bools, Floats, k_of_n
@@ -62,20 +63,15 @@ def lr_plan(
     used = vector(run, "lr/used")
     comparisons = _compare(run, used, tolerance, rows_in_a_row, lone_factor)
     if not comparisons:
-        yield Finding(
-            level="unknown",
-            n=len(used),
-            summary="The run has no learning-rate plan to hold the used rate against.",
-            what_it_means="Without a plan any rate may be right.",
-            what_to_do="Attach with scheduler=..., or put the plan (trainvitals.schedules.Plan) into the run card.",
+        yield Ground(len(used)).unknown(
+            "The run has no learning-rate plan to hold the used rate against.",
+            "Without a plan any rate may be right.",
+            "Attach with scheduler=..., or put the plan (trainvitals.schedules.Plan) into the run card.",
         )
         return
     wrong = [c for c in comparisons if c.sustained.any()]
-    threshold = Threshold(tolerance, fail_tolerance, "relative difference", SOURCE)
-    if not wrong:
-        yield _agreed(used, comparisons, threshold)
-        return
-    yield _disagreed(used, wrong, comparisons, threshold, fail_tolerance)
+    ground = Ground(len(used), Threshold(tolerance, fail_tolerance, "relative difference", SOURCE))
+    yield _disagreed(ground, used, wrong, comparisons) if wrong else _agreed(ground, comparisons)
 
 
 def _compare(run: Run, used: Rows, tolerance: float, in_a_row: int, lone_factor: float) -> list[Comparison]:
@@ -145,64 +141,41 @@ def _relative(used: Floats, planned: Floats, floor: float) -> Floats:
         return np.abs(used - planned) / np.fmax(np.abs(planned), floor)
 
 
-def _agreed(used: Rows, comparisons: list[Comparison], threshold: Threshold) -> Finding:
+def _agreed(ground: Ground, comparisons: list[Comparison]) -> Finding:
     shifts = {c.group: c.shift for c in comparisons if c.shift}
-    worst = max(float(np.nanmax(c.error)) for c in comparisons)
-    word = "after" if 1 in shifts.values() else "before"
     note = (
-        f" The used rate is the plan's of one step {'earlier' if word == 'after' else 'later'}: it was logged, or the "
-        f"scheduler stepped, one step off."
+        f" The used rate is the plan's of one step {'earlier' if 1 in shifts.values() else 'later'}: it was logged, or "
+        "the scheduler stepped, one step off."
         if shifts
         else ""
     )
     lone = sum(int(c.away.sum()) for c in comparisons)
-    return Finding(
-        level="pass",
-        n=len(used),
-        threshold=threshold,
-        summary=f"The learning rate follows its plan at all {len(used):,} rows.{note}"
-        if not lone
-        else f"The learning rate follows its plan but for {lone} single rows.{note}",
-        statistic=Statistic("largest difference", worst, "relative"),
-        what_it_means="The optimizer was given the rate that the plan holds.",
-        what_to_do="Nothing." if not shifts else "Nothing; align the logging if exact rates matter.",
-        details={"shift_steps": shifts, "single_rows_away": lone},
+    where = f"but for {lone} single rows" if lone else f"at all {ground.n:,} rows"
+    return ground.passed(
+        f"The learning rate follows its plan {where}.{note}",
+        Statistic("largest difference", max(float(np.nanmax(c.error)) for c in comparisons), "relative"),
+        "The optimizer was given the rate that the plan holds.",
+        "Nothing; align the logging if exact rates matter." if shifts else NOTHING,
+        {"shift_steps": shifts, "single_rows_away": lone},
     )
 
 
-def _disagreed(
-    used: Rows,
-    wrong: list[Comparison],
-    comparisons: list[Comparison],
-    threshold: Threshold,
-    fail_tolerance: float,
-) -> Finding:
+def _disagreed(ground: Ground, used: Rows, wrong: list[Comparison], comparisons: list[Comparison]) -> Finding:
     first = min(wrong, key=lambda c: int(np.argmax(c.sustained)))
     row = int(np.argmax(first.sustained))
     rows = np.flatnonzero(np.logical_or.reduce([c.sustained for c in wrong]))
-    onset, last = int(used.steps[row]), int(used.steps[rows[-1]])
+    spell = Spell(int(used.steps[row]), int(used.steps[rows[-1]]), bool(rows[-1] == len(used) - 1))
     worst = max(float(np.max(c.error[c.sustained])) for c in wrong)
-    g = used.labels.index(first.group)
-    ongoing = bool(rows[-1] == len(used) - 1)
-    value = used.values[row, g]
-    return Finding(
-        level="fail" if worst > fail_tolerance else "warn",
-        n=len(used),
-        steps=(onset, last),
-        ongoing=ongoing,
-        summary=f"The learning rate of group {first.group} left its plan at step {onset:,}: {value:.4g} used, up to "
-        f"{100 * worst:.3g} % away" + (", to the last step." if ongoing else f", until step {last:,}."),
-        statistic=Statistic("largest difference", worst, "relative"),
-        threshold=threshold,
-        evidence=tuple(Evidence(name, (onset, last), c.group) for c in wrong for name in ("lr/used", "lr/planned")),
-        what_it_means="The optimizer was not given the rate that the plan holds; every result after it is "
-        "another run's.",
-        what_to_do="Look for a second scheduler.step(), a scheduler that was not restored at a resume, or a "
-        "changed config; "
-        f"restart from a checkpoint before step {onset:,} if the rate was too high.",
-        details={
-            "groups": [c.group for c in wrong],
-            "groups_compared": [c.group for c in comparisons],
-            "onset": {"method": "exact: the first row of the difference"},
-        },
+    value = used.values[row, used.labels.index(first.group)]
+    return ground.alarm(
+        f"The learning rate of group {first.group} left its plan at step {spell.first:,}: {value:.4g} used, up to "
+        f"{100 * worst:.3g} % away, {spell.end}.",
+        Statistic("largest difference", worst, "relative"),
+        spell,
+        evidence=[Evidence(name, spell.steps, c.group) for c in wrong for name in ("lr/used", "lr/planned")],
+        means="The optimizer was not given the rate that the plan holds; every result after it is another run's.",
+        do="Look for a second scheduler.step(), a scheduler that was not restored at a resume, or a changed config; "
+        f"restart from a checkpoint before step {spell.first:,} if the rate was too high.",
+        details={"groups": [c.group for c in wrong], "groups_compared": [c.group for c in comparisons]},
+        onset="exact: the first row of the difference",
     )

@@ -6,16 +6,16 @@ fair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Finding, Masked
-from checks.masking import quiet
-from checks.reading import remember, vector
-from checks.robust import Floats, best_split, excursions, segmented_baseline
+from checks.finding import Finding
+from checks.ground import Ground
+from checks.reading import remember
+from checks.robust import Floats
 
 if TYPE_CHECKING:
     from trainvitals.store import Run, Series
@@ -132,99 +132,9 @@ def _pieces(run: Run, points: int, first: int, last: int, width: int) -> Iterato
         yield run.array("router/tokens", steps=(int(a), int(b) - 1))
 
 
-def too_few(run: Run) -> Finding:
+def too_few() -> Finding:
     """The answer where windows are too few."""
-    return Finding(
-        level="unknown",
-        summary="Too few routed tokens for the smallest window.",
-        what_it_means=f"A load is judged on windows of {TOKENS_PER_EXPERT} tokens per expert, at least "
-        f"{MIN_WINDOWS} of them.",
-        what_to_do="Wait for more steps.",
-    )
-
-
-MIN_OWN = 8
-"""Windows before a run's own level is known."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Episode:
-    """Windows in which one layer was beyond its limit."""
-
-    first: int
-    last: int
-    recovered: bool
-    layer: int
-
-
-def episodes(
-    run: Run,
-    loads: Loads,
-    values: Floats,
-    *,
-    own: Callable[[Floats, Floats], Floats],
-    margin: float,
-    absolute: float,
-    windows: int,
-) -> tuple[list[Episode], tuple[Masked, ...]]:
-    """Where three of four windows are above `absolute` or above what is usual in this run, earliest first.
-
-    values: [w, L]. `own` makes the run's own limit of the median and sigma of the `windows` windows before; an episode
-    ends below that median plus `margin`. Planned events excuse one, and come second.
-    """
-    mask = quiet(run, "routing")
-    center, sigma = segmented_baseline(values, mask.level_rows(loads.first), window=windows, min_rows=MIN_OWN)
-    limit, calm = own(center, sigma), center + margin
-    # Where nothing in this run is known yet, only the absolute limit holds.
-    limit, calm = (np.fmin(np.where(np.isfinite(x), x, np.inf), absolute) for x in (limit, calm))
-    over = values > limit
-    found: list[Episode] = []
-    masked: dict[Masked, None] = {}
-    for layer in np.flatnonzero(over.any(axis=0)):
-        for e in excursions(values[:, layer], over[:, layer], calm[:, layer], k=3, n=4, calm_rows=3):
-            if events := mask.explains(int(loads.first[e.first]), int(loads.last[e.last])):
-                masked |= dict.fromkeys(events)
-            else:
-                found.append(Episode(e.first, e.last, e.recovered, int(layer)))
-    return sorted(found), tuple(masked)
-
-
-def sustained(values: Floats, found: list[Episode]) -> float:
-    """The largest median of an episode's values [w, L]."""
-    return max(float(np.median(values[e.first : e.last + 1, e.layer])) for e in found)
-
-
-def onset(run: Run, loads: Loads, window: int, end: int, layer: int, expert: int | None) -> int:
-    """First step of the change seen in windows `window` to `end`: best two-level split of the rows around the first."""
-    low, high = max(window - 4, 0), min(window + 4, end)
-    rows = run.array("router/tokens", steps=(int(loads.first[low]), int(loads.last[high])))
-    tokens = np.nan_to_num(rows.values[:, layer])
-    total = np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
-    p = tokens / total
-    values = p[:, expert] if expert is not None else -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
-    return int(rows.steps[best_split(values)])
-
-
-def mix_shift(run: Run, step: int, around: int) -> float | None:
-    """Total variation distance between the domain shares of `around` steps before and after a step; None if unknown."""
-    data = vector(run, "data/domain_tokens")
-    if not len(data):
-        return None
-    before = np.nansum(data.values[(data.steps >= step - around) & (data.steps < step)], axis=0)
-    after = np.nansum(data.values[(data.steps >= step) & (data.steps < step + around)], axis=0)
-    if not before.sum() or not after.sum():
-        return None
-    return float(0.5 * np.abs(before / before.sum() - after / after.sum()).sum())
-
-
-MIX_NOTE = 0.1
-
-
-def mix_sentence(shift: float | None) -> str:
-    """What a simultaneous change of the data says about a router."""
-    if shift is None or shift < MIX_NOTE:
-        return ""
-    return (
-        f" The domain mix changed by {shift:.2f} at the same time: a new mix moves loads without any fault of the "
-        "router, so look at data.mix first."
+    return Ground().unknown(
+        "Too few routed tokens for the smallest window.",
+        f"A load is judged on windows of {TOKENS_PER_EXPERT} tokens per expert, at least {MIN_WINDOWS} of them.",
     )

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.ground import Ground
 from checks.registry import check
-from checks.routing._loads import (
-    Episode,
-    Loads,
-    episodes,
-    loads,
-    mix_sentence,
-    mix_shift,
-    onset,
-    sustained,
-    too_few,
-)
+from checks.routing._episodes import Course, Limits, course, episodes, sustained
+from checks.routing._loads import loads, too_few
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = (
-    "measured on trained routers: MaxVio 0.08-0.33 with 8 experts, 1.5-2.0 with 64 on mixed text, up to 6.8 "
-    "on text of a "
-    "single domain (https://github.com/allenai/OLMoE); limits are shares of the largest possible value E/k - 1"
+    "measured on trained routers: MaxVio 0.08-0.33 with 8 experts, 1.5-2.0 with 64 on mixed text, up to 6.8 on text of "
+    "a single domain (https://github.com/allenai/OLMoE); limits are shares of the largest possible value E/k - 1"
 )
+MAX_VIO = "MaxVio says how far the busiest expert is above the mean of its layer: 0 is balanced, 1 is twice the mean."
 
 
 @check(
@@ -58,90 +51,45 @@ def overload(
     """
     found = loads(run)
     if found is None:
-        yield too_few(run)
+        yield too_few()
         return
     violation = np.maximum(found.ratio.max(axis=-1) - 1 - found.noise, 0.0)
-    warn_limit = warn_of_ceiling * found.ceiling
-    threshold = Threshold(warn_limit, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)
-    beyond, masked = episodes(
-        run,
-        found,
-        violation,
-        own=lambda center, sigma: np.fmax(own_factor * center + own_margin, center + z * sigma),
-        margin=own_margin,
-        absolute=warn_limit,
-        windows=windows,
+    limits = Limits(
+        lambda center, sigma: np.fmax(own_factor * center + own_margin, center + z * sigma),
+        own_margin,
+        warn_of_ceiling * found.ceiling,
+        windows,
     )
-    if not beyond:
-        yield Finding(
-            level="pass",
-            n=len(found.first),
-            summary="No expert is overloaded.",
-            threshold=threshold,
-            masked=masked,
-            statistic=Statistic(
-                "MaxVio, median over windows of the worst layer",
-                float(np.median(violation, axis=0).max()),
-                "MaxVio",
-            ),
-            what_it_means=f"Loads are as even as this router's have been. {MAX_VIO}",
-            what_to_do="Nothing.",
-            details={"rows_per_window": found.rows_per_window, "ceiling": found.ceiling},
-        )
+    overloaded, masked = episodes(run, found, violation, limits)
+    threshold = Threshold(limits.absolute, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)
+    ground = Ground(len(found.first), threshold)
+    if overloaded:
+        head = overloaded[0]
+        expert = int(found.ratio[head.first : head.last + 1, head.layer].mean(axis=0).argmax())
+        yield _alarm(ground, course(run, found, overloaded, expert), expert, sustained(violation, overloaded))
         return
-    yield _finding(run, found, violation, beyond, threshold)
-
-
-MAX_VIO = "MaxVio says how far the busiest expert is above the mean of its layer: 0 is balanced, 1 is twice the mean."
-
-
-def _finding(
-    run: Run,
-    found: Loads,
-    violation: np.ndarray,
-    beyond: list[Episode],
-    threshold: Threshold,
-) -> Finding:
-    head = beyond[0]
-    expert = int(found.ratio[head.first : head.last + 1, head.layer].mean(axis=0).argmax())
-    born = head.first == 0
-    step = int(found.first[0]) if born else onset(run, found, head.first, head.last, head.layer, expert)
-    last = max(int(found.last[e.last]) for e in beyond)
-    ongoing = any(not e.recovered for e in beyond)
-    amount = sustained(violation, beyond)
-    layers = list(dict.fromkeys(found.layers[e.layer] for e in beyond))
-    shift = mix_shift(run, step, 4 * int(found.last[0] - found.first[0] + 1))
-    return Finding(
-        level="fail" if threshold.fail is not None and amount > threshold.fail else "warn",
-        n=len(found.first),
-        steps=(step, last),
-        ongoing=ongoing,
-        summary=f"Expert {found.experts[expert]} of layer {layers[0]} "
-        + (f"is overloaded since step {step:,}" if ongoing else f"was overloaded from step {step:,} to {last:,}")
-        + f": MaxVio {amount:.2g} of at most {found.ceiling:.2g}"
-        + (f", {len(layers)} layers affected." if len(layers) > 1 else "."),
-        statistic=Statistic("MaxVio, median since the onset", amount, "MaxVio"),
-        threshold=threshold,
-        evidence=(
-            Evidence("router/load", (step, last), f"{layers[0]}.{found.experts[expert]}"),
-            *(
-                Evidence("router/max_vio", (int(found.first[e.first]), int(found.last[e.last])), found.layers[e.layer])
-                for e in beyond[:20]
-            ),
+    yield replace(ground, masked=masked).passed(
+        "No expert is overloaded.",
+        Statistic(
+            "MaxVio, median over windows of the worst layer", float(np.median(violation, axis=0).max()), "MaxVio"
         ),
-        what_it_means=f"This expert slows its rank and, where capacity is bounded, drops tokens. {MAX_VIO}"
-        + mix_sentence(shift),
-        what_to_do=f"Compare router inputs and the load-balancing term before and after step {step:,}; raise "
-        f"its weight, or the "
-        "bias step of loss-free balancing (https://arxiv.org/abs/2408.15664).",
-        details={
-            "layers": layers,
-            "mix_shift": shift,
-            "rows_per_window": found.rows_per_window,
-            "onset": {
-                "method": "over from the first window"
-                if born
-                else "best two-level split of the expert's share around the first window"
-            },
-        },
+        f"Loads are as even as this router's have been. {MAX_VIO}",
+        details={"rows_per_window": found.rows_per_window, "ceiling": found.ceiling},
+    )
+
+
+def _alarm(ground: Ground, c: Course, expert: int, violation: float) -> Finding:
+    layer, name, many = c.layers[0], c.loads.experts[expert], len(c.layers) > 1
+    return ground.alarm(
+        f"Expert {name} of layer {layer} {'is' if c.spell.ongoing else 'was'} overloaded {c.spell.words}: "
+        f"MaxVio {violation:.2g} of at most {c.loads.ceiling:.2g}"
+        + (f", {len(c.layers)} layers affected." if many else "."),
+        Statistic("MaxVio, median since the onset", violation, "MaxVio"),
+        c.spell,
+        evidence=[Evidence("router/load", c.spell.steps, f"{layer}.{name}"), *c.evidence("router/max_vio")],
+        means=f"This expert slows its rank and, where capacity is bounded, drops tokens. {MAX_VIO}" + c.mix_sentence,
+        do=f"Compare router inputs and the load-balancing term before and after step {c.spell.first:,}; raise its "
+        "weight, or the bias step of loss-free balancing (https://arxiv.org/abs/2408.15664).",
+        details=c.details,
+        onset=c.onset("the expert's share"),
     )

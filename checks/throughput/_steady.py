@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.masking import MOMENT_EVENTS, Quiet
+from checks.masking import MOMENT_EVENTS, quiet
 from checks.reading import Rows
 from checks.robust import Floats, block_edges, block_medians
 
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 MAX_BLOCKS = 2000
 
 
-def without_moments(rows: Rows, mask: Quiet) -> Rows:
+def without_moments(run: Run, rows: Rows) -> Rows:
     """Rows of steps that no checkpoint or evaluation disturbed."""
     inside = np.zeros(len(rows), bool)
-    for span in mask.spans:
+    for span in quiet(run, "throughput").spans:
         if span.kind in MOMENT_EVENTS:
             a, b = np.searchsorted(rows.steps, [span.step, span.until + 1])
             inside[a:b] = True
     return Rows(rows.steps[~inside], rows.values[~inside], rows.labels)
+
+
+def settled(run: Run, rows: Rows) -> Rows:
+    """Rows after the first ones, which compile, fill caches and allocate: 10, or a twentieth of a short run."""
+    start = max(2, min(10, int(run.last_step or 0) // 20))
+    return Rows(rows.steps[start:], rows.values[start:], rows.labels)
 
 
 def blocks(rows: Rows) -> tuple[np.ndarray, Floats]:
@@ -42,8 +48,3 @@ def expanding_median(values: Floats, starts: list[int], min_rows: int) -> Floats
         for a, b in zip(edges[:-1], edges[1:], strict=True)
     ]
     return np.concatenate(parts) if parts else values.copy()
-
-
-def settled(run: Run) -> int:
-    """Rows at the start that compile, fill caches and allocate: 10, or a twentieth of a short run."""
-    return max(2, min(10, int(run.last_step or 0) // 20))

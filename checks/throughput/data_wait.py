@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
-from checks.masking import quiet
-from checks.reading import Rows, scalar
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, Spell
+from checks.reading import scalar
 from checks.registry import check
-from checks.robust import best_split, excursions
+from checks.robust import best_split, excursions, rows_near
 from checks.throughput._steady import blocks, settled, without_moments
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
+
+UNIT = "share of the step"
 
 
 @check(
@@ -32,61 +34,37 @@ def data_wait(
     Why it matters: while the loader is late, every device stands idle. How to read it: wall time from the end of
     the last step to the first forward, over the step's time, worst rank; eight of ten rows must be above the limit.
     """
-    rows = scalar(run, "throughput/data_wait_share").finite()
-    rows = without_moments(rows, quiet(run, "throughput"))
-    rows = Rows(rows.steps[settled(run) :], rows.values[settled(run) :])
-    threshold = Threshold(warn_share, fail_share, "share of the step", "convention")
+    rows = settled(run, without_moments(run, scalar(run, "throughput/data_wait_share").finite()))
+    ground = Ground(len(rows), Threshold(warn_share, fail_share, UNIT, "convention"))
     if len(rows) < 20:
-        yield Finding(
-            level="unknown",
-            n=len(rows),
-            summary=f"{len(rows)} settled steps are too few.",
-            threshold=threshold,
-            what_it_means="The first steps fill caches and queues.",
-            what_to_do="Wait for at least 30 steps.",
+        yield ground.unknown(
+            f"{len(rows)} settled steps are too few.",
+            "The first steps fill caches and queues.",
+            "Wait for at least 30 steps.",
         )
         return
     edges, share = blocks(rows)
-    size = int(edges[1] - edges[0])
     found = excursions(share, share > warn_share, np.full(len(share), 0.8 * warn_share), k=k, n=n, at_most=at_most)
     if not found:
-        yield Finding(
-            level="pass",
-            n=len(rows),
-            summary=f"Steps wait {100 * float(np.median(share)):.2g} % of their time for data.",
-            statistic=Statistic("data wait, median", float(np.median(share)), "share of the step"),
-            threshold=threshold,
-            what_it_means="The loader keeps up.",
-            what_to_do="Nothing.",
+        usual = float(np.median(share))
+        yield ground.passed(
+            f"Steps wait {100 * usual:.2g} % of their time for data.",
+            Statistic("data wait, median", usual, UNIT),
+            "The loader keeps up.",
         )
     for e in found:
-        low, high = (
-            max(int(edges[e.first]) - 20 * size, 0),
-            min(int(edges[e.first]) + 20 * size, int(edges[e.last + 1])),
-        )
-        row = low + best_split(np.clip(rows.values[low:high], 0, 1)) if e.first > 0 else 0
-        step, last = int(rows.steps[row]), int(rows.steps[edges[e.last + 1] - 1])
+        near = rows_near(edges, e.first, e.last)
+        row = near.start + best_split(np.clip(rows.values[near], 0, 1))
+        spell = Spell(int(rows.steps[row]), int(rows.steps[edges[e.last + 1] - 1]), not e.recovered)
         level = float(np.median(share[e.first : e.last + 1]))
-        yield Finding(
-            level="fail" if level > fail_share else "warn",
-            n=len(rows),
-            steps=(step, last),
-            ongoing=not e.recovered,
-            summary=f"Steps {'waited' if e.recovered else 'wait'} for data {100 * level:.0f} % of their time "
-            + (f"from step {step:,} to {last:,}." if e.recovered else f"since step {step:,}."),
-            statistic=Statistic("data wait, median since the onset", level, "share of the step"),
-            threshold=threshold,
-            evidence=(
-                Evidence("throughput/data_wait_share", (step, last)),
-                Evidence("throughput/tokens_per_s", (step, last)),
-            ),
-            what_it_means="The devices stand idle while the loader catches up.",
-            what_to_do="Add loader workers or prefetch, check the storage, and tokenise ahead of the run.",
-            details={
-                "onset": {
-                    "method": "from the first settled step on"
-                    if e.first == 0
-                    else "best two-level split of the share around the first slow rows"
-                }
-            },
+        yield ground.alarm(
+            f"Steps {'wait' if spell.ongoing else 'waited'} for data {100 * level:.0f} % of their time {spell.words}.",
+            Statistic("data wait, median since the onset", level, UNIT),
+            spell,
+            evidence=["throughput/data_wait_share", "throughput/tokens_per_s"],
+            means="The devices stand idle while the loader catches up.",
+            do="Add loader workers or prefetch, check the storage, and tokenise ahead of the run.",
+            onset="from the first settled step on"
+            if e.first == 0
+            else "best two-level split of the share around the first slow rows",
         )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Finding, Statistic, Threshold
+from checks.ground import Ground, Spell
 from checks.masking import quiet
 from checks.reading import Rows, scalar
 from checks.registry import check
-from checks.robust import Excursion, best_split, excursions, held_level
+from checks.robust import best_split, excursions, held_level, rows_near
 from checks.throughput._steady import blocks, expanding_median, settled, without_moments
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SOURCE = (
     "measured on six healthy runs of 130M to 1.2B parameters: 99 % of step times stay below 1.28 times the median; "
     "only a sustained excess counts"
 )
+UNIT = "times the median of the steps before"
 
 
 @check(
@@ -47,98 +49,65 @@ def drop(
     spells are only counted. Checkpoints and evaluations are left out; a batch-size change or a resume begins a new
     median.
     """
-    rows = scalar(run, "throughput/step_time").finite()
-    mask = quiet(run, "throughput")
-    rows = without_moments(rows, mask)
-    rows = Rows(rows.steps[settled(run) :], rows.values[settled(run) :])
+    rows = settled(run, without_moments(run, scalar(run, "throughput/step_time").finite()))
     rows = Rows(rows.steps[rows.values > 0], rows.values[rows.values > 0])
-    threshold = Threshold(warn_factor, fail_factor, "times the median of the steps before", SOURCE)
+    ground = Ground(len(rows), Threshold(warn_factor, fail_factor, UNIT, SOURCE))
     if len(rows) < 40:
-        yield Finding(
-            level="unknown",
-            n=len(rows),
-            summary=f"{len(rows)} settled steps are too few to know the usual speed.",
-            threshold=threshold,
-            what_it_means="A drop is judged against the run's own past.",
-            what_to_do="Wait for at least 50 steps.",
+        yield ground.unknown(
+            f"{len(rows)} settled steps are too few to know the usual speed.",
+            "A drop is judged against the run's own past.",
+            "Wait for at least 50 steps.",
         )
         return
     edges, times = blocks(rows)
-    starts = [int(s) for s in np.searchsorted(rows.steps[edges[:-1]], [s + 3 for s in mask.level_steps])]
+    level_steps = quiet(run, "throughput").level_steps
+    starts = [int(s) for s in np.searchsorted(rows.steps[edges[:-1]], [s + 3 for s in level_steps])]
     center = expanding_median(times, starts, min_rows=20)
     with np.errstate(invalid="ignore"):
         over = times > warn_factor * center
     spells = excursions(times, over, (1 + (warn_factor - 1) / 2) * center, k=k, n=n)
     found = [e for e in spells if edges[e.last + 1] - edges[e.first] >= min_rows][:at_most]
-    usual = float(np.median(times))
-    size = int(edges[1] - edges[0])
-    blocks_needed = max(n, -(-min_rows // size))
-    slow_needed = -(-k * blocks_needed // n)
-    held = held_level(times / center, slow_needed, blocks_needed)
     if not found:
-        yield Finding(
-            level="pass",
-            n=len(rows),
-            summary=f"Steps take {usual:.3g} s throughout.",
-            threshold=threshold,
-            statistic=None
-            if np.isnan(held)
-            else Statistic(
-                f"longest step time held by {slow_needed * size} of {blocks_needed * size} rows",
-                held,
-                "times the median of the steps before",
-            ),
+        size = int(edges[1] - edges[0])
+        needed = max(n, -(-min_rows // size))
+        yield ground.passed(
+            f"Steps take {float(np.median(times)):.3g} s throughout.",
+            _held(times / center, -(-k * needed // n), needed, size),
+            "The speed has not dropped for long.",
             details={"short_spells": len(spells)},
-            what_it_means="The speed has not dropped for long.",
-            what_to_do="Nothing.",
         )
-        return
     for e in found:
-        yield _finding(run, rows, edges, times, float(center[e.first]), e, threshold)
+        near = rows_near(edges, e.first, e.last)
+        slow = float(np.median(times[e.first : e.last + 1]))
+        row = near.start + best_split(np.clip(rows.values[near], 0, 3 * slow))
+        spell = Spell(int(rows.steps[row]), int(rows.steps[edges[e.last + 1] - 1]), not e.recovered)
+        yield _alarm(run, ground, spell, slow, float(center[e.first]))
 
 
-def _finding(
-    run: Run,
-    rows: Rows,
-    edges: np.ndarray,
-    times: np.ndarray,
-    before: float,
-    e: Excursion,
-    threshold: Threshold,
-) -> Finding:
-    size = int(edges[1] - edges[0])
-    low, high = max(int(edges[e.first]) - 20 * size, 0), min(int(edges[e.first]) + 20 * size, int(edges[e.last + 1]))
-    row = low + best_split(np.clip(rows.values[low:high], 0, 3 * float(np.median(times[e.first : e.last + 1]))))
-    step, last = int(rows.steps[row]), int(rows.steps[edges[e.last + 1] - 1])
-    factor = float(np.median(times[e.first : e.last + 1]) / before)
+def _held(ratio: np.ndarray, slow: int, blocks: int, size: int) -> Statistic | None:
+    """The longest step time that `slow` of `blocks` blocks of `size` rows kept up."""
+    held = held_level(ratio, slow, blocks)
+    name = f"longest step time held by {slow * size} of {blocks * size} rows"
+    return None if np.isnan(held) else Statistic(name, held, UNIT)
+
+
+def _alarm(run: Run, ground: Ground, spell: Spell, slow: float, before: float) -> Finding:
+    factor = slow / before
     wait = scalar(run, "throughput/data_wait_share")
-    inside = (wait.steps >= step) & (wait.steps <= last)
-    waiting = float(np.median(wait.values[inside])) if inside.any() else None
-    return Finding(
-        level="fail" if threshold.fail is not None and factor > threshold.fail else "warn",
-        n=len(rows),
-        steps=(step, last),
-        ongoing=not e.recovered,
-        summary=f"Steps {'took' if e.recovered else 'take'} {factor:.2g} times as long "
-        + (f"from step {step:,} to {last:,}" if e.recovered else f"since step {step:,}")
-        + f": {before * factor:.3g} s instead of {before:.3g} s.",
-        statistic=Statistic("median step time since the onset", factor, "times the median before"),
-        threshold=threshold,
-        evidence=(
-            Evidence("throughput/step_time", (step, last)),
-            Evidence("throughput/tokens_per_s", (step, last)),
-        ),
-        masked=(),
-        what_it_means="The same work takes longer."
-        + (
-            f" {100 * waiting:.0f} % of the step is spent waiting for data."
-            if waiting is not None and waiting > 0.1
-            else ""
-        ),
-        what_to_do="Look at data wait, at step time by rank, and at what else "
-        + ("ran on the machines in these steps." if e.recovered else "runs on the machines since then."),
+    inside = (wait.steps >= spell.first) & (wait.steps <= spell.last)
+    waiting = float(np.median(wait.values[inside])) if inside.any() else 0.0
+    return ground.alarm(
+        f"Steps {'take' if spell.ongoing else 'took'} {factor:.2g} times as long {spell.words}: "
+        f"{before * factor:.3g} s instead of {before:.3g} s.",
+        Statistic("median step time since the onset", factor, "times the median before"),
+        spell,
+        evidence=["throughput/step_time", "throughput/tokens_per_s"],
+        means="The same work takes longer."
+        + (f" {100 * waiting:.0f} % of the step is spent waiting for data." if waiting > 0.1 else ""),
+        do="Look at data wait, at step time by rank, and at what else "
+        + ("runs on the machines since then." if spell.ongoing else "ran on the machines in these steps."),
         details={
             "onset": {"method": "best two-level split of the step times around the first slow ones"},
-            "data_wait_share": waiting,
+            "data_wait_share": waiting if inside.any() else None,
         },
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
-from checks.masking import quiet
+from checks.ground import Ground, Spell
 from checks.reading import Rows, vector
 from checks.registry import check
-from checks.robust import Floats, best_split, excursions
+from checks.robust import Floats, best_split, excursions, rows_near
 from checks.throughput._steady import blocks, settled, without_moments
 
 if TYPE_CHECKING:
@@ -45,28 +46,21 @@ def straggler(
     time of the ranks over the rank's own. Ranks that meet in a collective at every step show equal step times;
     there a rank's excess data wait over the others', as a share of the step, gives it away (`late_share`).
     """
-    times = without_moments(vector(run, "throughput/step_time_by_rank"), quiet(run, "throughput"))
-    threshold = Threshold(warn_score, fail_score, "score of the slowest rank", SOURCE)
+    times = without_moments(run, vector(run, "throughput/step_time_by_rank"))
     ranks = len(times.labels)
+    threshold = Threshold(warn_score, fail_score, "score of the slowest rank", SOURCE)
     if ranks < 2:
-        yield Finding(
-            level="pass",
-            n=len(times),
-            summary="The run has one rank, so none can lag behind.",
-            threshold=threshold,
-            what_it_means="Nothing to compare.",
-            what_to_do="Nothing.",
+        yield Ground(len(times), threshold).passed(
+            "The run has one rank, so none can lag behind.", None, "Nothing to compare."
         )
         return
-    times = _whole(Rows(times.steps[settled(run) :], times.values[settled(run) :], times.labels))
+    times = _whole(settled(run, times))
+    ground = Ground(len(times), threshold)
     if len(times) < 20:
-        yield Finding(
-            level="unknown",
-            n=len(times),
-            summary=f"{len(times)} rows with every rank's time are too few.",
-            threshold=threshold,
-            what_it_means="A single slow step is no straggler.",
-            what_to_do="Wait for at least 30 steps.",
+        yield ground.unknown(
+            f"{len(times)} rows with every rank's time are too few.",
+            "A single slow step is no straggler.",
+            "Wait for at least 30 steps.",
         )
         return
     edges, medians = blocks(times)
@@ -77,27 +71,29 @@ def straggler(
     if len(waits):
         found += _late(times, waits, warn_score, late_share, k, n)
     if not found:
-        yield Finding(
-            level="pass",
-            n=len(times),
-            summary=f"No rank of {ranks} lags behind.",
-            threshold=threshold,
-            statistic=Statistic("lowest median score", float(np.median(scores, axis=0).min()), "score"),
-            what_it_means="Ranks keep pace.",
-            what_to_do="Nothing.",
+        yield ground.passed(
+            f"No rank of {ranks} lags behind.",
+            Statistic("lowest median score", float(np.median(scores, axis=0).min()), "score"),
+            "Ranks keep pace.",
         )
-        return
-    for rank in dict.fromkeys(f[0] for f in sorted(found, key=lambda f: f[1])):
-        yield _finding(
-            next(f for f in sorted(found, key=lambda f: f[1]) if f[0] == rank),
-            len(times),
-            threshold,
-            fail_score,
-        )
+    # One alarm for each rank: the first of its spells.
+    first: dict[str, Slow] = {}
+    for slow in sorted(found, key=lambda s: s.spell.first):
+        first.setdefault(slow.rank, slow)
+    for slow in first.values():
+        yield _alarm(ground, slow)
 
 
-Slow = tuple[str, int, int, bool, float, str]
-"""rank, first step, last step, recovered, score, signal"""
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A rank behind the others."""
+
+    rank: str
+    spell: Spell
+    score: float
+    """Median of the spell."""
+    signal: str
+    """What gave it away."""
 
 
 def _whole(rows: Rows) -> Rows:
@@ -106,24 +102,15 @@ def _whole(rows: Rows) -> Rows:
 
 
 def _slow(rows: Rows, edges: np.ndarray, scores: Floats, signal: str, limit: float, k: int, n: int) -> Iterator[Slow]:
-    size = int(edges[1] - edges[0])
     for rank in np.flatnonzero((scores < limit).any(axis=0)):
         slow = -scores[:, rank]
         for e in excursions(slow, slow > -limit, np.full(len(slow), -(limit + 1) / 2), k=k, n=n, at_most=3):
-            low, high = (
-                max(int(edges[e.first]) - 20 * size, 0),
-                min(int(edges[e.first]) + 20 * size, int(edges[e.last + 1])),
-            )
-            others = np.median(np.delete(rows.values[low:high], rank, axis=1), axis=1)
-            row = low + best_split(rows.values[low:high, rank] - others) if e.first > 0 else 0
-            yield (
-                rows.labels[rank],
-                int(rows.steps[row]),
-                int(rows.steps[edges[e.last + 1] - 1]),
-                e.recovered,
-                float(np.median(scores[e.first : e.last + 1, rank])),
-                signal,
-            )
+            near = rows_near(edges, e.first, e.last)
+            others = np.median(np.delete(rows.values[near], rank, axis=1), axis=1)
+            row = near.start + best_split(rows.values[near, rank] - others)
+            last = int(rows.steps[edges[e.last + 1] - 1])
+            score = float(np.median(scores[e.first : e.last + 1, rank]))
+            yield Slow(rows.labels[rank], Spell(int(rows.steps[row]), last, not e.recovered), score, signal)
 
 
 def _late(times: Rows, waits: Rows, limit: float, late_share: float, k: int, n: int) -> Iterator[Slow]:
@@ -150,27 +137,17 @@ def _late(times: Rows, waits: Rows, limit: float, late_share: float, k: int, n: 
     )
 
 
-def _finding(slow: Slow, n: int, threshold: Threshold, fail_score: float) -> Finding:
-    rank, first, last, recovered, score, signal = slow
-    late = signal.endswith("data_wait_by_rank")
-    return Finding(
-        level="fail" if score < fail_score else "warn",
-        n=n,
-        steps=(first, last),
-        ongoing=not recovered,
-        summary=f"Rank {rank} "
-        + (
-            f"held up the others from step {first:,} to {last:,}"
-            if recovered
-            else f"holds up the others since step {first:,}"
-        )
-        + (": it waits for its batch." if late else f": score {score:.2f}."),
-        statistic=Statistic("score", score, "speed over that of the other ranks"),
-        threshold=threshold,
-        evidence=(Evidence(signal, (first, last), rank),),
-        what_it_means="Every step waits for this rank.",
-        what_to_do="Check this rank's loader and storage."
+def _alarm(ground: Ground, slow: Slow) -> Finding:
+    late = slow.signal.endswith("data_wait_by_rank")
+    return ground.alarm(
+        f"Rank {slow.rank} {'holds' if slow.spell.ongoing else 'held'} up the others {slow.spell.words}"
+        + (": it waits for its batch." if late else f": score {slow.score:.2f}."),
+        Statistic("score", slow.score, "speed over that of the other ranks"),
+        slow.spell,
+        evidence=[Evidence(slow.signal, slow.spell.steps, slow.rank)],
+        means="Every step waits for this rank.",
+        do="Check this rank's loader and storage."
         if late
         else "Check this rank's device for throttling, errors and neighbours, and drain the node if it stays slow.",
-        details={"onset": {"method": "best two-level split of the rank's excess over the others"}},
+        onset="best two-level split of the rank's excess over the others",
     )

@@ -33,6 +33,9 @@ from trainvitals.schedules import Plan
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+RECENT_STEPS = 50
+"""The board's number above its loss chart is a mean over so many rows."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoConfig:
@@ -94,7 +97,7 @@ class DemoSummary:
     tokens: int = 0
     loss_first: float = math.nan
     loss_last: float = math.nan
-    """Mean over the last ten steps."""
+    """Mean over the last `RECENT_STEPS` steps."""
     val_first: dict[str, float] = field(default_factory=dict)
     """Validation loss per domain before training, nats per token."""
     val_last: dict[str, float] = field(default_factory=dict)
@@ -155,8 +158,8 @@ def prepare(config: DemoConfig) -> Job:
 def run_demo(config: DemoConfig, on_step: Callable[[int, float], None] | None = None) -> DemoSummary:
     """Train with the tap on, and print a line of progress now and then.
 
-    `on_step` is called after every step with its number (from 1) and its loss in nats. Ctrl-C ends the run early and
-    cleanly. The same seed, installation and thread count give the same losses.
+    `on_step` is called after every step with its number (from 1) and its loss in nats per token. Ctrl-C ends the run
+    early and cleanly. The same seed, installation and thread count give the same losses.
 
     Raises:
         UsageError: the text cannot be used.
@@ -190,19 +193,20 @@ def attach_tap(config: DemoConfig, job: Job) -> Tap:
 
 
 def train_step(config: DemoConfig, training: Training, tap: Tap, step: int) -> float:
-    """One optimizer step; returns the loss that the model returned, balancing loss included."""
+    """One optimizer step; returns its cross-entropy in nats per token, as the board shows it."""
     began = time.perf_counter()
     if config.fault != "none" and step >= config.onset:
         FAULTS[config.fault](training, step - config.onset)
     batch = training.on_batch(training.mixture.draw())
-    loss = training.model(**batch).loss
-    loss.backward()
+    output = training.model(**batch)
+    output.loss.backward()
     tap.clip_grad_norm_(1.0)
     training.optimizer.step()
     training.scheduler.step()
     training.optimizer.zero_grad()
     training.step_time_s = time.perf_counter() - began
-    return float(loss.detach())
+    # The model adds the balancing loss to what is trained on; the board draws it apart.
+    return float(output.loss.detach() - training.model.balance_coef * output.aux_loss.detach())
 
 
 @torch.no_grad()
@@ -237,7 +241,7 @@ class Progress:
     def __init__(self, config: DemoConfig, summary: DemoSummary, started: float,
                  on_step: Callable[[int, float], None] | None) -> None:
         self.config, self.summary, self.started, self.on_step = config, summary, started, on_step
-        self.losses: deque[float] = deque(maxlen=10)
+        self.losses: deque[float] = deque(maxlen=RECENT_STEPS)
         self.printed_at, self.printed_step = time.perf_counter(), 0
 
     def after(self, step: int, loss: float) -> None:
@@ -251,7 +255,8 @@ class Progress:
         summary.train_s = now - self.started - summary.first_step_s
         if step in (1, self.config.steps) or now - self.printed_at >= 10:
             rate = (step - self.printed_step) * self.config.batch_rows * self.config.context / (now - self.printed_at)
-            print(f"step {step:>5}/{self.config.steps}  loss {loss:6.3f}  {rate:8,.0f} tokens/s", flush=True)
+            print(f"step {step:>5}/{self.config.steps}  loss {loss:6.3f} nats/token (last {len(self.losses)} steps: "
+                  f"{summary.loss_last:.3f})  {rate:8,.0f} tokens/s", flush=True)
             self.printed_at, self.printed_step = now, step
         if self.on_step is not None:
             self.on_step(step, loss)

@@ -1,20 +1,25 @@
-"""What every collector offers the tap: a name, a cadence, and methods named after the moment they are called at.
+"""What a collector offers the tap, and all that it may use of it.
 
-A new signal family is one file with one subclass, listed in `loop.COLLECTORS`. Whatever a method raises disables that
-collector alone; training and the other collectors never notice.
+A collector is a name, a cadence, and methods named after the moment they are called at; a new signal family is one file
+in this folder with one subclass. Whatever a method raises disables that collector alone; training and the other
+collectors never notice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collectors.batch import Batch
-    from collectors.loop import Tap
+    from collectors.model.layers import Layers
+    from collectors.step import Part
+    from trainvitals.card import RunCard
+    from trainvitals.catalogue import Field
+    from trainvitals.store import FrameWriter
 
 
 Fields = Callable[[dict[str, Any]], dict[str, Any]]
@@ -50,14 +55,102 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
     return None
 
 
+class Host(Protocol):
+    """All that a collector may use of the tap that calls it."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done so far."""
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch of the latest forward; None before the first."""
+
+    @property
+    def core(self) -> nn.Module:
+        """The user's own module, inside the wrappers of DDP and torch.compile."""
+
+    @property
+    def layers(self) -> Layers:
+        """The parameters that the optimizer holds, by layer."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first of these parameters is."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What each optimizer updates."""
+
+    @property
+    def skips(self) -> int:
+        """Gradients that were thrown away since the last step."""
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """Factor that a gradient scaler put on the loss of the last backward; None without one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of all optimizers."""
+
+    @property
+    def plans(self) -> Sequence[Callable[[int], float]] | None:
+        """Planned learning rate at a step, one per parameter group; None where it is unknown."""
+
+    @property
+    def card(self) -> RunCard: ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """As the user gave it; None where there is none."""
+
+    @property
+    def domain_names(self) -> Sequence[str]:
+        """Data domains in the order of their ids."""
+
+    @property
+    def domain_labels(self) -> Sequence[str]:
+        """The same with a last one for what carries none."""
+
+    def cadence(self, name: str) -> int:
+        """Steps between two rows of this name; 0 is off."""
+
+    def frame(self, name: str, fields: Iterable[str | Field], labels: Mapping[str, Iterable[str]] | None = None
+              ) -> FrameWriter:
+        """Open a frame of the run folder: what is logged together, and the labels of every axis."""
+
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+        """Call `deliver` with the values once they are on the host; nothing waits for them."""
+
+    def event(self, kind: str, message: str) -> None:
+        """Mark something on the time axis of the run."""
+
+    def once(self, kind: str, message: str) -> None:
+        """The same, at its first occurrence only: what could not be seen, why, and what to do."""
+
+    def guard(self, collector: Collector, call: Callable[..., Any], *args: Any) -> Any:
+        """Call, and take the collector out of the run if it raises; None then. For code that the model calls."""
+
+    def hook(self, collector: Collector, function: Callable[..., Any]) -> Hook:
+        """A hook for the model that is guarded, and that torch.compile traces as nothing."""
+
+    def disable(self, collector: Collector, error: Exception) -> None:
+        """Take a collector that failed out of the run, and say so in an event."""
+
+
 class Collector:
     """Base of all collectors. `step` is the optimizer step that is being done or was just done, from 1."""
 
     name: ClassVar[str]
     default_every: ClassVar[int] = 1
     """Steps between two rows."""
+    also: ClassVar[Mapping[str, int]] = {}
+    """Steps between two rows of further frames, by the name under which users set them."""
+    turn: ClassVar[int] = 50
+    """Collectors are called in the order of their turns."""
 
-    def __init__(self, tap: Tap, every: int) -> None:
+    def __init__(self, tap: Host, every: int) -> None:
         self.tap = tap
         self.every = every
         self.handles: list[Handle] = []
@@ -69,13 +162,31 @@ class Collector:
         """A forward of the model begins."""
 
     def output(self, batch: Batch, output: Any) -> None:
-        """A forward of the model ended."""
+        """A forward of the model ended; what it was for is not known yet. Keep what is needed in `batch.notes`."""
 
-    def before_step(self, step: int) -> None:
-        """The optimizer is about to change the weights."""
+    def evaluated(self, batch: Batch) -> None:
+        """The forward was one of an evaluation."""
+
+    def trained(self, batch: Batch) -> None:
+        """The forward's gradient is part of the step that ends now."""
+
+    def unused(self, batch: Batch) -> None:
+        """The forward's gradient became part of no step, or it had none."""
+
+    def gradients(self) -> None:
+        """A backward ended: gradients are whole and as they came, unless another micro-batch adds to them."""
+
+    def skipped(self, step: int) -> None:
+        """The gradient for this step was thrown away, the weights are as they were."""
+
+    def before_update(self, part: Part) -> None:
+        """An optimizer is about to change the weights of its part, with gradients that are final."""
+
+    def after_update(self, part: Part) -> None:
+        """An optimizer has changed the weights of its part."""
 
     def after_step(self, step: int) -> None:
-        """The optimizer has changed the weights."""
+        """All optimizers have made their update."""
 
     def rewind(self) -> None:
         """The run goes back to an earlier step: forget what is not written yet."""
@@ -97,7 +208,7 @@ class Collector:
 
         `fields` makes the row's fields of them there, where small arithmetic costs no kernel launch.
         """
-        self.tap.transfer.add(self, values, lambda host: frame.append(step, fields(host)))
+        self.tap.send(self, values, lambda host: frame.append(step, fields(host)))
 
 
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from collectors.signals.collector import Collector
+from collectors.step import Part
 from trainvitals.errors import UsageError
 from trainvitals.schedules import Plan
 
@@ -33,6 +34,7 @@ class LearningRateCollector(Collector):
     """Learning rates per parameter group."""
 
     name = "lr"
+    turn = 30
 
     def open(self) -> None:
         groups = self.tap.param_groups
@@ -40,16 +42,32 @@ class LearningRateCollector(Collector):
         if len(set(labels)) < len(labels):
             labels = [str(i) for i in range(len(groups))]
         fields = ["lr/used"] + (["lr/planned"] if self.tap.plans is not None else [])
-        self.frame = self.tap.writer.frame("lr", fields, labels={"group": labels})
+        self.frame = self.tap.frame("lr", fields, labels={"group": labels})
+        self.groups = len(groups)
+        self.rewind()
 
-    def before_step(self, step: int) -> None:
-        if not self.due(step):
-            return
-        rates = [group["lr"] for group in self.tap.param_groups]
-        values: dict[str, Any] = {"lr/used": _together(rates)}
-        if self.tap.plans is not None:
-            values["lr/planned"] = np.array([plan(step) for plan in self.tap.plans])
-        self.emit(self.frame, step, values)
+    def rewind(self) -> None:
+        self.rates: dict[tuple[int, ...], Any] = {}
+
+    def before_update(self, part: Part) -> None:
+        if self.due(self.tap.step + 1):
+            self.rates[part.groups] = _together([part.optimizer.param_groups[i - part.groups[0]]["lr"]
+                                                 for i in part.groups])
+
+    def after_step(self, step: int) -> None:
+        if self.rates:
+            groups = list(self.rates)
+            self.emit(self.frame, step, {str(i): rates for i, rates in enumerate(self.rates.values())},
+                      lambda host: self._fields(step, groups, host))
+            self.rewind()
+
+    def _fields(self, step: int, groups: list[tuple[int, ...]], host: dict[str, Any]) -> dict[str, Any]:
+        """NaN for the groups of an optimizer that made no update in this step."""
+        used = np.full(self.groups, np.nan)
+        for i, members in enumerate(groups):
+            used[list(members)] = host[str(i)]
+        planned = {} if self.tap.plans is None else {"lr/planned": np.array([plan(step) for plan in self.tap.plans])}
+        return {"lr/used": used, **planned}
 
 
 def _together(rates: list[Any]) -> Any:

@@ -1,13 +1,9 @@
 """Loss per data domain, without computing the cross-entropy a second time.
 
 Metrics recorded:
-    loss/*   per step: cross-entropy and target tokens, in all and per domain; what the model returned
-    eval/*   at the step of the evaluation: the same for forwards outside of training
-
-`F.cross_entropy` is `log_softmax` followed by `nll_loss`. While the model's own loss function runs, it is taken apart
-into these two, and the log-probabilities in between also give the loss of every token. Value and gradient are
-bit-identical, because the same two kernels run on the same inputs in the same order:
-https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/LossNLL.cpp (cross_entropy_loss_symint).
+    loss/*     per step: cross-entropy and target tokens, in all and per domain; what the model returned
+    eval/*     at the step of the evaluation: the same for its forwards
+    unused/*   where forwards became part of no step: how many, their target tokens, those without a finite loss
 
 N targets, C classes, D domains.
 """
@@ -15,128 +11,145 @@ N targets, C classes, D domains.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from collectors.batch import Batch, domain_tensor
-from collectors.signals.collector import Collector, Handle, count, zeros
+from collectors.signals.collector import Collector, count, zeros
+from collectors.signals.cross_entropy import CrossEntropyWatch, Piece
 from trainvitals.store import FrameWriter
+
+FROM_THE_LOOP = "losses from the loop"
+"""Where a batch keeps cross-entropies that the loop computed from what the forward returned."""
 
 
 class LossCollector(Collector):
     """Sums of per-token losses and counts of target tokens, per domain."""
 
     name = "loss"
+    turn = 10
 
     def open(self) -> None:
         tap = self.tap
         self.labels = {"domain": tap.domain_labels}
         self.train_frame: FrameWriter | None = None
-        self.eval_frame = tap.writer.frame("eval", [
+        self.eval_frame = tap.frame("eval", [
             "loss/val_sum", "loss/val_tokens", "loss/val_domain_sum", "loss/val_domain_tokens"], labels=self.labels)
+        self.unused_frame = tap.frame("unused", ["unused/forwards", "unused/tokens", "unused/nonfinite_tokens"])
         self.rewind()
         # Outermost first: adapters (PEFT) wrap the transformers model that computes the loss.
         self.model = next((m for m in tap.core.modules() if hasattr(type(m), "loss_function")), None)
-        if self.model is not None:
-            self.handles.append(_LossFunction(self.model, self))
+        self.handles.append(CrossEntropyWatch(self))
 
     def rewind(self) -> None:
         self.train = DomainSums(len(self.tap.domain_names))
         self.validation = DomainSums(len(self.tap.domain_names))
+        self.spare = DomainSums(len(self.tap.domain_names))
+        self.spare_forwards = 0
+        self.evaluation: Batch | None = None
+        """The last forward of an evaluation."""
         self.returned: dict[str, Tensor] = {}
         self.forwards = 0
-        self.held: list[tuple[Tensor, Tensor, int]] = []
-        """Per-token losses of the forward that runs, with their targets and the target that is ignored."""
+        self.shares_of_one = False
+        """Whether what the forwards of the step return adds up to its loss, in place of each being a mean."""
+        self.pieces: list[Piece] = []
+        """Cross-entropies of the forward that runs."""
 
-    def wanted(self) -> bool:
-        """Whether the loss of the forward that runs will be written."""
+    # ---- what the forward shows -------------------------------------------------------------------------------
+
+    def wanted(self) -> Batch | None:
+        """The forward that a cross-entropy computed now belongs to, if its loss will be written.
+
+        That is the forward that runs, or the last one while it has shown no loss: then the loop computes it.
+        """
         batch = self.tap.batch
-        return batch is not None and batch.open and (not batch.training or self.due(self.tap.step + 1))
+        if batch is None or batch.settled or (
+                not batch.open and batch.loss_seen and FROM_THE_LOOP not in batch.notes):
+            return None
+        return batch if not batch.training or self.due(self.tap.step + 1) else None
+
+    def keep(self, batch: Batch, piece: Piece) -> None:
+        """Take the per-token losses of one cross-entropy."""
+        batch.loss_seen = True
+        if batch.open:
+            self.pieces.append(piece)
+        else:
+            batch.notes.setdefault(FROM_THE_LOOP, []).append(piece)
 
     def forward(self, batch: Batch) -> None:
-        self.held = []
+        self.pieces = []
+        CrossEntropyWatch.latest = self
+        self._count_evaluation()
         if batch.training:
             self._write_validation()
 
     def output(self, batch: Batch, output: Any) -> None:
-        for per_token, target, ignore_index in self.held:
-            self._count(batch, per_token, target, ignore_index)
-        self.held = []
-        if not batch.training or not self.due(self.tap.step + 1):
+        self._sum(batch, self.pieces)
+        if batch.training:
+            batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
+                                       for name, value in returned_losses(output)}
+
+    def _sum(self, batch: Batch, pieces: list[Piece]) -> None:
+        """Sum what the forward's cross-entropies hold, per domain."""
+        for piece, ids in self._aligned(batch, pieces):
+            rows = ids.to(piece.target.device).masked_fill(piece.target == piece.ignore_index, batch.domains + 1)
+            self._add(batch, piece.per_token, rows)
+
+    def _aligned(self, batch: Batch, pieces: list[Piece]) -> Iterator[tuple[Piece, Tensor]]:
+        """Each piece with the domain of every target, int64 [N]; D where that cannot be told."""
+        if not pieces:
             return
-        self.forwards += 1
-        for name, attributes in _RETURNED.items():
-            value = next((v for a in attributes if isinstance(v := getattr(output, a, None), Tensor)), None)
-            if value is not None and value.numel() == 1:
-                wide = value.detach().to(torch.float64).reshape(())
-                self.returned[name] = self.returned[name] + wide if name in self.returned else wide
-        if batch.has_labels and not batch.loss_seen:
-            self.tap.once("loss_unseen", "The loss per token and domain is unknown: the model computes its loss "
-                          "without torch's cross_entropy (a fused or compiled loss). Pass per-token losses to "
-                          "tap.loss(...).")
+        sizes = [piece.target.numel() for piece in pieces]
+        if len(pieces) > 1 and batch.target_ids(sizes[0], self.shifted) is not None and sizes[0] == max(sizes):
+            self.tap.once("loss_several", f"A forward computed {len(pieces)} cross-entropies over the whole batch: the "
+                          "first is recorded as its loss, the others are not.")
+            pieces, sizes = pieces[:1], sizes[:1]
+        whole = batch.target_ids(sum(sizes), self.shifted, one_piece=len(pieces) == 1)
+        # Pieces along the sequence hold some positions of every row: only where one domain holds all is that no matter.
+        if whole is None or (len(pieces) > 1 and batch.domain is not None and batch.shape is not None
+                             and batch.shape[0] > 1 and all(size % batch.shape[0] == 0 for size in sizes)):
+            if batch.names:
+                self.tap.once("loss_unaligned", f"Losses over {' + '.join(map(str, sizes[:4]))} targets do not line up "
+                              f"with a batch of shape {batch.shape}: their tokens count as unattributed.")
+            whole = torch.full((sum(sizes),), batch.domains, dtype=torch.int64, device=pieces[0].target.device)
+        yield from zip(pieces, torch.split(whole, sizes), strict=True)
 
-    def cross_entropy(self, logits: Tensor, target: Tensor, weight: Tensor | None = None,
-                      size_average: bool | None = None, ignore_index: int = -100, reduce: bool | None = None,
-                      reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
-        """Stands in for `F.cross_entropy` in the model's loss, and keeps the per-token losses. [N, C], [N]."""
-        def unchanged() -> Tensor:
-            return F.cross_entropy(logits, target, weight, size_average, ignore_index, reduce, reduction,
-                                   label_smoothing)
+    @property
+    def shifted(self) -> bool:
+        """Whether the model's loss at a position is that of the next token."""
+        return "MaskedLM" not in str(getattr(self.model, "loss_type", ""))
 
-        if type(logits) is not Tensor or logits.dim() != 2 or target.dim() != 1 or target.is_floating_point():
-            return unchanged()
-        # Which of the two parts autocast lifts to float32 differs between devices.
-        lifted = logits.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(logits.device.type)
-        if weight is not None or label_smoothing or size_average is not None or reduce is not None or lifted:
-            self.tap.guard(self, self._add_apart, logits, target, ignore_index)
-            return unchanged()
-        try:
-            # The dtype is given as ATen gives it.
-            log_probability = F.log_softmax(logits, 1, dtype=logits.dtype)
-            loss = F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction=reduction)
-        except Exception as error:  # whatever fails here must fail, or not, as it does without the tap
-            loss = unchanged()  # raises where the fault is the caller's; then the collector is not to blame
-            self.tap.disable(self, error)
-            return loss
-        self.tap.guard(self, self._add, log_probability.detach(), target, ignore_index)
-        return loss
+    def _sums(self, batch: Batch) -> DomainSums | None:
+        """All that was seen of the forward's loss."""
+        self._sum(batch, batch.notes.pop(FROM_THE_LOOP, []))
+        found: DomainSums | None = batch.notes.get(self.name)
+        return found
 
-    def _add_apart(self, logits: Tensor, target: Tensor, ignore_index: int) -> None:
-        """A weighted, smoothed or autocast loss is left alone: the plain cross-entropy is computed beside it."""
-        self.tap.once("loss_twice", "The model's loss has class weights, label smoothing or logits in half "
-                      "precision under autocast: the plain cross-entropy is computed beside it, which costs a second "
-                      "log_softmax.")
-        with torch.no_grad():
-            self._add(F.log_softmax(logits.detach(), 1, dtype=torch.float32), target, ignore_index)
-
-    def _add(self, log_probability: Tensor, target: Tensor, ignore_index: int) -> None:
-        batch = self.tap.batch
-        assert batch is not None
-        self.held.append((F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction="none"), target,
-                          ignore_index))
-        batch.loss_seen = True
-
-    def _count(self, batch: Batch, per_token: Tensor, target: Tensor, ignore_index: int) -> None:
-        ids = batch.target_ids(target.shape[0], shifted=self.shifted)
-        if ids is None:
-            self.tap.once("loss_unaligned", f"A loss over {target.shape[0]} targets does not line up with a batch of "
-                          f"shape {batch.shape}: its tokens count as unattributed.")
-            ids = torch.full_like(target, batch.domains)
-        rows = ids.to(target.device).masked_fill(target == ignore_index, batch.domains + 1)
-        self._sums(batch.training).add(per_token, rows)
+    def _add(self, batch: Batch, per_token: Tensor, rows: Tensor) -> None:
+        sums = batch.notes.setdefault(self.name, DomainSums(len(self.tap.domain_names)))
+        sums.add(per_token, rows)
 
     def add_tokens(self, per_token: Tensor, domain: Any, mask: Tensor | None) -> None:
         """What `tap.loss` takes: losses of any shape, domains and mask that broadcast to it from the left."""
         batch = self.tap.batch
-        training = batch.training if batch is not None else torch.is_grad_enabled() and self.tap.core.training
-        if batch is not None and batch.loss_seen:
-            self.tap.once("loss_ignored", "tap.loss was called for a batch whose loss the model had computed itself: "
-                          "it is counted once, as the model computed it.")
+        if per_token.dim() == 0:
+            self.tap.once("loss_scalar", "tap.loss was given one number, and of how many tokens it is the mean is "
+                          "unknown: it is not recorded. Pass the loss of every token (reduction='none').")
             return
+        # The loop knows more of its losses than their values: what it hands over replaces what was seen of them.
+        replaced = batch is not None and bool(batch.notes.pop(FROM_THE_LOOP, None))
+        if batch is not None and batch.loss_seen and not replaced:
+            self.tap.once("loss_ignored", "tap.loss was called for a batch whose cross-entropy had been seen already: "
+                          "it is counted once, as it was computed.")
+            return
+        if batch is not None and batch.settled:
+            self.tap.once("loss_late", "tap.loss was called after the step of its batch: it is not recorded. Call it "
+                          "between the forward and optimizer.step().")
+            return
+        training = batch.training if batch is not None else torch.is_grad_enabled()
         if training and not self.due(self.tap.step + 1):
             return
         per_token, names = per_token.detach(), self.tap.domain_names
@@ -147,40 +160,82 @@ class LossCollector(Collector):
             ids = aligned.reshape(per_token.shape) if aligned is not None else torch.full(
                 per_token.shape, len(names), dtype=torch.int64, device=per_token.device)
         ids = _spread(ids, per_token)
+        if mask is None and batch is not None:
+            mask = batch.counted_targets(tuple(per_token.shape))
         if mask is not None:
             ids = torch.where(_spread(mask, per_token).to(torch.bool), ids, len(names) + 1)
-        self._sums(training).add(per_token.reshape(-1), ids.reshape(-1))
         if batch is not None:
-            batch.loss_seen = batch.open
+            batch.loss_seen = True
+            self._add(batch, per_token.reshape(-1), ids.reshape(-1))
         elif training:
+            self.train.add(per_token.reshape(-1), ids.reshape(-1))
             self.forwards += 1
 
-    @property
-    def shifted(self) -> bool:
-        """Whether the model's loss at a position is that of the next token."""
-        return "MaskedLM" not in str(getattr(self.model, "loss_type", ""))
+    # ---- what the forward was for -----------------------------------------------------------------------------
 
-    def _sums(self, training: bool) -> DomainSums:
-        if training:
-            return self.train
+    def evaluated(self, batch: Batch) -> None:
+        # Its loss may still come, from the loop.
+        self._count_evaluation()
+        self.evaluation = batch
         self.validation_step = self.tap.step
-        return self.validation
+
+    def _count_evaluation(self) -> None:
+        batch, self.evaluation = self.evaluation, None
+        if batch is not None:
+            self.validation.merge(self._sums(batch))
+
+    def trained(self, batch: Batch) -> None:
+        if not self.due(self.tap.step + 1):
+            return
+        self.forwards += 1
+        self.shares_of_one |= batch.share_of_one
+        self.train.merge(self._sums(batch))
+        for name, value in batch.notes.get("returned", {}).items():
+            self.returned[name] = self.returned[name] + value if name in self.returned else value
+
+    def unused(self, batch: Batch) -> None:
+        self.spare_forwards += 1
+        self.spare.merge(self._sums(batch))
+        self.tap.once("forward_unused", "A forward in training mode became part of no step (a skipped batch, a pass of "
+                      "a reference or a probe): such forwards are counted under unused/*, not in the loss.")
 
     def after_step(self, step: int) -> None:
         if self.due(step) and (self.forwards or self.train.values):
-            values = self.train.take() | self.returned | {"loss/forwards": self.forwards}
-            if self.train_frame is None:
-                # Only what this model computes: a loss that it does not have is not a loss of NaN.
-                computed = list(DomainSums.FIELDS) if "losses" in values else []
-                self.train_frame = self.tap.writer.frame("loss", [*computed, *self.returned, "loss/forwards"],
-                                                         labels=self.labels)
-            self.emit(self.train_frame, step, values, DomainSums.fields)
-        self.returned, self.forwards = {}, 0
+            self._write(step)
+        self.returned, self.forwards, self.shares_of_one = {}, 0, False
+        self._write_unused(step)
+
+    def _write(self, step: int) -> None:
+        if not self.train.values:
+            self._say_unseen()
+        returned = self.returned
+        if self.shares_of_one:
+            returned = {name: value * self.forwards for name, value in returned.items()}
+        values = self.train.take() | returned | {"loss/forwards": self.forwards}
+        if self.train_frame is None:
+            # Only what this model computes: a loss that it does not have is not a loss of NaN.
+            computed = list(DomainSums.FIELDS) if "losses" in values else []
+            self.train_frame = self.tap.frame("loss", [*computed, *returned, "loss/forwards"], labels=self.labels)
+        self.emit(self.train_frame, step, values, DomainSums.fields)
+
+    def _say_unseen(self) -> None:
+        known = "Only the loss that the model returned is recorded" if self.returned else "No loss is recorded"
+        self.tap.once("loss_unseen", f"{known}: torch's cross_entropy did not run for the batch (another loss, a fused "
+                      "or compiled one, or one that was imported by name before attach), so the loss per token and "
+                      "domain is unknown. Pass per-token losses to tap.loss(...).")
 
     def finish(self) -> None:
         self._write_validation()
+        self._write_unused(self.tap.step + 1)
+
+    def _write_unused(self, step: int) -> None:
+        if self.spare_forwards:
+            self.emit(self.unused_frame, step, {**self.spare.take(), "unused/forwards": self.spare_forwards},
+                      _unused_fields)
+            self.spare_forwards = 0
 
     def _write_validation(self) -> None:
+        self._count_evaluation()
         if self.validation.values:
             self.emit(self.eval_frame, self.validation_step, self.validation.take(), _validation_fields)
 
@@ -191,9 +246,28 @@ def _validation_fields(host: dict[str, Any]) -> dict[str, Any]:
     return {name.replace("loss/", "loss/val_"): value for name, value in fields.items()}
 
 
-_RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",),
-             "loss/z_sum": ("z_loss", "router_z_loss")}
-"""Attributes of a model's output that hold each returned loss."""
+def _unused_fields(host: dict[str, Any]) -> dict[str, Any]:
+    fields = DomainSums.fields(host)
+    return {"unused/forwards": fields["unused/forwards"], "unused/tokens": fields.get("loss/tokens", 0),
+            "unused/nonfinite_tokens": fields.get("loss/nonfinite_tokens", 0)}
+
+
+RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",), "loss/z_sum": ("z_loss", "router_z_loss")}
+"""Names in a model's output that hold each returned loss."""
+
+
+def returned_losses(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """The losses in a model's output, by field: named ones, else the only number among what it returned."""
+    for field, names in RETURNED.items():
+        found = (output.get(n) if isinstance(output, Mapping) else getattr(output, n, None) for n in names)
+        value = next((v for v in found if isinstance(v, Tensor) and v.numel() == 1), None)
+        if value is not None:
+            yield field, value
+        elif field == "loss/returned_sum":
+            numbers = [v for v in (output if isinstance(output, tuple | list) else [output])
+                       if isinstance(v, Tensor) and v.dim() == 0 and v.is_floating_point()]
+            if len(numbers) == 1:
+                yield field, numbers[0]
 
 
 class DomainSums:
@@ -215,6 +289,16 @@ class DomainSums:
         losses, tokens = self.values
         losses.index_add_(0, rows, per_token.to(torch.float64))
         count(tokens, torch.add(per_token.abs() < math.inf, rows, alpha=2))
+
+    def merge(self, other: DomainSums | None) -> None:
+        """Add the sums of another one, which is not used afterwards."""
+        if other is None or other.values is None:
+            return
+        if self.values is None:
+            self.values = other.values
+            return
+        for own, more in zip(self.values, other.values, strict=True):
+            own += more.to(own.device)
 
     def take(self) -> dict[str, Tensor]:
         """The sums since the last call, as `fields` takes them; {} if there are none."""
@@ -240,57 +324,3 @@ def _spread(values: Tensor, like: Tensor) -> Tensor:
     """Values per row, or per token, for every element of `like`."""
     values = values.to(like.device)
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim())).expand(like.shape)
-
-
-class _TakenApart(TorchFunctionMode):
-    """While it is active, cross-entropies go through the collector."""
-
-    def __init__(self, collector: LossCollector) -> None:
-        super().__init__()
-        self.collector = collector
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = self.collector.cross_entropy if func is F.cross_entropy else func
-        return call(*args, **(kwargs or {}))
-
-
-class _WatchedLoss:
-    """The model's loss function. Copies and pickles of the model get the original back."""
-
-    def __init__(self, original: Any, collector: LossCollector) -> None:
-        self.original = original
-        self.collector = collector
-        self.__name__ = getattr(original, "__name__", type(original).__name__)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Under torch.compile the original must be traced, not this wrapper's Python.
-        if torch.compiler.is_compiling() or not self.collector.wanted():
-            return self.original(*args, **kwargs)
-        with _TakenApart(self.collector):
-            return self.original(*args, **kwargs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (self.original,)
-
-
-def _itself(function: Any) -> Any:
-    return function
-
-
-class _LossFunction(Handle):
-    """Stands in for `model.loss_function` of a transformers model until `remove()` puts back what was there."""
-
-    def __init__(self, model: Any, collector: LossCollector) -> None:
-        self.model = model
-        self.own = vars(model).get("_loss_function")
-        self.wrapper = _WatchedLoss(model.loss_function, collector)
-        model.loss_function = self.wrapper
-
-    def remove(self) -> None:
-        # Someone may have set another loss function since; that one stays.
-        if vars(self.model).get("_loss_function") is not self.wrapper:
-            return
-        if self.own is not None:
-            self.model.loss_function = self.own
-        else:
-            del self.model._loss_function

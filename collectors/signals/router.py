@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from collectors.batch import Batch
 from collectors.model.routers import RouterSite, find_routers, register
 from collectors.signals.collector import Collector, count, zeros
+from trainvitals.store import FrameWriter
 
 HELD = 1 << 18
 """Choices that may wait to be counted together: 2 MB."""
@@ -32,7 +33,7 @@ class RouterCollector(Collector):
     """Counts of routed tokens, kept on the device."""
 
     name = "router"
-    default_every = 1
+    also = {"router_domain": 50}
 
     def open(self) -> None:
         self.every_domain = self.tap.cadence("router_domain")
@@ -43,8 +44,8 @@ class RouterCollector(Collector):
             return
         experts = self.sites[0].num_experts
         labels = {"router_layer": [site.layer for site in self.sites], "expert": [str(e) for e in range(experts)]}
-        self.frame = self.tap.writer.frame("router", ["router/tokens"], labels=labels)
-        self.domain_frame = self.tap.writer.frame("router_domain", ["router/domain_tokens"],
+        self.frame = self.tap.frame("router", ["router/tokens"], labels=labels)
+        self.domain_frame = self.tap.frame("router_domain", ["router/domain_tokens"],
                                                   labels=labels | {"domain": self.tap.domain_labels})
         for layer, site in enumerate(self.sites):
             self.handles.append(self._shielded(register(site, self._callback(layer))))
@@ -68,7 +69,7 @@ class RouterCollector(Collector):
         self.held_layers: tuple[int, ...] = ()
         self.held_like: tuple[Batch | None, torch.Size, torch.dtype, torch.device] | None = None
         self.counts: dict[torch.device, Tensor] = {}
-        """Choices since the last row per domain, by device: [L * (D + 2) * (E + 2)]."""
+        """Choices since the last row per domain, by device: [L * (D + 2) * (E + 3)]."""
         self.written: Tensor | int = 0
         """Those of them that rows without domains hold, [L, E]."""
         self.ran = False
@@ -92,6 +93,11 @@ class RouterCollector(Collector):
             self.tap.once("router_unread", f"The router of layer {self.sites[layer].layer} ran, but its choice could "
                           "not be read: the loads of such layers are missing.")
             return
+        if self._of_experts(batch, indices_Tk, layer):
+            self.tap.once("router_not_by_token", f"The router of layer {self.sites[layer].layer} gave a row of choices "
+                          "per expert, not per token: experts choose their tokens there, and loads mean something "
+                          "else. They are not recorded.")
+            return
         like = (batch, indices_Tk.shape, indices_Tk.dtype, indices_Tk.device)
         if self.held_like != like or len(self.held) * indices_Tk.numel() > HELD:
             self._count_held()
@@ -99,6 +105,12 @@ class RouterCollector(Collector):
         self.held.append(indices_Tk.clone())
         self.held_layers += (layer,)
         self.held_like = like
+
+    def _of_experts(self, batch: Batch | None, indices: Tensor, layer: int) -> bool:
+        """Whether rows are experts and not tokens (expert choice, https://arxiv.org/abs/2202.09368)."""
+        experts = self.sites[layer].num_experts
+        tokens = batch.shape[0] * batch.shape[1] if batch is not None and batch.shape is not None else None
+        return tokens is not None and tokens != experts == indices.shape[0]
 
     def output(self, batch: Batch, output: Any) -> None:
         self._count_held()
@@ -109,7 +121,6 @@ class RouterCollector(Collector):
         self.held, self.held_layers, self.held_like = [], (), None
         if like is None:
             return
-        self.ran = True
         batch, (tokens, _), _, device = like
         domains, experts = len(self.tap.domain_names), self.sites[0].num_experts
         if batch is not None and batch.shape is not None and tokens == batch.shape[0] * batch.shape[1]:
@@ -118,18 +129,28 @@ class RouterCollector(Collector):
             self.tap.once("router_unaligned", f"A router saw {tokens} tokens, the batch has the shape "
                           f"{batch.shape if batch else None}: its counts are not split by domain, padding included.")
             rows_T = torch.full((tokens,), domains, dtype=torch.int64, device=device)
-        # An index outside of 0..E-1 means "no expert"; the first and the last column take it.
-        columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts)
-        columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 2)
-        if device not in self.counts:
-            self.counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 2), dtype=torch.int64,
-                                        device=device)
-        count(self.counts[device], columns_lTk.view(-1))
+        # -1 and E mean "no expert", and have a column each; what is beyond cannot be a choice, and has the last.
+        columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts + 1)
+        columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 3)
+        self.ran = self.ran or batch is None
+        # A router that ran outside of the model's forward counts at once: nothing will say what it ran for.
+        counts = self.counts if batch is None else batch.notes.setdefault(self.name, {})
+        if device not in counts:
+            counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 3), dtype=torch.int64, device=device)
+        count(counts[device], columns_lTk.view(-1))
+
+    def trained(self, batch: Batch) -> None:
+        for device, counts in batch.notes.get(self.name, {}).items():
+            self.ran = True
+            if device in self.counts:
+                self.counts[device] += counts
+            else:
+                self.counts[device] = counts
 
     def _starts(self, layers: tuple[int, ...], device: torch.device) -> Tensor:
         """Where each layer's expert 0 of row 0 is in the counts, [l, 1, 1]; copied to the device once."""
         if (layers, device) not in self.starts:
-            size = (len(self.tap.domain_names) + 2) * (self.sites[0].num_experts + 2)
+            size = (len(self.tap.domain_names) + 2) * (self.sites[0].num_experts + 3)
             self.starts[layers, device] = torch.tensor([size * i + 1 for i in layers], device=device).view(-1, 1, 1)
         return self.starts[layers, device]
 
@@ -140,17 +161,29 @@ class RouterCollector(Collector):
         due, domains_due = self.due(step), bool(self.every_domain) and step % self.every_domain == 0
         if not self.counts or not (due or domains_due):
             return
-        counts_LDE = self._table()
+        whole = self._table()
+        counts_LDE, impossible = whole[:, :-1, 1:-2], whole[..., -1].sum()
         total_LE = counts_LDE.sum(dim=1)
         if due and self.ran:
-            self.emit(self.frame, step, {"router/tokens": total_LE - self.written})
+            self._send(self.frame, step, "router/tokens", total_LE - self.written, impossible)
             self.written, self.ran = total_LE, False
         if domains_due:
-            self.emit(self.domain_frame, step, {"router/domain_tokens": counts_LDE.transpose(0, 1)})
+            self._send(self.domain_frame, step, "router/domain_tokens", counts_LDE.transpose(0, 1), impossible)
             self.counts, self.written = {}, self.written - total_LE
 
+    def _send(self, frame: FrameWriter, step: int, name: str, counts: Tensor, impossible: Tensor) -> None:
+        """Write a row of counts, unless some of what was counted cannot have been a choice of experts."""
+        def deliver(host: dict[str, Any]) -> None:
+            if host["impossible"]:
+                self.tap.once("router_impossible", "A router's integers reach beyond its number of experts: they are "
+                              "no choice of experts, and no load is recorded. Please report the model's class.")
+            else:
+                frame.append(step, {name: host[name]})
+
+        self.tap.send(self, {name: counts, "impossible": impossible}, deliver)
+
     def _table(self) -> Tensor:
-        """Counts since the last row per domain, int64 [L, D + 1, E]."""
+        """Counts since the last row, int64 [L, D + 2, E + 3]."""
         first, *others = self.counts.values()
         whole = sum((other.to(first.device) for other in others), first)
-        return whole.view(len(self.sites), len(self.tap.domain_names) + 2, -1)[:, :-1, 1:-1]
+        return whole.view(len(self.sites), len(self.tap.domain_names) + 2, -1)

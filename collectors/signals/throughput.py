@@ -29,9 +29,10 @@ class ThroughputCollector(Collector):
     """Step time, data wait and tokens."""
 
     name = "throughput"
+    turn = 80  # late: what the others do in a step is part of its time
 
     def open(self) -> None:
-        self.frame = self.tap.writer.frame(
+        self.frame = self.tap.frame(
             "throughput", ["throughput/step_time", "throughput/data_wait", "throughput/tokens"])
         self.ended = float("nan")
         self.rewind()
@@ -43,8 +44,10 @@ class ThroughputCollector(Collector):
     def forward(self, batch: Batch) -> None:
         if self.waited != self.waited:
             self.waited = time.perf_counter() - self.ended
-        if batch.training:
-            self.tokens = self.tokens + batch.tokens
+        batch.notes[self.name] = batch.tokens
+
+    def trained(self, batch: Batch) -> None:
+        self.tokens = self.tokens + batch.notes.get(self.name, 0)
 
     def after_step(self, step: int) -> None:
         now = time.perf_counter()
@@ -60,11 +63,12 @@ class SystemCollector(Collector):
     """Memory and utilisation, by the clock."""
 
     name = "system"
+    turn = 90
 
     def open(self) -> None:
         self.device = self.tap.device
         self.readings = dict(self._readings())
-        self.frame = self.tap.writer.frame("system", list(self.readings))
+        self.frame = self.tap.frame("system", list(self.readings))
         self.next_time = 0.0
 
     def _readings(self) -> Iterator[tuple[str, Callable[[], float]]]:

@@ -23,9 +23,10 @@ class DataCollector(Collector):
     """Sums over the batches of a step; with a longer cadence, over all steps since the last row."""
 
     name = "data"
+    turn = 60
 
     def open(self) -> None:
-        self.frame = self.tap.writer.frame(
+        self.frame = self.tap.frame(
             "data", ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents"],
             labels={"domain": self.tap.domain_labels})
         self.rewind()
@@ -45,11 +46,18 @@ class DataCollector(Collector):
         if batch.domain is not None and not batch.names:
             self.tap.once("domains_unknown", 'The batches carry a "domain", but tv.attach was given no domains: all '
                           "tokens count as unattributed.")
+        # Taken now: the loop may fill the same tensors with the next batch.
+        batch.notes[self.name] = batch.cells, batch.shape[0], batch.documents
+
+    def trained(self, batch: Batch) -> None:
+        if self.name not in batch.notes:
+            return
+        cells, sequences, documents = batch.notes[self.name]
         if self.cells is None:
-            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=batch.cells.device)
-        count(self.cells, batch.cells)
-        self.sequences += batch.shape[0]
-        self.documents = self.documents + batch.documents
+            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=cells.device)
+        count(self.cells, cells)
+        self.sequences += sequences
+        self.documents = self.documents + documents
 
     def after_step(self, step: int) -> None:
         if self.due(step) and self.cells is not None:
@@ -68,6 +76,7 @@ class TokenCollector(Collector):
 
     name = "tokens"
     default_every = 200
+    turn = 60
 
     def open(self) -> None:
         self.vocab_size = self.tap.card.vocab_size or 0
@@ -80,7 +89,7 @@ class TokenCollector(Collector):
         self.scripts = None if tokenizer is None else script_table(tokenizer, self.vocab_size)
         fields = ["tokens/counts", "tokens/seen"]
         fields += [] if self.scripts is None else ["tokens/bytes", "tokens/script_bytes"]
-        self.frame = self.tap.writer.frame("tokens", fields, labels={
+        self.frame = self.tap.frame("tokens", fields, labels={
             "domain": self.tap.domain_labels, "token": token_labels(tokenizer, self.vocab_size), "script": SCRIPTS})
 
     def rewind(self) -> None:
@@ -91,10 +100,16 @@ class TokenCollector(Collector):
             return
         # The first and the last column take ids outside of the vocabulary, the last row padding.
         columns = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
-        width = self.vocab_size + 2
+        batch.notes[self.name] = columns.add(batch.cells, alpha=self.vocab_size + 2).add_(1)
+
+    def trained(self, batch: Batch) -> None:
+        cells = batch.notes.get(self.name)
+        if cells is None:
+            return
         if self.counts is None:
-            self.counts = zeros((batch.domains + 2) * width, dtype=torch.int64, device=columns.device)
-        count(self.counts, columns.add(batch.cells, alpha=width).add_(1))
+            size = (batch.domains + 2) * (self.vocab_size + 2)
+            self.counts = zeros(size, dtype=torch.int64, device=cells.device)
+        count(self.counts, cells)
 
     def after_step(self, step: int) -> None:
         if self.due(step):

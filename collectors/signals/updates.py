@@ -17,6 +17,7 @@ from torch import Tensor
 
 from collectors.model.layers import local, norms, stacked
 from collectors.signals.collector import Collector
+from collectors.step import Part
 
 CACHED_BYTES = 1 << 20
 """Weights on the host that are copied and measured together: between the two they stay in the core's cache."""
@@ -27,47 +28,62 @@ class UpdateCollector(Collector):
 
     name = "update"
     default_every = 50
+    turn = 40
 
     def open(self) -> None:
-        self.frame = self.tap.writer.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
+        self.frame = self.tap.frame("update", ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
                                            labels={"layer": self.tap.layers.labels})
-        self.before: list[Tensor] | None = None
-        self.kept: list[Tensor] | None = None
-        self.parts = parts([local(p.detach()) for p in self.tap.layers.parameters])
+        self.kept: dict[int, list[Tensor]] = {}
+        self.rewind()
 
     def rewind(self) -> None:
-        self.before = None
+        self.before: dict[int, list[Tensor]] = {}
+        """Weights before the update, by the number of their part."""
+        self.members: list[int] = []
+        self.weights: list[Tensor] = []
+        self.updates: list[Tensor] = []
+
+    def _weights(self, part: Part) -> list[Tensor]:
+        return [local(self.tap.layers.parameters[i].detach()) for i in part.members]
 
     @torch.no_grad()
-    def before_step(self, step: int) -> None:
-        if self.due(step):
-            weights = [local(p.detach()) for p in self.tap.layers.parameters]
-            self.before = self.kept or [torch.empty_like(w) for w in weights]
-            self.weights: list[Tensor] = []
-            for part in self.parts:
-                torch._foreach_copy_(self.before[part], weights[part])
-                self.weights += norms(self.before[part])
-            self.kept = self.before if self.tap.device.type == "cpu" else None
-
-    @torch.no_grad()
-    def after_step(self, step: int) -> None:
-        if self.before is None:
+    def before_update(self, part: Part) -> None:
+        if not self.due(self.tap.step + 1) or not part.members:
             return
-        before, self.before = self.before, None
-        weights, updates = [local(p.detach()) for p in self.tap.layers.parameters], []
-        for part in self.parts:
-            torch._foreach_sub_(before[part], weights[part])
-            updates += norms(before[part])
-        self.emit(self.frame, step, {"weights": stacked(self.weights), "updates": stacked(updates)}, self._fields)
+        weights = self._weights(part)
+        copies = self.kept.pop(part.number, None) or [torch.empty_like(w) for w in weights]
+        for piece in cached(weights):
+            torch._foreach_copy_(copies[piece], weights[piece])
+            self.weights += norms(copies[piece])
+        self.before[part.number] = copies
+        self.members += part.members
 
-    def _fields(self, host: dict[str, Any]) -> dict[str, Any]:
+    @torch.no_grad()
+    def after_update(self, part: Part) -> None:
+        copies = self.before.pop(part.number, None)
+        if copies is None:
+            return
+        weights = self._weights(part)
+        for piece in cached(weights):
+            torch._foreach_sub_(copies[piece], weights[piece])
+            self.updates += norms(copies[piece])
+        if self.tap.device.type == "cpu":
+            self.kept[part.number] = copies
+
+    def after_step(self, step: int) -> None:
+        if self.updates and len(self.updates) == len(self.weights):
+            members = list(self.members)
+            self.emit(self.frame, step, {"weights": stacked(self.weights), "updates": stacked(self.updates)},
+                      lambda host: self._fields(host, members))
+        self.rewind()
+
+    def _fields(self, host: dict[str, Any], members: list[int]) -> dict[str, Any]:
         layers = self.tap.layers
-        everything = range(len(layers.parameters))
-        return {"weight/sumsq_by_layer": layers.by_layer(host["weights"], everything)[0],
-                "update/sumsq_by_layer": layers.by_layer(host["updates"], everything)[0]}
+        return {"weight/sumsq_by_layer": layers.by_layer(host["weights"], members)[0],
+                "update/sumsq_by_layer": layers.by_layer(host["updates"], members)[0]}
 
 
-def parts(tensors: list[Tensor]) -> list[slice]:
+def cached(tensors: list[Tensor]) -> list[slice]:
     """Consecutive tensors that fit into a cache together; on a device, where a kernel costs a launch, all of them."""
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return [slice(None)]

@@ -29,7 +29,8 @@ class TrainerCallback(transformers.TrainerCallback):
 
     Args:
         run: run folder.
-        domains, domain_tokens, lr_plan, collectors: as in `tv.attach`.
+        domains, domain_tokens, lr_plan, collectors, tokenizer, peak_flops: as in `tv.attach`. The tokenizer is the
+            Trainer's where none is given; steps and schedule are always its own.
 
     Raises:
         UsageError: at the start of training, for arguments that `tv.attach` refuses.
@@ -37,10 +38,11 @@ class TrainerCallback(transformers.TrainerCallback):
 
     def __init__(self, run: str | Path, *, domains: Mapping[str, float | None] | Sequence[str] | None = None,
                  domain_tokens: Mapping[str, int] | None = None, lr_plan: Any = None,
-                 collectors: Mapping[str, int] | None = None) -> None:
-        self.run = run
+                 collectors: Mapping[str, int] | None = None, tokenizer: Any = None,
+                 peak_flops: float | None = None) -> None:
+        self.run, self.tokenizer = run, tokenizer
         self.arguments = {"domains": domains, "domain_tokens": domain_tokens, "lr_plan": lr_plan,
-                          "collectors": collectors}
+                          "collectors": collectors, "peak_flops": peak_flops}
         self.tap: Tap | None = None
 
     @property
@@ -57,7 +59,8 @@ class TrainerCallback(transformers.TrainerCallback):
             self.tap.close()
         self.tap = attach(
             kwargs["model"], kwargs["optimizer"], self.run, scheduler=kwargs.get("lr_scheduler"),
-            tokenizer=kwargs.get("processing_class"), total_steps=state.max_steps, start_step=state.global_step,
+            tokenizer=self.tokenizer or kwargs.get("processing_class"), total_steps=state.max_steps,
+            start_step=state.global_step,
             **self.arguments)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -11,13 +11,13 @@ from dashboard import sidebar
 from dashboard.charts import text
 from dashboard.contamination.audits import Audit, open_audit
 from dashboard.contamination.compare import compare
-from dashboard.contamination.folders import audits_below
 from dashboard.contamination.items import browser
 from dashboard.contamination.overview import overview
 from dashboard.contamination.parts import broken
 from dashboard.contamination.scores import scores, threshold
 from dashboard.contamination.searched import recall, searched
 from dashboard.server import reads
+from dashboard.server.folders import audits_below
 from trainvitals.errors import RunDamaged
 
 ICON, PLACE, RUN = ":material/plagiarism:", 8, "never"

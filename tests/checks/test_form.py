@@ -124,6 +124,34 @@ def test_finding_survives_json_with_infinities() -> None:
     assert odd.to_json()["details"] == {"a": "NaN", "b": [0, 1], "3": [1, 2], "p": "x"}
 
 
+def test_the_returned_loss_stands_in_for_the_loss_per_token(tmp_path: Path) -> None:
+    losses = 2.0 + 0.01 * np.random.default_rng(0).standard_normal(200)
+    losses[150:153] *= 3
+    writer = RunWriter(tmp_path)
+    frame = writer.frame("loss", ["loss/returned_sum", "loss/forwards"])
+    for step, value in enumerate(losses, 1):
+        frame.append(step, {"loss/returned_sum": value, "loss/forwards": 1})
+    writer.close()
+    found = {f.check: f for f in run_checks(open_run(tmp_path), ["loss"]).findings}
+    spike = found["loss.spike"]
+    assert spike.level == "warn" and spike.steps is not None and spike.steps[0] == 151
+    assert "as the model returned it" in spike.summary and spike.evidence[0].signal == "loss/returned"
+    assert found["loss.nonfinite"].level == "pass" and "as the model returned it" in found["loss.nonfinite"].summary
+    assert found["loss.divergence"].level == "pass"
+
+
+def test_values_that_were_kept_out_of_every_update_destroyed_nothing(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path)
+    loss, skipped = writer.frame("loss", ["loss/sum", "loss/tokens"]), writer.frame("skipped", ["skipped/nonfinite"])
+    for step in range(1, 101):
+        loss.append(step, {"loss/sum": 2.0, "loss/tokens": 1})
+        if step in (40, 41):
+            skipped.append(step, {"skipped/nonfinite": 3})
+    writer.close()
+    (found,) = [f for f in run_checks(open_run(tmp_path), ["loss.nonfinite"]).findings]
+    assert found.level == "warn" and found.steps == (40, 41) and "No optimizer used" in found.what_it_means
+
+
 def test_a_check_that_raises_is_unknown(tmp_path: Path) -> None:
     @check("test.broken", area="loss")
     def broken(run: Run, *, limit: float = 1.0) -> Iterator[Finding]:

@@ -75,7 +75,7 @@ class Maker:
                 "loss/forwards",
             ],
             "eval": ["loss/val_sum", "loss/val_tokens", "loss/val_domain_sum", "loss/val_domain_tokens"],
-            "grad": ["grad/sumsq", "grad/sumsq_by_layer", "grad/clip_coef", "grad/nonfinite"],
+            "grad": ["grad/sumsq", "grad/sumsq_by_layer", "grad/clipped_sumsq", "grad/nonfinite"],
             "lr": ["lr/used", "lr/planned"],
             "update": ["weight/sumsq_by_layer", "update/sumsq_by_layer"],
             "router": ["router/tokens"],
@@ -226,7 +226,7 @@ class Maker:
             {
                 "grad/sumsq": total**2,
                 "grad/sumsq_by_layer": norms**2,
-                "grad/clip_coef": min(1.0, 1.0 / total),
+                "grad/clipped_sumsq": min(total, 1.0) ** 2,
                 "grad/nonfinite": 0,
             },
         )

@@ -22,9 +22,9 @@ from checks.contamination.score.decision import decide
 from checks.contamination.score.sweep import SWEEP
 from dashboard.contamination import audits
 from dashboard.contamination import items as audit_items
-from dashboard.contamination.folders import audits_below
 from dashboard.contamination.shape import misfit
 from dashboard.server import launch
+from dashboard.server.folders import audits_below
 from tests.dashboard.test_browser import DONE, PARSED, Watched
 from tests.dashboard.test_pages import words
 from trainvitals.errors import RunDamaged
