@@ -54,8 +54,8 @@ def finals(
     if not left:
         return keep, ""
     return keep, (
-        f"{left:,} rows are earlier checkpoints of the {int(keep.sum()):,} runs, which count once: only the row with "
-        "the most tokens of each is fitted."
+        f"{left:,} rows are taken for earlier checkpoints of the {int(keep.sum()):,} runs that they name: only the row "
+        "with the most tokens of each is fitted."
     )
 
 

@@ -140,6 +140,19 @@ def test_a_decay_at_a_size_never_tested_is_unknown() -> None:
     assert forecast(replace(simulated(COSINE).until(9000), params=7e9), COSINE).level == "pass"
 
 
+@pytest.mark.parametrize("size", [25, 100])
+def test_decays_of_public_runs_are_told_from_a_cosine_and_a_constant_rate(size: int) -> None:
+    """With the plain sum of the rates the 100M run's decay was promised .015 more than it bought."""
+    beside = [public(size, "cosine_24000"), public(size, "constant_24000")]
+    for name in ("wsd_20000_24000", "wsdld_20000_24000"):
+        whole = public(size, name)
+        for share in (0.6, 0.87):
+            told = forecast(whole.until(int(share * whole.last_step)), whole.rates, beside)
+            assert told.final_loss is not None and told.interval is not None, told.reason
+            assert abs(told.final_loss - whole.losses[-1]) < 0.008
+            assert told.interval[0] <= whole.losses[-1] <= told.interval[1]
+
+
 def test_a_pass_says_what_it_rests_on() -> None:
     told = forecast(replace(simulated(COSINE).until(9000), unit="bits/byte"), COSINE, SIBLINGS)
     assert "bits per byte" in told.reason and "rows and 2 siblings; phase: gradual" in told.reason

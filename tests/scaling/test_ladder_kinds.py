@@ -97,11 +97,11 @@ def test_checkpoints_of_a_named_run_count_once() -> None:
     for kind, frame in named.items():
         found = ladder(frame)
         assert len(found) == 22, kind
-        assert found.refused[0].startswith("198 rows are earlier checkpoints of the 22 runs")
+        assert found.refused[0].startswith("198 rows are taken for earlier checkpoints of the 22 runs")
         last = table.groupby("run").D.max()
         assert sorted(found.d) == sorted(last), kind
     level, summary = fit_ladder(ladder(table), resamples=100).judgement
-    assert level != "pass" and "198 rows are earlier checkpoints" in summary and "22 runs of" in summary
+    assert level != "pass" and "198 rows are taken for earlier checkpoints" in summary and "22 runs of" in summary
 
 
 def test_checkpoints_without_names_are_refused_or_doubted() -> None:

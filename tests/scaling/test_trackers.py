@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from checks.scaling.curve import read_curve
 from checks.scaling.curve_table import curve_columns
+from checks.scaling.forecast_command import forecast
 from trainvitals.errors import UsageError
 
 STEPS = np.arange(10, 210, 10)
@@ -102,6 +104,20 @@ def test_several_runs_are_refused_with_the_line_to_use(tmp_path: Path) -> None:
     np.testing.assert_allclose(curve.losses, LOSS)
     np.testing.assert_allclose(curve.rates[STEPS - 1], LR, rtol=1e-6)
     np.testing.assert_allclose(read_curve(path, {"loss": "b - train/loss"}).losses, LOSS + 1)
+
+
+def test_the_command_takes_the_columns_of_a_tracker(tmp_path: Path) -> None:
+    path = tmp_path / "wandb.csv"
+    rates = np.minimum(np.arange(1, 4001) / 200, 1) * 3e-4
+    steps = np.arange(20, 4001, 20)
+    loss = 2.7 + 3 * np.cumsum(rates)[steps - 1] ** -0.1
+    pd.DataFrame({"_step": steps, "a - train/loss": loss, "b - train/loss": loss + 1, "a - lr": rates[steps - 1]}
+                 ).to_csv(path, index=False)
+    words = [str(path), "--schedule", "constant:total=8000,warmup=200,peak=3e-4", "--json"]
+    assert "several columns for loss" in str(CliRunner().invoke(forecast, words).exception)
+    done = CliRunner().invoke(forecast, [*words, "--columns", "step=_step,loss=a - train/loss,lr=a - lr"])
+    told = json.loads(done.output)
+    assert done.exit_code == 0 and told["final_loss"] < loss[-1] and told["phase"] == "constant"
 
 
 def test_rows_of_several_runs_are_named(tmp_path: Path) -> None:
