@@ -163,7 +163,7 @@ def test_a_long_file_of_one_program_takes_no_time() -> None:
     items = humaneval()
     source = items[0].fields["code"] + items[0].fields["answer"]
     found, _ = audit(items, [renamed(source) * 1_000, "x = [" + "(1, 2), " * 60_000 + "]"])
-    assert found["verdict"][0] == "suspect"
+    assert found["verdict"][0] == "contaminated"  # its documentation stands there, too
 
 
 def test_boilerplate_and_known_algorithms_are_no_copies() -> None:

@@ -71,7 +71,7 @@ def test_items_planted_in_web_text_are_found_and_no_others() -> None:
     for k, edit in enumerate(edits):
         share = (found["verdict"].iloc[planted[k::4]] == "contaminated").mean()
         print(f"  {edit.__name__}: {share:.3f}")
-        assert share >= 0.98
+        assert share >= (0.96 if edit is slipped else 0.98)  # a slip may make a known word, or unmake a number
 
 
 def test_one_word_changed_is_suspect_and_never_clean() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -100,6 +100,8 @@ class Row:
     p: float
     """NaN for all but the semantic detector."""
     text: str
+    document: tuple[int, int] = (0, 0)
+    """Slice and record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class Judged:
 
 def judge(evidence: Evidence, item: Item, rows: Sequence[Row], rules: Rules, known: Known) -> list[Judged]:
     """Judge every pair of one item; `known` are the words of the benchmarks."""
-    judged = [_judge_row(evidence, item, row, k, rules, known) for k, row in enumerate(rows)]
+    programs = {row.document for row in rows if row.detector == "code" and (
+        _program(evidence, item, row, rules).level == "suspect")} if evidence.item.asks == "code" else set()
+    judged = [_judge_row(evidence, item, row, k, rules, known, row.document in programs) for k, row in enumerate(rows)]
     if any(each.level == "contaminated" and row.text for each, row in zip(judged, rows, strict=True)):
         return judged
     # Only the best documents keep their text. Where none of these is a copy, no other is, for edits show in text alone.
@@ -122,7 +126,8 @@ def judge(evidence: Evidence, item: Item, rows: Sequence[Row], rules: Rules, kno
             if each.level == "contaminated" else each for each in judged]
 
 
-def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules, known: Known) -> Judged:
+def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules, known: Known, same_program: bool
+               ) -> Judged:
     weighed, pairs = evidence.item, evidence.pairs
     words = weighed.length
     if row.detector == "semantic":
@@ -136,6 +141,8 @@ def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules, k
     score = _score(evidence, k, enough)
     asked = "\n".join(item.fields[role] for role in weighed.stem)
     compared = compare(asked, row.text, known) if row.text and asked else None
+    if compared is not None and same_program:
+        compared = replace(compared, turned=None)  # other names change no answer where the program is the same
     found = (_short if words <= CHANCE_WORDS else _long)(evidence, item, row, k, score, enough, rules, compared)
     return found or _other_fields(evidence, k, score, rules) or Judged("below", _below(evidence, k, rules), "", score)
 

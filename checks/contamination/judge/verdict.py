@@ -89,7 +89,7 @@ def _columns(pairs: pa.Table, p_value: PValue | None) -> Columns:
 
 def _row(columns: Columns, k: int) -> Row:
     return Row(columns["detector"][k], int(columns["longest"][k]), float(columns["similarity"][k]),
-               float(columns["p"][k]), columns["text"][k])
+               float(columns["p"][k]), columns["text"][k], (int(columns["slice"][k]), int(columns["record"][k])))
 
 
 def _rank(judged: Judged, columns: Columns, k: int) -> tuple[Any, ...]:
