@@ -93,7 +93,8 @@ class Tap:
         self.transfer = Transfer(self.guard)
         self.parts = parts_of(self.optimizers, self.layers.parameters)
         self.scale = ScaleWatch()
-        self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once, self.guard)
+        self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once,
+                           lambda *args: self.guard(*args))
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]

@@ -128,16 +128,17 @@ class Steps:
     # ---- backward --------------------------------------------------------------------------------------------
 
     def _accumulated(self, parameter: Tensor) -> None:
-        """A parameter has its gradient."""
-        self._accumulates = True
-        self.call_at_the_end()
+        """A parameter has its gradient; of those of a backward, the first counts."""
+        if not self._accumulates:
+            self._accumulates = True
+            self._guard(None, self._call_at_the_end)
 
     def coming_back(self, batch: Batch) -> None:
         """A gradient comes back through a forward's output."""
         self._coming.append(batch)
-        self.call_at_the_end()
+        self._guard(None, self._call_at_the_end)
 
-    def call_at_the_end(self) -> None:
+    def _call_at_the_end(self) -> None:
         """Ask, once, to be called when the backward that runs has ended."""
         task = torch._C._current_graph_task_id()
         if self._task is not None or task == -1:
