@@ -135,15 +135,15 @@ class Tally:
     """Of the shard as stored."""
     text_bytes: int = 0
     """Of UTF-8 text handed to the detectors, overlaps not counted twice."""
-    unsearched: dict[str, int] = field(default_factory=dict)
-    """Bytes of text that was read and not searched, by "column: why". `text_bytes` and these are all text read."""
-    no_text: dict[str, int] = field(default_factory=dict)
-    """Bytes of strings that are no text (links, hashes, ids ...), by "column: why"."""
     sha256: str = ""
     """Of the slice's stored bytes; empty where there is no file."""
     problems: list[Problem] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     """Columns that text was read from, sorted."""
+    unsearched: dict[str, int] = field(default_factory=dict)
+    """Bytes of text that was read and not searched, by "column: why". `text_bytes` and these are all text read."""
+    no_text: dict[str, int] = field(default_factory=dict)
+    """Bytes of strings that are no text (links, hashes, ids ...), by "column: why"."""
 
 
 PAIRS = pa.schema(

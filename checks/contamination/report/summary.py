@@ -133,8 +133,9 @@ def searched(corpus: Mapping[str, Any]) -> str:
     """What the absence of a match means, in one sentence."""
     no_text = corpus.get("no_text_bytes") or 0
     beside = f" Not counted as text: {no_text:,} bytes of links, hashes, times, ids and labels." if no_text else ""
+    n = corpus["documents"]
     return (
-        f"Searched were {corpus['documents']:,} documents: {reach.rests_on(corpus)}.{beside} What was not found "
+        f"Searched were {n:,} document{'' if n == 1 else 's'}: {reach.rests_on(corpus)}.{beside} What was not found "
         "was not found there: no proof for any other text."
     )
 
