@@ -17,8 +17,8 @@ import numpy as np
 from checks.finding import Finding
 from checks.scaling.forecast import Forecast
 from trainvitals.sealed import MOST_BYTES, opened, seal
-from trainvitals.untrusted import MOST_STEP, number, whole
 from trainvitals.store.folder import open_folder
+from trainvitals.untrusted import MOST_STEP, number, whole
 
 if TYPE_CHECKING:
     from trainvitals.store import Run

@@ -99,7 +99,7 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> Non
         ('{"kind": "cosine"}', "needs total_steps"),
         ('{"kind": "table", "steps": 9000, "rates": [1]}', "steps must be a list of whole numbers"),
         ('{"kind": "table", "steps": [1, 9000], "rates": [0, 0]}', "no rate above zero"),
-        ('{"a":' * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested deeper"),
     ],
 )
 def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:

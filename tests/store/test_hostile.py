@@ -23,10 +23,10 @@ from trainvitals.card import RunCard
 from trainvitals.catalogue import custom_field
 from trainvitals.errors import RunNotFound
 from trainvitals.sealed import seal
-from trainvitals.untrusted import parse_json, whole
 from trainvitals.store import RunWriter, list_runs, open_run
 from trainvitals.store.block import Block
 from trainvitals.store.segment import METADATA_KEY, Header, encode
+from trainvitals.untrusted import parse_json, whole
 
 WRITER = "host-0-1-1"
 HEADER = Header("custom", WRITER, 0, 1, 0, 1.0, 0, (custom_field("a"),))

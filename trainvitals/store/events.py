@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainvitals.sealed import opened, seal
-from trainvitals.untrusted import MOST_RANKS, MOST_STEP, number, shown, whole
 from trainvitals.store.folder import Folder
+from trainvitals.untrusted import MOST_RANKS, MOST_STEP, number, shown, whole
 
 MOST_LINE_BYTES = 1 << 20
 READ_BYTES = 16 << 20

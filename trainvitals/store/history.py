@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainvitals.untrusted import parse_json, whole
 from trainvitals.store.segment import Header
+from trainvitals.untrusted import parse_json, whole
 
 KEY = b"trainvitals-history"
 MAGIC = b"TVC1"
