@@ -37,7 +37,7 @@ from collectors.signals.registry import all_collectors, default_cadences
 from collectors.step import Steps, parts_of, steps_done
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
-from trainvitals.catalogue import Field
+from trainvitals.catalogue import UNKNOWN, Field
 from trainvitals.store import FrameWriter, RunWriter
 from trainvitals.store.eventlog import OUR_KINDS
 from trainvitals.store.own import OwnNumbers
@@ -247,11 +247,11 @@ class Tap:
         """An event of ours: what readers and checks must know about the record."""
         self.guard(None, self._event, kind, message, self.step if step is None else step, data)
 
-    def once(self, kind: str, message: str) -> None:
-        """An event that is written at its first occurrence only."""
+    def once(self, kind: str, message: str, *, unknown: bool = True) -> None:
+        """An event that is written at its first occurrence only; `unknown` marks what is not in the record."""
         if kind not in self._said:
             self._said.add(kind)
-            self.tell(kind, message)
+            self.tell(kind, message, **{UNKNOWN: True} if unknown else {})
 
     def hook(self, collector: Collector, function: Callable[..., Any]) -> Hook:
         """A hook for the model that is guarded, and that torch.compile traces as nothing."""

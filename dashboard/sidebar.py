@@ -11,8 +11,10 @@ from dashboard import address
 from dashboard.charts import text
 from dashboard.server import reads
 from dashboard.server.folders import audits_below
+from dashboard.server.judging import stamp
 from dashboard.server.launch import RUNS_VARIABLE
 from dashboard.server.reads import Snapshot
+from dashboard.server.runs import unreachable
 
 NOBODY = "–"
 
@@ -45,7 +47,8 @@ class View:
 
     @property
     def version(self) -> str:
-        return self.run.version
+        """What verdicts are asked for: the stored version, and that the run went silent at it."""
+        return stamp(self.run.version, self.run.status)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -185,6 +188,12 @@ def _newest(runs: dict[str, str]) -> int:
 
 
 def _no_runs(folder: str) -> None:
+    if said := unreachable(folder):
+        st.subheader(":material/cloud_off: This place does not answer")
+        st.error(text.md(said, 400))
+        st.markdown("Whether runs lie there is unknown. The board asks again when you do.")
+        st.button("Look again", icon=":material/refresh:", key="again")
+        return
     exists = os.path.isdir(folder) or "://" in folder
     st.subheader(
         ":material/search: No runs here yet" if exists else ":material/folder_off: This folder does not exist yet"

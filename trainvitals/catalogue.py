@@ -17,6 +17,9 @@ from trainvitals import formulas as f
 OWN = "custom/"
 """What precedes a user's own name where one of ours, or of the store's, is the same."""
 
+UNKNOWN = "unknown"
+"""Key in an event's data that marks it as saying what the record lacks."""
+
 Merge = Literal["sum", "same", "max", "min"]
 """How one step's values of several ranks become one: added; identical everywhere (the first is taken); extreme."""
 

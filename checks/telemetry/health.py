@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from checks.finding import Finding, Level, Statistic, Threshold
 from checks.registry import check
+from trainvitals.catalogue import UNKNOWN
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trainvitals.store import Run
 
 _PARTLY: tuple[Level, str, str] = (
     "warn",
-    "A collector could not read all it is meant to, so signals of this family are missing or partial.",
-    "Follow the event's message; the collectors' page of the documentation lists what each needs.",
+    "The tap could not see all that it is meant to, so signals of this family are missing or partial.",
+    "Follow the event's message; docs/collectors.md says what each collector needs.",
 )
 
 _NAMES = (
@@ -70,16 +73,9 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
         "Some layers' routers are left out of the record.",
         "Judge these layers by other means.",
     ),
-    "router_unread": _PARTLY,
-    "router_unaligned": _PARTLY,
-    "loss_unseen": _PARTLY,
-    "loss_unaligned": _PARTLY,
-    "loss_twice": _PARTLY,
-    "loss_ignored": _PARTLY,
-    "batch_unseen": _PARTLY,
-    "domains_unknown": _PARTLY,
 }
-"""Kind of event -> level, what it means, what to do."""
+"""Kind of event -> level, what it means, what to do. Any other event that is marked `unknown` says what the tap could
+not see."""
 
 SOURCE = "convention: telemetry is whole, or it says so"
 
@@ -195,10 +191,9 @@ def _several(level: Level, notes: list[str], what: str, meaning: str, advice: st
 
 def _events(run: Run) -> Iterator[Finding]:
     events = run.events()
-    for kind, (level, meaning, advice) in BAD_EVENTS.items():
+    for kind in _bad_kinds(events):
+        level, meaning, advice = BAD_EVENTS.get(kind, _PARTLY)
         of_kind = events[events["kind"] == kind]
-        if of_kind.empty:
-            continue
         steps = of_kind["step"].dropna()
         messages = list(dict.fromkeys(str(m) for m in of_kind["message"]))
         span = (int(steps.min()), int(max(steps.max(), run.last_step or 0))) if len(steps) else None
@@ -217,11 +212,19 @@ def _events(run: Run) -> Iterator[Finding]:
         )
 
 
+def _bad_kinds(events: pd.DataFrame) -> list[str]:
+    """Kinds of events that say what the record lacks, known ones first."""
+    marked = [isinstance(data, Mapping) and data.get(UNKNOWN) is True for data in events["data"]]
+    found = set(events["kind"])
+    others = dict.fromkeys(events["kind"][marked])
+    return [*[kind for kind in BAD_EVENTS if kind in found], *[kind for kind in others if kind not in BAD_EVENTS]]
+
+
 def _problems(run: Run) -> Iterator[Finding]:
     # What comes as an event or as a finding of its own was told there.
     told = {*run.overlaps(), *run.clock_notes()}
     events = run.events()
-    messages = [str(m) for m in events[events["kind"].isin(BAD_EVENTS)]["message"]]
+    messages = [str(m) for m in events[events["kind"].isin(_bad_kinds(events))]["message"]]
     problems = [p for p in run.problems() if p not in told and not any(m and m in p for m in messages)]
     if problems:
         yield _several(

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import replace
 from typing import Any
 
 from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
@@ -65,10 +66,8 @@ def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, An
     try:
         run = runs.pop(path, None) or open_run(path)
         run.refresh()
-        if run.version == judged_version:
-            report = None
-        else:
-            report = _stored(run) or _fresh(run)
+        asked = stamp(run.version, run.status)
+        report = None if asked == judged_version else replace(_stored(run) or _fresh(run), version=asked)
         if run.status in ("live", "unknown"):
             runs[path] = run
         return {"same": True} if report is None else report.summary_json() | {"findings": report.to_json()}
@@ -81,6 +80,11 @@ def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, An
             "error": f"The checks failed with {type(error).__name__}; the server's log has the details. The run itself "
             "is not affected."
         }
+
+
+def stamp(version: str, status: str) -> str:
+    """What a report belongs to: a run that goes silent is judged once more, though nothing was stored since."""
+    return f"{version} silent" if status == "silent" else version
 
 
 def report_of(raw: dict[str, Any]) -> Report:
@@ -114,6 +118,8 @@ def _stored(run: Run) -> Report | None:
         if misfit(bounded(record["findings"]), [_STORED]):
             return None
         findings = tuple(map(_finding, record["findings"]))
+        if run.status == "silent" and not any(f.area == "telemetry" and f.level == "fail" for f in findings):
+            return None  # made while it was alive
         if {(f.check, f.area) for f in findings} != {(check.name, check.area) for check in all_checks()}:
             return None
         areas = dict.fromkeys(check.area for check in all_checks())

@@ -55,6 +55,8 @@ class Snapshot:
     name: str = ""
     version: str = ""
     status: str = "unknown"
+    told_by: str = ""
+    """What the status was told by."""
     first_step: int | None = None
     last_step: int | None = None
     last_time: float | None = None
@@ -100,9 +102,10 @@ class Shared:
             log.exception("The run %s cannot be read", self.path)
             self._run = None
             return Snapshot(self.path, name=_last_part(self.path), error=UNREADABLE)
+        told = run.liveness
         return Snapshot(
-            self.path, run.name, run.version, run.status, run.first_step, run.last_step, run.last_time, run.card,
-            tuple(run.problems()),
+            self.path, run.name, run.version, told.status, told.reason, run.first_step, run.last_step, run.last_time,
+            run.card, tuple(run.problems()),
         )  # fmt: skip
 
     def read(self, key: Hashable, make: Callable[[Run], T], *, valid: str | None = None) -> T:

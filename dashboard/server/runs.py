@@ -37,6 +37,17 @@ def far(folder: str) -> dict[str, str]:
     return _look_through(folder)
 
 
+def unreachable(folder: str) -> str:
+    """Why an object store does not say what it holds; "" where it does."""
+    if "://" not in folder:
+        return ""
+    try:
+        open_folder(folder).child_names()
+    except (TrainVitalsError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _look_through(folder: str) -> dict[str, str]:
     root = folder.rstrip("/") or folder
     found: dict[str, str] = {}
