@@ -1,5 +1,4 @@
-"""Run the benchmarks and print their tables: `python -m benchmarks [store] [overhead] [board] [scaling] [contamination]
-[--quick]`.
+"""Run the benchmarks and print their tables: `python -m benchmarks [NAME ...] [--quick]`.
 
 A full run also writes benchmarks/RESULTS.md.
 """
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.report import machine
 
-NAMES = ("overhead", "store", "board", "scaling", "contamination")
+NAMES = ("overhead", "store", "board", "scaling", "contamination", "fleet")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

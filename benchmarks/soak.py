@@ -42,10 +42,10 @@ def soak(minutes: float, page_name: str, progress: bool = True) -> list[dict[str
         maker.writer.flush()
         stop = threading.Event()
         writer = threading.Thread(target=_grow, args=(maker, stop))
-        server = launch.serve(folder, port)
+        server = launch.serve(folder, door := launch.Door(port))
         writer.start()
         try:
-            return _watch(f"{launch.url(port)}/{page_name}", server.pid, minutes, progress)
+            return _watch(door.link.replace("/?", f"/{page_name}?"), server.pid, minutes, progress)
         finally:
             stop.set()
             writer.join()

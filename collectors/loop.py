@@ -14,7 +14,6 @@ import atexit
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,10 @@ from collectors.signals.registry import all_collectors, default_cadences
 from collectors.step import Steps, parts_of, steps_done
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
-from trainvitals.catalogue import Field
+from trainvitals.catalogue import UNKNOWN, Field
 from trainvitals.store import FrameWriter, RunWriter
+from trainvitals.store.eventlog import OUR_KINDS
+from trainvitals.store.own import OwnNumbers
 
 log = logging.getLogger("trainvitals")
 
@@ -89,6 +90,7 @@ class Tap:
         self.device = self.layers.parameters[0].device
         self._cadences = plans.cadences
         self.rank, self.world_size = process_rank()
+        self._said: set[str] = set()
         self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=plans.start_step)
         self.transfer = Transfer(self.guard)
         self.parts = parts_of(self.optimizers, self.layers.parameters)
@@ -99,9 +101,8 @@ class Tap:
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
                            for moment in MOMENTS}
-        self._said: set[str] = set()
         self._handles: list[Any] = []
-        self._custom: Any = None
+        self._own: OwnNumbers | None = None
         self._card_complete = False
         self._closed = False
         self._process = os.getpid()
@@ -133,12 +134,20 @@ class Tap:
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm, norm_type, error_if_nonfinite, foreach)
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Store numbers of your own, under names of your own, at this step (the last one done)."""
+        """Store numbers of your own, under names of your own, at this step (the last one done).
+
+        Several calls at one step add up to one row. A name that is one of ours is kept as `custom/<name>`; what is no
+        number is refused. Both are said once by name, in the log and as an event, and nothing is raised.
+        """
         self.guard(None, self._log, metrics, self.step if step is None else step)
 
     def event(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
-        """Mark something on the time axis: a checkpoint, a new data stage, a note."""
-        self.guard(None, self._event, kind, message, self.step if step is None else step, data)
+        """Mark something on the time axis: a checkpoint, a new data stage, a note.
+
+        A kind that TrainVitals gives a meaning of its own, such as `closed`, is stored as `custom/closed`.
+        """
+        own = f"custom/{kind}" if str(kind) in OUR_KINDS else kind
+        self.guard(None, self._event, own, message, self.step if step is None else step, data)
 
     def rewind(self, step: int) -> None:
         """The job went back to an earlier step, say by loading a checkpoint: what follows is a new attempt."""
@@ -151,10 +160,11 @@ class Tap:
         self._closed = True
         _TAPPED.discard(self.core)
         atexit.unregister(self.close)
-        self.guard(None, self.steps.finish)
-        for collector in list(self.collectors.values()):
-            self.guard(collector, collector.finish)
-        self.guard(None, self.transfer.drain)
+        if self.guard(None, self.transfer.drain):  # else the device hangs, and no collector may wait for it
+            self.guard(None, self.steps.finish)
+            for collector in list(self.collectors.values()):
+                self.guard(collector, collector.finish)
+            self.guard(None, self.transfer.drain)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.remove)
         for handle in self._handles:
@@ -166,7 +176,7 @@ class Tap:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            self.event("exception", f"training ended with {kind.__name__ if kind else ''}: {error}")
+            self.tell("exception", f"training ended with {kind.__name__ if kind else ''}: {error}")
         self.close()
 
     # ---- what collectors call --------------------------------------------------------------------------------
@@ -214,8 +224,15 @@ class Tap:
             if collector is not None:
                 self.disable(collector, error)
             else:
-                log.warning("trainvitals: %s failed (%r). Training goes on.", getattr(call, "__name__", call), error)
+                name = getattr(call, "__name__", str(call))
+                self._warn(f"{name} {type(error).__name__}", f"{name} failed ({error!r})")
             return None
+
+    def _warn(self, key: str, message: str) -> None:
+        """Say something in the log, once by key: a loop has a million steps."""
+        if key not in self._said:
+            self._said.add(key)
+            log.warning("trainvitals: %s. Training goes on.", message)
 
     def disable(self, collector: Collector, error: Exception) -> None:
         """Take a collector that failed out of the run, and say so in an event."""
@@ -224,13 +241,17 @@ class Tap:
         self.guard(None, collector.remove)
         message = f"The collector {collector.name!r} failed at step {self.step + 1} and is off: {error!r}"
         log.warning("trainvitals: %s. Training goes on.", message)
-        self.event("collector_disabled", message, step=self.step + 1, collector=collector.name, error=repr(error))
+        self.tell("collector_disabled", message, step=self.step + 1, collector=collector.name, error=repr(error))
 
-    def once(self, kind: str, message: str) -> None:
-        """An event that is written at its first occurrence only."""
+    def tell(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
+        """An event of ours: what readers and checks must know about the record."""
+        self.guard(None, self._event, kind, message, self.step if step is None else step, data)
+
+    def once(self, kind: str, message: str, *, unknown: bool = True) -> None:
+        """An event that is written at its first occurrence only; `unknown` marks what is not in the record."""
         if kind not in self._said:
             self._said.add(kind)
-            self.event(kind, message)
+            self.tell(kind, message, **{UNKNOWN: True} if unknown else {})
 
     def hook(self, collector: Collector, function: Callable[..., Any]) -> Hook:
         """A hook for the model that is guarded, and that torch.compile traces as nothing."""
@@ -314,11 +335,29 @@ class Tap:
     # ---- the run ---------------------------------------------------------------------------------------------
 
     def _log(self, metrics: Mapping[str, Any], step: int) -> None:
-        if self._custom is None:
-            self._custom = self.writer.frame("custom", [])
-        self.transfer.add(None, metrics, lambda host: self._custom.append(step, host))
+        if self.writer.closed:
+            self._warn("log_after_close", "numbers were logged after the tap was closed, and are not stored")
+            return
+        if self._own is None:
+            self._own = OwnNumbers(self.writer)
+        own = self._own
+        if not isinstance(metrics, Mapping):
+            own.refuse("?", f"tap.log takes a mapping of names to numbers, not {type(metrics).__name__}")
+            return
+        row = dict(metrics)
+        for name, value in metrics.items():
+            if isinstance(value, Tensor):
+                if value.numel() == 1:
+                    row[name] = value.detach().reshape(())
+                else:
+                    del row[name]
+                    own.refuse(str(name), f"it is a tensor of {value.numel():,} numbers. Reduce it to one first")
+        self.transfer.add(None, row, lambda host: own.log(step, host))
 
     def _event(self, kind: str, message: str, step: int, data: dict[str, Any]) -> None:
+        if self.writer.closed:
+            self._warn("event_after_close", "an event came after the tap was closed, and is not stored")
+            return
         self.writer.event(kind, step=step, message=message, **data)
 
     def _rewind(self, step: int) -> None:
@@ -333,7 +372,7 @@ class Tap:
         self._card_complete = True
         if self.rank == 0 and batch.shape is not None:
             self.card.flops_per_token = model_facts.flops_per_token(self.card, self.core, batch.shape[1])
-            threading.Thread(target=self._write_card, name="trainvitals-card", daemon=True).start()
+            self._write_card()
 
     def _write_card(self) -> None:
         if self.rank == 0:

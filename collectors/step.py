@@ -69,7 +69,7 @@ class Steps:
     """
 
     def __init__(self, done: int, parts: Sequence[Part], parameters: Sequence[nn.Parameter], tell: Tell,
-                 once: Callable[[str, str], None], guard: Callable[..., Any]) -> None:
+                 once: Callable[..., None], guard: Callable[..., Any]) -> None:
         self.done = done
         """Optimizer steps done so far."""
         self.parts, self.parameters = parts, parameters
@@ -186,7 +186,8 @@ class Steps:
         self.taken, self._sentinel = [], None
         if moved:
             self._once("weights_moved", "A gradient was taken and cleared, and the weights were moved without "
-                       "optimizer.step (as sharpness-aware training does): that pass is not counted in the step.")
+                       "optimizer.step (as sharpness-aware training does): that pass is not counted in the step.",
+                       unknown=False)
         else:
             self.skipped += 1
             self._tell("skipped", self.done + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from collectors.signals.learning_rate import find_plans, plan_for_card
 from collectors.step import steps_done
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.errors import UsageError
+from trainvitals.store.claims import launch_of
+from trainvitals.store.folder import open_folder
+from trainvitals.store.liveness import GUARD_SECONDS, live_rival, within
 
 Domains = Mapping[str, float | None] | Sequence[str]
 
@@ -59,7 +63,8 @@ def attach(
         collectors: steps between two rows per collector; 0 switches it off. See `collectors.loop.CADENCES`.
 
     Raises:
-        UsageError: an argument that cannot be used. Nothing is raised after attach.
+        UsageError: an argument that cannot be used, or a run folder that another job is writing this rank of. Nothing
+            is raised after attach.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
@@ -81,12 +86,24 @@ def attach(
         domain_tokens=_domain_tokens(domain_tokens or {}, _shares(domains)),
         optimizer=", ".join(type(o).__name__ for o in optimizers), total_steps=total_steps,
         lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=process_rank()[1], collectors=cadences,
-        tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(), git_commit=model_facts.git_commit())
+        tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(),
+        git_commit=within(GUARD_SECONDS, model_facts.git_commit) or "")
     _describe_machine(card, groups, peak_flops)
     model_facts.describe(card, core_of(model))
+    _refuse_second_writer(run)
     return Tap(run, Plans(
         model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer, cadences=cadences,
         start_step=_steps_done(optimizers, scheduler) if start_step is None else start_step))
+
+
+def _refuse_second_writer(run: str | Path) -> None:
+    """Two jobs in one folder spoil both records. Waits only where somebody wrote this rank seconds ago."""
+    folder, rank = open_folder(run), process_rank()[0]
+    rival = within(GUARD_SECONDS, lambda: live_rival(folder, rank, launch_of(os.environ)))
+    if rival is not None:
+        raise UsageError(f"{run} is being written by {rival.who}, as rank {rank}: its files grew while this was "
+                         "watched. Stop that job, or give this one a run folder of its own. If both are ranks of one "
+                         "job, attach after torch.distributed is initialised, or set RANK and WORLD_SIZE.")
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:

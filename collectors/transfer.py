@@ -6,6 +6,8 @@ pinned memory, and written once the copy has completed. On the CPU there is noth
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+log = logging.getLogger("trainvitals")
+
+DRAIN_SECONDS = 5.0
+"""How long the end of a run waits for values that are on their way from the device."""
 
 Deliver = Callable[[dict[str, Any]], None]
 Guard = Callable[..., Any]
@@ -41,10 +48,6 @@ class _Flight:
 
     def landed(self) -> bool:
         return all(event.query() for event, _ in self.copies)
-
-    def wait(self) -> None:
-        for event, _ in self.copies:
-            event.synchronize()
 
 
 class Transfer:
@@ -83,12 +86,32 @@ class Transfer:
         while self._flights and self._flights[0].landed():
             self._land(self._flights.popleft())
 
-    def drain(self) -> None:
-        """Wait for all copies and deliver them. Only for the end of a run."""
+    def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
+        """Deliver everything, waiting for the copies at most so long. Only for the end of a run, and for a rollback.
+
+        A device that does not answer (a collective that hangs, a kernel without an end) gets no new work; the rows
+        that were on their way are given up, and False is returned.
+        """
+        if not self._settle(seconds):
+            return False
         self.send()
+        return self._settle(seconds)
+
+    def _settle(self, seconds: float) -> bool:
+        """Deliver what is on its way, or give it up when the time is over."""
+        deadline = time.monotonic() + seconds
         while self._flights:
-            self._flights[0].wait()
-            self._land(self._flights.popleft())
+            self.poll()
+            if self._flights and time.monotonic() >= deadline:
+                rows = sum(len(flight.rows) for flight in self._flights) + len(self._rows)
+                log.warning("trainvitals: the device did not answer for %g s; %s rows that were on their way from it "
+                            "are not in the record.", seconds, f"{rows:,}")
+                self._flights.clear()
+                self._rows.clear()
+                return False
+            if self._flights:
+                time.sleep(0.001)
+        return True
 
     def _start(self, rows: list[_Row]) -> _Flight:
         by_device: dict[torch.device, list[Tensor]] = {}

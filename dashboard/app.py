@@ -6,7 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import sidebar
+from dashboard import address, sidebar
+from dashboard.failing import guarded
 from dashboard.menu import found_pages
 from dashboard.server import reads
 
@@ -23,13 +24,18 @@ pages = {
 current = st.navigation(list(pages.values()), position="top")
 run_wanted = next(entry.run for entry in entries if pages[entry.name] is current)
 
+address.tidy()
 if sidebar.opens_on_audits():
     st.switch_page(pages["contamination"], query_params=st.query_params.to_dict())
 if run_wanted == "never" or run_wanted == "if any" and not reads.runs_below(sidebar.runs_folder()):
-    current.run()
-else:
-    choice = sidebar.choose()
-    st.session_state["_choice"] = choice
-    if choice is not None:
-        sidebar.facts(reads.poll(choice.path))
+    with guarded(current.title):
         current.run()
+else:
+    with guarded("The choice of runs"):
+        choice = sidebar.choose()
+        st.session_state["_choice"] = choice
+        if choice is not None:
+            with guarded("The run card"):
+                sidebar.facts(reads.poll(choice.path))
+            with guarded(current.title):
+                current.run()

@@ -84,7 +84,7 @@ def _observed(finding: Finding) -> None:
 def _chart(view: View, finding: Finding) -> None:
     """The slices of signals that show the finding, one above the other, with its steps shaded."""
     steps = next((e.steps for e in finding.evidence if e.steps), None) or finding.steps
-    window = _around(steps, view.run.last_step or 1)
+    window = _around(steps, view)
     panels, absent = [], []
     for shown in finding.evidence[:MOST_PANELS]:
         lines = _lines(reads.series(view.path, shown.signal, window, 400), shown.label)
@@ -121,9 +121,10 @@ def _lines(table: pd.DataFrame, label: str | None) -> tuple[Line, ...]:
     )
 
 
-def _around(steps: tuple[int, int] | None, newest: int) -> tuple[int, int]:
+def _around(steps: tuple[int, int] | None, view: View) -> tuple[int, int]:
     """The finding's steps with as many again on both sides, at least 5 % of the run."""
+    oldest, newest = view.run.first_step or 0, view.run.last_step or 1
     if steps is None:
-        return 0, newest
-    margin = max(steps[1] - steps[0], newest // 20, 20)
+        return view.axis
+    margin = max(steps[1] - steps[0], (newest - oldest) // 20, 20)
     return max(steps[0] - margin, 0), min(steps[1] + margin, max(newest, steps[1]))

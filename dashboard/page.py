@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import altair as alt
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from checks.registry import remedy
 from dashboard.charts import plots, text
 from dashboard.charts.live import Mark
+from dashboard.failing import guarded
 from dashboard.server import reads
 from dashboard.sidebar import Choice, View, look
 
@@ -31,13 +32,14 @@ def refreshing(body: Callable[[View], None], choice: Choice, every: float) -> No
     """
 
     def section() -> None:
-        view = look(choice)
-        if view.run.error:
-            broken(view)
-        elif view.run.empty:
-            waiting(view)
-        else:
-            body(view)
+        with guarded("This page"):
+            view = look(choice)
+            if view.run.error:
+                broken(view)
+            elif view.run.empty:
+                waiting(view)
+            else:
+                body(view)
 
     st.fragment(section, run_every=every, key="live")()
 
@@ -131,12 +133,14 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
-def card(title: str, note: str = "", unit: str = "") -> DeltaGenerator:
-    """A bordered box with a title, the unit of its values and, in grey, what it shows."""
-    box = st.container(border=True, gap="xsmall", height="stretch")
-    words = ", ".join(filter(None, [unit, note]))
-    box.markdown(f"**{title}**" + (f" :gray[:small[{words}]]" if words else ""))
-    return box
+@contextmanager
+def card(title: str, note: str = "", unit: str = "") -> Iterator[None]:
+    """A bordered box with a title, the unit of its values and, in grey, what it shows; it fails alone."""
+    with st.container(border=True, gap="xsmall", height="stretch"):
+        words = ", ".join(filter(None, [unit, note]))
+        st.markdown(f"**{title}**" + (f" :gray[:small[{words}]]" if words else ""))
+        with guarded(title):
+            yield
 
 
 def line_card(

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from dashboard import address
 from dashboard.charts import text
 from dashboard.server import reads
 from dashboard.server.folders import audits_below
+from dashboard.server.judging import stamp
 from dashboard.server.launch import RUNS_VARIABLE
 from dashboard.server.reads import Snapshot
+from dashboard.server.runs import unreachable
 
 NOBODY = "–"
 
@@ -44,7 +47,8 @@ class View:
 
     @property
     def version(self) -> str:
-        return self.run.version
+        """What verdicts are asked for: the stored version, and that the run went silent at it."""
+        return stamp(self.run.version, self.run.status)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -64,9 +68,20 @@ class View:
         return max(steps, default=0)
 
     @property
+    def oldest(self) -> int:
+        steps = [snap.first_step for snap in (self.run, self.compare) if snap is not None]
+        return min((step for step in steps if step is not None), default=0)
+
+    @property
     def axis(self) -> tuple[int, int]:
-        """Both ends of the step axis, the same for every chart of a page."""
-        first, last = self.steps or (0, self.newest)
+        """Both ends of the step axis, the same for every chart of a page.
+
+        It begins at 0, where training does, unless the steps before the first row would take up most of it.
+        """
+        last = self.newest if self.choice.last is None else self.choice.last
+        first = self.choice.first
+        if first is None:
+            first = self.oldest if last // 2 < self.oldest <= last else 0
         return first, max(last, first + 1)
 
 
@@ -99,9 +114,14 @@ def choose() -> Choice | None:
         return None
     with st.sidebar:
         names = list(runs)
-        name = st.selectbox("Run", names, index=_newest(runs), key="run", bind="query-params")
+        address.miss("run", names)
+        name = st.selectbox(
+            "Run", names, index=_newest(runs), key="run", bind="query-params", on_change=address.found, args=("run",),
+            format_func=lambda name: text.plain(name, 120),
+        )  # fmt: skip
         others = [NOBODY, *[other for other in names if other != name]]
-        if st.session_state.get("compare") not in others:
+        address.miss("compare", [*others, name])
+        if st.session_state.get("compare") == name:
             st.session_state.pop("compare", None)
         compare = st.selectbox(
             "Compare with",
@@ -110,6 +130,9 @@ def choose() -> Choice | None:
             bind="query-params",
             disabled=len(others) == 1,
             help="Draws a second run dashed behind this one.",
+            on_change=address.found,
+            args=("compare",),
+            format_func=lambda name: text.plain(name, 120),
         )
         left, right = st.columns(2)
         first = left.number_input(
@@ -128,6 +151,8 @@ def choose() -> Choice | None:
         if first is not None and last is not None and first >= last:
             st.warning("The range ends before it starts: all steps are shown.", icon=":material/swap_horiz:")
             first = last = None
+    address.say_missed("run", "run", name)
+    address.say_missed("compare", "run to compare with", "this run alone" if compare == NOBODY else compare)
     return Choice(
         runs[name], name, runs.get(compare or "", ""), compare if compare in runs else "", first, last, log, branches
     )
@@ -163,6 +188,12 @@ def _newest(runs: dict[str, str]) -> int:
 
 
 def _no_runs(folder: str) -> None:
+    if said := unreachable(folder):
+        st.subheader(":material/cloud_off: This place does not answer")
+        st.error(text.md(said, 400))
+        st.markdown("Whether runs lie there is unknown. The board asks again when you do.")
+        st.button("Look again", icon=":material/refresh:", key="again")
+        return
     exists = os.path.isdir(folder) or "://" in folder
     st.subheader(
         ":material/search: No runs here yet" if exists else ":material/folder_off: This folder does not exist yet"

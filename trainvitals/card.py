@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from trainvitals.errors import RunDamaged
+from trainvitals.sealed import opened, seal
+from trainvitals.untrusted import shown
 
 FORMAT_VERSION = 1
+MOST_COUNT = 2**63
+"""Whole numbers of a card are smaller, in either direction."""
 UNATTRIBUTED = "unattributed"
 """Label of tokens that came without a domain, or with an id outside the plan; always the last domain label."""
 
@@ -63,31 +68,40 @@ class RunCard:
         return [*self.domains, UNATTRIBUTED]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        """The card as JSON with its checksum (`trainvitals.sealed`)."""
+        return json.dumps(seal(asdict(self)), indent=2)
 
-    @classmethod
-    def from_json(cls, text: str, where: str) -> RunCard:
-        """Parse a card; keys of newer versions are kept under `notes`.
 
-        Raises:
-            RunDamaged: the text is not a card, or was written by a newer store format.
-        """
-        try:
-            raw = json.loads(text)
-            types = get_type_hints(cls)
-            known = {f.name for f in fields(cls)}
-            wrong = [name for name in known & raw.keys() if not _fits(raw[name], types[name])]
-            if wrong:
-                raise ValueError(f"{wrong[0]} must be {types[wrong[0]]}")
-            card = cls(**{k: v for k, v in raw.items() if k in known})
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise RunDamaged(f"{where} is not a run card ({error}). Restore it, or delete it to read the run "
-                             "without one.") from error
-        if card.format > FORMAT_VERSION:
-            raise RunDamaged(f"{where} has store format {card.format}, this version reads up to {FORMAT_VERSION}. "
-                             "Upgrade trainvitals.")
-        card.notes |= {k: v for k, v in raw.items() if k not in known}
-        return card
+def read_card(data: bytes | str, where: str) -> tuple[RunCard, list[str]]:
+    """A card, and what is wrong with it: a field of a wrong type is read as unknown, the others stay.
+
+    Raises:
+        RunDamaged: this is no card at all, or was written by a newer store format.
+    """
+    try:
+        raw, state = opened(data)
+    except ValueError as error:
+        raise RunDamaged(f"{where} is not a run card ({error}). Restore it, or delete it to read the run without one."
+                         ) from error
+    if state == "broken":
+        wrong = ["was edited or damaged: it does not match its checksum; what it says is shown as it is"]
+    else:
+        wrong = [] if state == "whole" else ["has no checksum (written by hand or by an older version): it cannot be "
+                                             "verified"]
+    types = get_type_hints(RunCard)
+    known = {f.name for f in fields(RunCard)}
+    misfits = [name for name in known & raw.keys() if not _fits(raw[name], types[name])]
+    card = RunCard(**{k: v for k, v in raw.items() if k in known and k not in misfits})
+    if card.format > FORMAT_VERSION:
+        raise RunDamaged(f"{where} has store format {card.format}, this version reads up to {FORMAT_VERSION}. "
+                         "Upgrade trainvitals.")
+    card.notes |= {k: v for k, v in raw.items() if k not in known}
+    return card, [*(f"has {shown(raw[name])} as {name}, not {_words(types[name])}: it is taken as unknown"
+                    for name in sorted(misfits)), *wrong]
+
+
+def _words(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -99,5 +113,6 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is dict:
         return isinstance(value, dict) and all(_fits(item, get_args(kind)[1]) for item in value.values())
     if kind in (int, float):
-        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+        right = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+        return right and math.isfinite(value) and abs(value) < (MOST_COUNT if kind is int else math.inf)
     return isinstance(value, kind)

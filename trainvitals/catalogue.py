@@ -8,11 +8,17 @@ Fields and signals are called `family/name`. Fields that are logged together at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainvitals import formulas as f
+
+OWN = "custom/"
+"""What precedes a user's own name where one of ours, or of the store's, is the same."""
+
+UNKNOWN = "unknown"
+"""Key in an event's data that marks it as saying what the record lacks."""
 
 Merge = Literal["sum", "same", "max", "min"]
 """How one step's values of several ranks become one: added; identical everywhere (the first is taken); extreme."""
@@ -51,6 +57,8 @@ class Signal:
     """Sum neighbouring rows until there are at most so many: for fields too wide to hold every row in memory."""
     by_rank: bool = False
     """Keep ranks apart as the last axis, labelled by rank, instead of merging them."""
+    mean: bool = False
+    """A mean or share over what the ranks saw: without the rows of some it is that of the others, and is marked."""
 
     @property
     def frame(self) -> str:
@@ -158,18 +166,19 @@ SIGNALS: Mapping[str, Signal] = {
     signal.name: signal
     for signal in [
         Signal("loss/train", "nats/token", "mean cross-entropy per target token",
-               ("loss/sum", "loss/tokens"), f.ratio),
+               ("loss/sum", "loss/tokens"), f.ratio, mean=True),
         Signal("loss/domain", "nats/token", "mean cross-entropy per target token of each data domain",
-               ("loss/domain_sum", "loss/domain_tokens"), f.ratio, ("domain",)),
+               ("loss/domain_sum", "loss/domain_tokens"), f.ratio, ("domain",), mean=True),
         Signal("loss/returned", "nats", "loss returned by the model, auxiliary terms included, mean over forwards",
-               ("loss/returned_sum", "loss/forwards"), f.ratio),
+               ("loss/returned_sum", "loss/forwards"), f.ratio, mean=True),
         Signal("loss/aux", "nats", "router load-balancing loss, mean over forwards",
-               ("loss/aux_sum", "loss/forwards"), f.ratio),
-        Signal("loss/z", "nats", "router z loss, mean over forwards", ("loss/z_sum", "loss/forwards"), f.ratio),
+               ("loss/aux_sum", "loss/forwards"), f.ratio, mean=True),
+        Signal("loss/z", "nats", "router z loss, mean over forwards",
+               ("loss/z_sum", "loss/forwards"), f.ratio, mean=True),
         Signal("loss/val", "nats/token", "mean validation cross-entropy per target token",
-               ("loss/val_sum", "loss/val_tokens"), f.ratio),
+               ("loss/val_sum", "loss/val_tokens"), f.ratio, mean=True),
         Signal("loss/val_domain", "nats/token", "mean validation cross-entropy of each data domain",
-               ("loss/val_domain_sum", "loss/val_domain_tokens"), f.ratio, ("domain",)),
+               ("loss/val_domain_sum", "loss/val_domain_tokens"), f.ratio, ("domain",), mean=True),
         Signal("grad/norm", "1", "global L2 norm of the gradient before clipping", ("grad/sumsq",), f.root),
         Signal("grad/norm_clipped", "1", "global L2 norm of the gradient after clipping",
                ("grad/clipped_sumsq",), f.root),
@@ -184,7 +193,7 @@ SIGNALS: Mapping[str, Signal] = {
         Signal("update/ratio", "1", "the same over all weights",
                ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio_total),
         Signal("router/load", "1", "share of the layer's tokens sent to each expert",
-               ("router/tokens",), f.share, ("router_layer", "expert")),
+               ("router/tokens",), f.share, ("router_layer", "expert"), mean=True),
         Signal("router/entropy", "1", "entropy of the layer's expert load over ln(experts): 1 is balanced",
                ("router/tokens",), f.load_entropy, ("router_layer",)),
         Signal("router/max_vio", "1", "(largest - mean) / mean expert load of the layer: 0 is balanced",
@@ -194,23 +203,24 @@ SIGNALS: Mapping[str, Signal] = {
         Signal("router/dead", "experts", "experts of the layer that got no token since the last row",
                ("router/tokens",), f.dead_experts, ("router_layer",)),
         Signal("router/domain_load", "1", "share of each domain's tokens that a layer sends to each expert",
-               ("router/domain_tokens",), f.share, ("domain", "router_layer", "expert")),
+               ("router/domain_tokens",), f.share, ("domain", "router_layer", "expert"), mean=True),
         Signal("data/domain_share", "1", "share of input tokens per data domain",
-               ("data/domain_tokens",), f.share, ("domain",)),
+               ("data/domain_tokens",), f.share, ("domain",), mean=True),
         Signal("data/padding_share", "1", "share of batch positions that are padding",
-               ("data/padding_tokens", "data/domain_tokens"), f.padding_share),
+               ("data/padding_tokens", "data/domain_tokens"), f.padding_share, mean=True),
         Signal("data/documents_per_sequence", "documents", "packed documents per batch row",
-               ("data/documents", "data/sequences"), f.ratio),
+               ("data/documents", "data/sequences"), f.ratio, mean=True),
         Signal("data/tokens_seen", "tokens", "input tokens since the start of the run, padding excluded",
                ("data/domain_tokens",), f.cumulative_total, running=True),
         Signal("data/epochs", "epochs", "passes over each domain's unique tokens, as given in the run card",
                ("data/domain_tokens",), f.epochs, ("domain",), needs_card=True, running=True),
         Signal("tokens/js", "1", "Jensen-Shannon distance (base 2) of the window's token ids to the first windows', "
-               "sampling noise subtracted", ("tokens/counts",), f.token_drift, ("domain",), running=True, windows=256),
+               "sampling noise subtracted", ("tokens/counts",), f.token_drift, ("domain",), running=True, windows=256,
+               mean=True),
         Signal("tokens/bytes_per_token", "bytes/token", "UTF-8 bytes per token of each domain",
-               ("tokens/bytes", "tokens/seen"), f.ratio, ("domain",)),
+               ("tokens/bytes", "tokens/seen"), f.ratio, ("domain",), mean=True),
         Signal("tokens/script_share", "1", "share of UTF-8 bytes per Unicode script",
-               ("tokens/script_bytes",), f.share, ("domain", "script")),
+               ("tokens/script_bytes",), f.share, ("domain", "script"), mean=True),
         Signal("throughput/tokens_per_s", "tokens/s", "input tokens per second, all ranks, slowest rank's time",
                ("throughput/tokens", "throughput/step_time"), f.ratio),
         Signal("throughput/data_wait_share", "1", "share of the step spent waiting for the batch, worst rank",
@@ -235,3 +245,11 @@ def custom_field(name: str) -> Field:
     return Field(name, "custom", "1", "same", "logged by the training script")
 
 
+def own_name(name: str, taken: Collection[str] = ()) -> str:
+    """The name under which a number of the user's own is stored: theirs, or `custom/<name>` where it is not free.
+
+    Not free are the fields and signals of the catalogue, `step` and `time`, the columns in `taken`, and names that
+    begin with `custom/` themselves; so two names of a user never become one.
+    """
+    free = name not in FIELDS and name not in SIGNALS and name not in ("step", "time") and name not in taken
+    return name if free and not name.startswith(OWN) else OWN + name

@@ -6,35 +6,54 @@ input (one line on standard error says which, and what to do).
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
+import math
 import os
+import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trainvitals import __version__
-from trainvitals.errors import TrainVitalsError, UsageError
+from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError, UsageError
 
 if TYPE_CHECKING:
     from checks.judge import Report
     from trainvitals.store import Run
 
 BOARD_PORT = 8501
+MOST_DIGITS, LONGEST_LINE = 40, 900
+DAMAGED = (OverflowError, RecursionError, UnicodeError, EOFError, csv.Error, zlib.error, json.JSONDecodeError)
+"""What only an input can raise that a reader did not expect: the last word before it counts as a fault of ours."""
+_NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.command"}
 """Commands that live beside what they run, and are imported when they are asked for."""
 
 
+NO_TOKEN = click.option("--no-token", is_flag=True, help="Let everybody in who reaches the port, as all users of this "
+                        "machine do.")
+
+
 class LazyGroup(click.Group):
     """A group that knows `ROOMS` by name."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Parse, once no argument can hang or overflow whatever reads it."""
+        for word in args:
+            _refuse_unusable(word)
+        return super().make_context(info_name, args, *rest, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, those of `ROOMS` included."""
@@ -65,7 +84,8 @@ def cli() -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--board/--no-board", default=True, show_default=True, help="Open the live board beside the training.")
 @click.option("--port", type=int, help=f"Port of the board. [the first free one from {BOARD_PORT}]")
-def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) -> None:
+@NO_TOKEN
+def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, **training: Any) -> None:
     """Train a small mixture of experts with the tap on, a fault in it, and the board open.
 
     Example: trainvitals demo --fault lr_jump --steps 200
@@ -82,7 +102,7 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
     if run_path.exists() and any(run_path.iterdir()):
         raise UsageError(f"{run_path} is not empty. Choose another --run, or delete it.")
     config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
-    server = _serve(run_path.parent, port) if board else None
+    server = _serve(run_path.parent, port, no_token) if board else None
     try:
         run_demo(config)
         report = _judge(open_run(run_path))
@@ -100,12 +120,19 @@ def demo(run_path: Path | None, board: bool, port: int | None, **training: Any) 
 @cli.command()
 @click.argument("runs", type=click.Path())
 @click.option("--port", type=int, help=f"[the first free one from {BOARD_PORT}]")
-def dashboard(runs: str, port: int | None) -> None:
+@NO_TOKEN
+@click.option("--host-name", "host_names", multiple=True, metavar="NAME", envvar="TRAINVITALS_HOST_NAME",
+              help="Name that a proxy in front gives the board, beside localhost; may be repeated.")
+@click.option("--base-path", default="", metavar="PATH", help="Path that a proxy in front gives it, as /vitals.")
+def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str, ...], base_path: str) -> None:
     """Open the board on a run, a folder of runs, or an audit.
+
+    The address that it prints holds a random token, which whoever opens the board must know. TRAINVITALS_TOKEN sets a
+    token that stays the same.
 
     Example: trainvitals dashboard runs
     """
-    server = _serve(runs, port)
+    server = _serve(runs, port, no_token, base_path, host_names)
     try:
         server.wait()
     except KeyboardInterrupt:
@@ -143,8 +170,10 @@ def compact(run: str, quiet_for: float) -> None:
     from trainvitals.store.compact import compact_run
     from trainvitals.store.folder import open_folder
 
+    if not math.isfinite(quiet_for):
+        raise UsageError(f"--quiet-for is {quiet_for}. Give seconds, a finite number of them.")
     open_run(run)  # raises where there is no run
-    done = compact_run(open_folder(run), quiet_for, time.time())
+    done = compact_run(open_folder(run), quiet_for)
     click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")
 
 
@@ -162,13 +191,35 @@ def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
     return report
 
 
-def _serve(runs: str | Path, port: int | None) -> subprocess.Popen[bytes]:
+def _refuse_unusable(word: str) -> None:
+    """Raise UsageError for an argument that names a pipe or a device, or a number that no computer holds."""
+    if "\0" in word:
+        raise UsageError(f"{word!r} holds a NUL byte, which no file's name does.")
+    for part in {word, word.partition("=")[2]}:
+        try:
+            kind = os.stat(part).st_mode
+        except (OSError, ValueError):
+            kind = 0
+        if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UsageError(f"{part} is a pipe or a device, which may never end. Give a file or a folder.")
+        if not kind and _NUMBER.fullmatch(part) and (len(part) > MOST_DIGITS or not math.isfinite(float(part))):
+            raise UsageError(f"{part[:40]} is no usable number. Give a finite one of at most {MOST_DIGITS} digits.")
+
+
+def _serve(
+    runs: str | Path, port: int | None, no_token: bool, base_path: str = "", host_names: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     from dashboard.server import launch
 
-    port = port or _free_port()
-    has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    server = launch.serve(runs, port, open_browser=has_screen)
-    click.echo(f"Board: {launch.url(port)}")
+    given = "" if no_token else os.environ.get(launch.TOKEN_VARIABLE)
+    token = {} if given is None else {"token": given}
+    if given == "" and not no_token:
+        raise UsageError(f"{launch.TOKEN_VARIABLE} is empty. Unset it for a random token, or give --no-token.")
+    door = launch.Door(port or _free_port(), base_path=base_path, host_names=host_names, **token)
+    server = launch.serve(runs, door)
+    click.echo(f"Board: {door.link}")
+    if sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        launch.open_browser(door)
     return server
 
 
@@ -198,16 +249,31 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except TrainVitalsError as error:
-        click.echo(f"trainvitals: {error}", err=True)
+        _tell(str(error))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        _tell(f"{where}{error.strerror or error}. Nothing more could be read or written; mend that and try again.")
+        sys.exit(RunNotFound.exit_code)
+    except DAMAGED as error:
+        _tell(f"What was given cannot be read ({type(error).__name__}: {error}). Restore the file, or write it anew.")
+        sys.exit(RunDamaged.exit_code)
     except Exception as error:  # a fault of ours must not end like a verdict (1 or 2), nor with a traceback at a user
-        click.echo(f"trainvitals: internal error, {type(error).__name__}: {error}. Please report it.", err=True)
+        _tell(f"internal error, {type(error).__name__}: {error}. Please report it.")
         sys.exit(TrainVitalsError.exit_code)
+
+
+def _tell(message: str) -> None:
+    """One line on standard error. Names of files can be long: the middle is what a reader can do without."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 3]} ... {line[-2 * LONGEST_LINE // 3 :]}"
+    click.echo(f"trainvitals: {line}", err=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     ├── UsageError        a wrong argument: what it was and what is accepted
     ├── RunNotFound       a path that holds no run
     ├── RunDamaged        a run whose card or schema cannot be read at all
+    ├── StoreUnreachable  an object store that does not answer, or refuses
     └── UnknownSignal     a signal that this run does not have
 
 A message is one sentence that names the place and one that names the remedy.
@@ -35,6 +36,15 @@ class RunDamaged(TrainVitalsError):
     """The run folder exists, but what it holds cannot be read."""
 
     exit_code = 65
+
+
+class StoreUnreachable(TrainVitalsError, OSError):
+    """An object store did not answer, or refused."""
+
+    exit_code = 69
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UnknownSignal(TrainVitalsError, KeyError):

@@ -6,6 +6,7 @@ all. A domain without a token in a step has no loss there; that is not the same 
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,9 +25,20 @@ class Masked(NamedTuple):
     present: NDArray[np.bool_] | None = None
 
 
+MISSING_BITS = 0x7FF8_0000_5456_4E41
+MISSING: float = struct.unpack("<d", struct.pack("<Q", MISSING_BITS))[0]
+"""The NaN that a row holds for a scalar that was not given; every other NaN was a value."""
+
+
+def given(values: Array) -> NDArray[np.bool_]:
+    """Where a stored scalar was given at all, be it NaN."""
+    return np.asarray(np.ascontiguousarray(values).view(np.int64) != MISSING_BITS)
+
+
 def plain(values: Array) -> Masked:
-    """The field as stored."""
-    return Masked(values)
+    """The field as stored; absent where a row did not give it."""
+    present = given(values)
+    return Masked(values, None if present.all() else present)
 
 
 def ratio(numerator: Array, denominator: Array) -> Masked:

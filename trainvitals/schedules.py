@@ -10,6 +10,7 @@ Step n is the n-th optimizer step. Shapes follow transformers' `optimization.py`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -40,6 +41,9 @@ class Plan:
     """A sampled plan (kind "table"): the rates at `steps`, linear in between."""
 
     def __post_init__(self) -> None:
+        numbers = (self.peak, self.final, self.warmup_steps, self.total_steps, self.decay_steps, *self.rates)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise UsageError("A plan's rates and steps must be finite, and zero or more.")
         if self.kind == "table":
             if not self.steps or len(self.steps) != len(self.rates) or list(self.steps) != sorted(set(self.steps)):
                 raise UsageError("A table plan needs `steps` in rising order and as many `rates`.")
@@ -78,7 +82,7 @@ class Plan:
         """
         try:
             return cls(**raw | {key: tuple(raw[key]) for key in ("steps", "rates") if key in raw})
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise UsageError(f"Not a learning-rate plan: {error}.") from error
 
     @classmethod

@@ -60,14 +60,29 @@ def _repeated(args: Sequence[str]) -> list[str]:
     show_default=True,
     help="Finder of paraphrases: tfidf, minilm, a sentence-transformers name or folder, or none.",
 )
-@click.option("--roles", help="Columns of the benchmarks: question=COL,answer=COL. [guessed]")
-@click.option("--text-column", help="Column of the corpus that holds the text. [guessed]")
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Column of the benchmarks for a role (question, passage, choices, answer, code, id), once for each; dots "
+    "reach into objects and lists, numbers from 0 name columns without a header. [guessed]",
+)
+@click.option("--roles", help="The same in one: question=COL,answer=COL.")
+@click.option("--text-column", help="Columns of the corpus to search, parted by commas. [all strings]")
 @click.option("--tokenizer", help="tokenizer.json of pre-tokenised shards.")
 @click.option("--token-dtype", help="uint16 or uint32, of raw .bin shards. [the smallest that holds the vocabulary]")
 @click.option("--eos", help="Token that ends a document in pre-tokenised shards. [guessed]")
 @click.option("--seed", default=0, show_default=True, help="Of the planted sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json instead of the summary.")
-def audit(as_json: bool, workers: int | None, text_column: str | None, **given: Any) -> None:
+def audit(
+    as_json: bool,
+    workers: int | None,
+    text_column: str | None,
+    mapped: tuple[str, ...],
+    roles: str | None,
+    **given: Any,
+) -> None:
     """Which benchmark items are in a corpus, where, how sure, and what is the score without them?
 
     Example: trainvitals audit --corpus shards/*.jsonl.gz --benchmark gsm8k_test.jsonl --out audits/gsm8k --inject
@@ -81,6 +96,7 @@ def audit(as_json: bool, workers: int | None, text_column: str | None, **given: 
     request = Request(
         workers=workers or len(os.sched_getaffinity(0)),
         options=CorpusOptions(text_columns=columns, **tokens),
+        roles=",".join(filter(None, (*mapped, roles))) or None,
         **given,
     )
     with Progress(
@@ -108,7 +124,7 @@ def _told(summary: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"{_plain(benchmark['name'])}: {counts}")
         if len(summary["benchmarks"]) > 1:
             lines.append(f"  {_plain(decide_benchmark(benchmark, summary['corpus']).sentence)}")
-    lines += ["", summary["searched"]]
+    lines += ["", summary["searched"], *map(_plain, summary["corpus"]["left_out"])]
     if inject := summary["inject"]:
         lines.append(inject.get("reason") or f"With --inject, this audit {recall(summary)}.")
     read = [problem for part in (*summary["benchmarks"], summary["corpus"]) for problem in part["problems"]]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from checks.contamination.records import BEST, MOST_PAIRS, NS, PAIRS, Problem, Tally
+from checks.contamination.records import BEST, MOST_PAIRS, PAIRS, Problem, Tally
 
 Counts = dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]]
 """For each n: ids of n-grams, ascending, and the number of documents that hold each."""
@@ -66,7 +66,7 @@ class Partial:
         cut = raw.pop("cut")
         raw["problems"] = [Problem(**problem) for problem in raw["problems"]]
         with np.load(path / "counts.npz", allow_pickle=False) as stored:
-            counts = {n: (stored[f"i{n}"], stored[f"c{n}"]) for n in NS if f"i{n}" in stored}
+            counts = {int(name[1:]): (stored[name], stored[f"c{name[1:]}"]) for name in stored if name[0] == "i"}
         return cls(index, Tally(**raw), pq.read_table(path / "pairs.parquet"), counts, cut)
 
 
@@ -85,7 +85,8 @@ def thin(pairs: pa.Table) -> tuple[pa.Table, int]:
     """Keep what a merge can ever need, in the order of PAIRS; say how many pairs were cut.
 
     One row per (item, record, detector), the best of its windows; at most MOST_PAIRS per item and detector; text only
-    for the best BEST of these. Thinning parts and then their union gives the same as thinning the union.
+    for the best BEST of these, where neighbours in meaning that are near copies count apart from those that are none.
+    Thinning parts and then their union gives the same as thinning the union.
     """
     if not pairs.num_rows:
         return PAIRS.empty_table(), 0
@@ -96,7 +97,8 @@ def thin(pairs: pa.Table) -> tuple[pa.Table, int]:
         kind="stable",
     )
     keys = keys.drop_duplicates(["item", "slice", "record", "detector"])
-    rank = keys.groupby(["item", "detector"], sort=False).cumcount()
+    keys = keys.assign(copy=(keys["detector"] == "semantic") & (keys["longest"] > 0))
+    rank = keys.groupby(["item", "detector", "copy"], sort=False).cumcount()
     kept = keys[rank < MOST_PAIRS].assign(best=rank < BEST)
     kept = kept.sort_values(["item", "slice", "record", "detector"], kind="stable")
     table = pairs.take(pa.array(kept.index.to_numpy()))

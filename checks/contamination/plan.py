@@ -46,7 +46,7 @@ class Request:
     inject: bool = False
     semantic: str = TFIDF
     roles: str | None = None
-    """`question=COL,answer=COL`; guessed without."""
+    """`question=COL,answer=COL`, columns of the benchmarks by role; guessed without."""
     options: CorpusOptions = field(default_factory=CorpusOptions)
     seed: int = 0
 
@@ -60,6 +60,8 @@ class Plan:
     items: Sequence[Item]
     """Of all benchmarks, in the order in which PAIRS numbers them."""
     pieces: Sequence[Slice]
+    left_out: Sequence[str] = ()
+    """What lies among the corpus and is no text, one sentence a kind."""
 
     @property
     def missing(self) -> list[Slice]:
@@ -76,7 +78,10 @@ def prepare(request: Request) -> Plan:
     """
     benchmarks = read_benchmarks(request.benchmark, parse_roles(request.roles) if request.roles else None)
     items = [item for benchmark in benchmarks for item in benchmark.items]
-    pieces = plan_slices(request.corpus, request.options) if request.corpus else []
+    left_out: list[str] = []
+    pieces: list[Slice] = []
+    if request.corpus:
+        pieces = plan_slices(request.corpus, request.options, out=str(request.out), left_out=left_out)
     pieces += [
         Slice(len(pieces) + number, path, SIGNATURES, size=os.path.getsize(path) if os.path.exists(path) else 0)
         for number, path in enumerate(request.signatures)
@@ -86,6 +91,8 @@ def prepare(request: Request) -> Plan:
     # A plan is made for good inputs only: the corrected command would be another audit, and refused.
     check_tokenizer(request.options)
     for path in request.signatures:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UsageError(f"{path} is no file. Name Parquet files of signatures.")
         check_signatures(Path(path))
     work, key = request.out / "work", _fingerprint(request, benchmarks, items, pieces)
     plan = work / "plan.json"
@@ -102,7 +109,7 @@ def prepare(request: Request) -> Plan:
         # Written last: an index that was cut off by a kill is built again.
         slices = [asdict(piece) for piece in pieces]
         write_json(plan, {"fingerprint": key, "options": asdict(request.options), "slices": slices})
-    return Plan(work, benchmarks, items, pieces)
+    return Plan(work, benchmarks, items, pieces, left_out)
 
 
 def _make_work(out: Path, work: Path) -> None:

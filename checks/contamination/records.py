@@ -32,7 +32,7 @@ EvidenceKind = Literal[
 """`template`: what is shared recurs in many documents or items. `edited copy`: words added, dropped or moved.
 `similar meaning`: the semantic detector alone. Empty for items without evidence."""
 
-DETECTORS = ("exact", "minhash", "semantic")
+DETECTORS = ("exact", "minhash", "code", "semantic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,11 @@ class Tally:
     """Of the slice's stored bytes; empty where there is no file."""
     problems: list[Problem] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
-    """Columns that text was read from, sorted; * stands for all, where none is known to hold text."""
+    """Columns that text was read from, sorted."""
+    unsearched: dict[str, int] = field(default_factory=dict)
+    """Bytes of text that was read and not searched, by "column: why". `text_bytes` and these are all text read."""
+    no_text: dict[str, int] = field(default_factory=dict)
+    """Bytes of strings that are no text (links, hashes, ids ...), by "column: why"."""
 
 
 PAIRS = pa.schema(
@@ -154,7 +158,7 @@ PAIRS = pa.schema(
         ("detector", pa.string()),
         ("score", pa.float32()),  # preliminary: orders candidates within a slice
         ("longest", pa.int32()),  # longest run of matching words
-        ("similarity", pa.float32()),  # Jaccard estimate or cosine; null for exact
+        ("similarity", pa.float32()),  # Jaccard estimate, cosine, share of runs of tokens; null for exact
         # Which grams of the item occur in the window: one bit per gram in the index's order for this item,
         # np.packbits(bitorder="little"). Empty for the semantic detector.
         ("grams3", pa.binary()),

@@ -9,13 +9,14 @@ Legend: n rows of all curves, k linear parameters, T steps of a schedule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.scaling.curve import Curve
+from checks.scaling._curve import Curve
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +69,10 @@ class CurveLaw:
     """(rates of every step [T], steps [n], shape) -> X [n, k]"""
     starts: tuple[tuple[float, ...], ...]
     """Shapes from which the search begins: the best of them is polished."""
+    bought: Callable[[float, tuple[float, ...]], Floats] | None = None
+    """(peak rate, shape) -> what a settled fall of the rate to nothing has bought per linear parameter [k]."""
+    buys: tuple[float, float] = (0.0, math.inf)
+    """The same as a share of the loss: centre and spread of a weak prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +133,15 @@ def fit(law: CurveLaw, curves: Sequence[Curve]) -> Fitted:
     observed = np.concatenate([c.losses for c in curves])
     weights = np.concatenate([np.full(len(c.losses), CURVE_WEIGHT / len(c.losses)) for c in curves])
 
+    level, peak = float(np.median(observed)), max(float(c.rates.max()) for c in curves)
+
     def solve(shape: tuple[float, ...]) -> tuple[Floats, float]:
         design = np.concatenate([law.columns(c.rates, c.steps, shape) for c in curves])
-        return _robust(design, observed, weights)
+        if law.bought is None:
+            return _robust(design, observed, weights)
+        center, spread = law.buys
+        weight = math.sqrt(2 * PRIOR_WEIGHT) / spread
+        return _robust(design, observed, weights, weight * law.bought(peak, shape) / level, weight * center)
 
     def cost(z: Floats) -> float:
         shape = tuple(s.decode(v) for s, v in zip(law.shapes, z, strict=True))
@@ -149,19 +160,26 @@ def fit(law: CurveLaw, curves: Sequence[Curve]) -> Fitted:
     return Fitted(law, shape, coefficients, objective, residuals)
 
 
-def _robust(design: Floats, observed: Floats, weights: Floats, rounds: int = 8) -> tuple[Floats, float]:
-    """Linear parameters and sum of weighted Huber losses of the log residuals, by reweighted least squares."""
+def _robust(
+    design: Floats, observed: Floats, weights: Floats, prior: Floats | None = None, believed: float = 0.0,
+    rounds: int = 8,
+) -> tuple[Floats, float]:
+    """Linear parameters and sum of weighted Huber losses of the log residuals, by reweighted least squares.
+
+    `prior` [k] is one row more, without a bend: prior @ b should be `believed`, within 1.
+    """
     scale = np.maximum(np.abs(design).max(axis=0), 1e-300)
     scaled = design / scale
+    row = np.zeros_like(scale) if prior is None else prior / scale
     now = weights
     for _ in range(rounds):
         root = np.sqrt(now) / observed
-        b = _nonnegative(scaled * root[:, None], observed * root)
+        b = _nonnegative(np.vstack([scaled * root[:, None], row]), np.append(observed * root, believed))
         residual = np.abs(np.log(np.maximum(scaled @ b, 1e-9) / observed))
         now = weights * np.minimum(1.0, HUBER_DELTA / np.maximum(residual, 1e-12))
     small = residual < HUBER_DELTA
     huber = np.where(small, 0.5 * residual**2, HUBER_DELTA * (residual - 0.5 * HUBER_DELTA))
-    return b / scale, float(weights @ huber)
+    return b / scale, float(weights @ huber) + 0.5 * float(row @ b - believed) ** 2
 
 
 def _nonnegative(design: Floats, target: Floats) -> Floats:

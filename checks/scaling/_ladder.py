@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.finding import Finding
 from checks.reading import has, remember, scalar
-from trainvitals.errors import UsageError
+from checks.scaling._files import read_file
 from trainvitals.store.folder import open_folder
 
 if TYPE_CHECKING:
@@ -92,8 +90,7 @@ def yardstick(run: Run, ladder: str | FitResult | Reference | None) -> Yardstick
     """What is given, else `ladder.json` in the run's folder or beside it, else published constants.
 
     Raises:
-        UsageError: a ladder is named or found, but is no fit.
-        OSError: the one that is named cannot be read.
+        UsageError: a ladder is named or found, but is no fit, or cannot be read.
     """
     from checks.scaling.fit import FitResult
     from checks.scaling.reference import Reference
@@ -109,18 +106,15 @@ def _yardstick(run: Run, ladder: str | None) -> Yardstick:
     text, where = _find(run, ladder)
     if text is None:
         return Yardstick(published().law, published().name, published=published())
-    from checks.scaling.fit import FitResult
+    from checks.scaling.fit import parse_fit
 
-    try:
-        fit = FitResult.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{where} is not the output of `trainvitals scaling fit --json`; write it again") from error
+    fit = parse_fit(text, where)
     return Yardstick(fit.law, where, fit)
 
 
 def _find(run: Run, ladder: str | None) -> tuple[bytes | None, str]:
     if ladder is not None:
-        return Path(ladder).read_bytes(), ladder
+        return read_file(ladder), ladder
     for place in (run.path, run.path.rstrip("/").rpartition("/")[0]):
         try:
             if place:
@@ -161,6 +155,13 @@ def below_ladder(fit: FitResult, size: Size) -> str | None:
                 "no backtest tests a law downwards."
             )
     return None
+
+
+def other_unit(fit: FitResult) -> str | None:
+    """Why a ladder's losses cannot be held against a run's nats per token; None where they can."""
+    if fit.ladder.unit == "bits/byte":
+        return "The ladder's losses are in bits per byte, and the run's in nats per token."
+    return fit.unit_doubt if not fit.ladder.unit and fit.unit_doubt else None
 
 
 def refused(summary: str, means: str) -> Finding:

@@ -5,10 +5,15 @@ Legend: T steps of a schedule.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Phase = Literal["constant", "gradual", "decay not seen", "decay under way"]
+"""Where a run stands in its schedule: a constant rate; a cosine or linear fall; before, or in, the decay of a
+warm-up-stable-decay or two-stage schedule. Bands are held to account for each by itself."""
 
 SEEN_LAG = 0.025
 """Share of the run over which the loss answers to a drop of the rate: 600 of 24,000 steps, the annealing law's tau."""
@@ -57,6 +62,20 @@ def rises_again(rates: Floats) -> int | None:
     lowest = np.minimum.accumulate(rates[start:])
     up = np.flatnonzero(rates[start:] > lowest + FLAT * rates.max()) if len(rates) else np.zeros(0)
     return start + int(up[0]) + 1 if len(up) else None
+
+
+def phase(plan: Floats, now: int) -> Phase:
+    """Where a run at step `now` (0: one that has not begun) stands in its plan. plan: rates of the whole run, [T]."""
+    if drop_share(plan) < FLAT:
+        return "constant"
+    if is_gradual(plan):
+        return "gradual"
+    return "decay under way" if now > decay_start(plan) else "decay not seen"
+
+
+def decay_start(plan: Floats) -> int:
+    """Last step at the peak rate (to within a tenth of a percent)."""
+    return len(plan) - int(np.argmax(plan[::-1] >= 0.999 * plan.max()))
 
 
 def is_gradual(rates: Floats) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from checks.scaling.bootstrap import RESAMPLES
-from checks.scaling.fit import FitResult, fit_ladder
+from checks.scaling._files import read_file
+from checks.scaling._names import UNITS
+from checks.scaling.bootstrap import MOST_RESAMPLES, RESAMPLES
+from checks.scaling.fit import FitResult, fit_ladder, parse_fit
 from checks.scaling.forecast_command import forecast
 from checks.scaling.levenberg import LOSSES
 from checks.scaling.plan import Plan, budget, plan_fit, plan_reference
@@ -19,8 +21,10 @@ from checks.scaling.table import parse_columns, read_ladder
 from trainvitals.errors import UsageError
 
 EXIT = {"pass": 0, "warn": 1, "fail": 2, "unknown": 3}
-MOST_RESAMPLES = 100_000
 FEWEST_RESAMPLES = 100
+MOST_LEFT_OUT = 20
+"""Rows left out that the text names; the JSON has them all."""
+MOST_FIT_BYTES = 16 * 2**20
 
 
 @click.group()
@@ -34,21 +38,25 @@ def scaling() -> None:
 @click.option("--loss", "loss_name", type=click.Choice(LOSSES), default="huber", show_default=True,
               help="Loss of the log loss's residuals; huber has threshold 1e-3.")
 @click.option("--bootstrap", default=RESAMPLES, show_default=True, help="Resamples for the intervals; 0 for none.")
+@click.option("--unit", type=click.Choice(UNITS), help="What the loss is counted in. [by the column's name]")
 @click.option("--flops", type=float, help="Budget at which N*, D* and D*/N* are given. [the table's largest]")
 @click.option("--json", "as_json", is_flag=True, help="Print strict JSON; `scaling plan --fit` reads it.")
-def fit(table: Path, columns: str, loss_name: str, bootstrap: int, flops: float | None, as_json: bool) -> None:
-    """Fit L(N, D) = E + A / N^alpha + B / D^beta to finished runs: a CSV file, or a folder of run folders.
+def fit(
+    table: Path, columns: str, loss_name: str, bootstrap: int, unit: str | None, flops: float | None, as_json: bool
+) -> None:
+    """Fit L(N, D) = E + A / N^alpha + B / D^beta to finished runs: a table, or a folder of run folders.
 
-    Exits with 0 for a sound fit, 1 for one to be careful with, 2 for one not to use, 3 where the runs are too few to
-    tell.
+    TABLE is a CSV file as spreadsheets export them, JSON, JSON lines or Parquet. Beside the law stand IsoFLOP
+    parabolas, where runs share their compute. Exits with 0 for a sound fit, 1 for one to be careful with, 2 for one
+    not to use, 3 where the runs are too few to tell.
 
     Example: trainvitals scaling fit ladder.csv --columns N=params,D=tokens,loss=val_loss --json > fit.json
     """
     if bootstrap and not FEWEST_RESAMPLES <= bootstrap <= MOST_RESAMPLES:
         raise UsageError(f"--bootstrap is {bootstrap}. Give {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}, or 0 for none.")
     at = None if flops is None else budget(flops=flops).flops
-    result = fit_ladder(read_ladder(table, parse_columns(columns) if columns else None), loss_name,  # type: ignore[arg-type]
-                        resamples=bootstrap)
+    result = fit_ladder(read_ladder(table, parse_columns(columns) if columns else None, unit),
+                        loss_name, resamples=bootstrap)  # type: ignore[arg-type]
     found = result.to_json(at)
     click.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else _fit_text(found))
     sys.exit(EXIT[found["level"]])
@@ -93,12 +101,7 @@ def read_fit(path: Path) -> FitResult:
     Raises:
         UsageError: the file is missing or is something else.
     """
-    try:
-        return FitResult.from_json(json.loads(path.read_text()))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}. Write it with `scaling fit --json`.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not the output of `scaling fit --json`. Write it again.") from error
+    return parse_fit(read_file(path, MOST_FIT_BYTES), str(path))
 
 
 def _fit_text(found: dict[str, Any]) -> str:
@@ -113,9 +116,25 @@ def _fit_text(found: dict[str, Any]) -> str:
     lines += ["", f"At {best['flops']:.3g} FLOPs:"]
     for key, name in (("N", "N*"), ("D", "D*"), ("tokens_per_parameter", "D*/N*"), ("loss", "loss")):
         lines.append(f"  {name:<11}{best[key]:>10.4g}" + _span(spans.get(key)))
+    lines += [*_isoflop_text(found["isoflop"], found["n_exponent"]), ""]
+    lines += [f"Unit: {found['unit_doubt']}"] if found["unit_doubt"] else []
     lines += [f"Not determined: {reason}" for reason in found["not_identifiable"]]
-    lines += [f"Left out: {reason}" for reason in found["refused"]]
+    left_out = found["refused"]
+    lines += [f"Left out: {reason}" for reason in left_out[:MOST_LEFT_OUT]]
+    lines += [f"Left out: {len(left_out) - MOST_LEFT_OUT:,} more"] * (len(left_out) > MOST_LEFT_OUT)
     return "\n".join(lines)
+
+
+def _isoflop_text(found: dict[str, Any] | None, exponent: float) -> list[str]:
+    if found is None:
+        return ["IsoFLOP: no budget has four runs of three sizes or more at equal compute."]
+    if found["n_exponent"] is None:
+        return [f"IsoFLOP: {found['minima_inside']} of {found['budgets']} budgets have their minimum inside the sizes "
+                "tried, too few for an exponent."]
+    bias = "" if found["exponent_bias"] is None else f"; parabolas alone would add {found['exponent_bias']:+.3f}"
+    span = _span(found["interval"])
+    return [f"IsoFLOP, {found['minima_inside']} budgets: N* ~ C^{found['n_exponent']:.3f}{span}, by the law "
+            f"C^{exponent:.3f}{bias}", f"  N* {found['N']:.4g}, D* {found['D']:.4g}"]
 
 
 def _span(ends: list[float | None] | None) -> str:

@@ -13,7 +13,7 @@ from checks.scaling.forecast import Forecast, forecast, leaves_plan
 from checks.scaling.run_curve import curve_of, plan_of
 
 if TYPE_CHECKING:
-    from checks.scaling.curve import Curve
+    from checks.scaling._curve import Curve
     from trainvitals.store import Run
 
 BREAKS = {"lr_restart": "restart of the learning rate", "batch_size": "change of the batch size",
@@ -72,8 +72,8 @@ def _finding(run: Run, curve: Curve, told: Forecast) -> Finding:
         statistic=Statistic("final loss", told.final_loss, "nats/token", low, high),
         threshold=None if told.target is None else Threshold(told.target, told.target, "nats/token", SOURCE),
         evidence=tuple(Evidence(name, (int(curve.steps[0]), curve.last_step)) for name in names),
-        what_it_means="The 90 % band holds the final loss in 85 to 95 % of backtests on public curves; it says nothing "
-        "of a change of data, batch or schedule to come.",
+        what_it_means="The 90 % band is what such forecasts have been off by on public curves; it says nothing of a "
+        "change of data, batch or schedule to come.",
         what_to_do=told.what_to_do,
         details={"forecast": told.to_json(), "path": [list(point) for point in told.path]},
     )

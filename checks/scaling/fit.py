@@ -11,20 +11,19 @@ from typing import Any, get_args
 import numpy as np
 
 from checks.finding import Level
-from checks.scaling.bootstrap import RESAMPLES, Interval, intervals, optimum_intervals, resample
+from checks.scaling import units
+from checks.scaling._files import clip, parse_json
+from checks.scaling._names import UNITS
+from checks.scaling.bootstrap import MOST_RESAMPLES, RESAMPLES, Interval, intervals, optimum_intervals, resample
 from checks.scaling.chinchilla import BestFit, Consensus, Law, fit_law
 from checks.scaling.identifiability import Identifiability, identify
+from checks.scaling.isoflop import IsoFlop, isoflop
+from checks.scaling.judgement import judge, rests_on
 from checks.scaling.levenberg import Floats, Loss, objective, predict_log
 from checks.scaling.reference import REFERENCES
 from checks.scaling.rolling import Backtest, backtest
-from checks.scaling.table import Ladder
-
-PASS_MAD, WARN_MAD = 0.005, 0.01
-"""Scatter of the log loss: 0.49 % on the 240 points of Besiroglu et al. 2024, https://arxiv.org/abs/2404.10102."""
-PASS_E_WIDTH = 0.06
-"""Relative width of E's 95 % interval: 5.6 % on the same points."""
-FEWEST_TO_JUDGE = 10
-"""Runs below which five constants leave too few residuals to judge."""
+from checks.scaling.table import MOST_RUNS, Ladder
+from trainvitals.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,28 @@ class FitResult:
     @cached_property
     def intervals(self) -> dict[str, Interval] | None:
         """95 % bootstrap intervals of the constants and of the exponent of N*."""
-        return None if self.laws is None else intervals(self.laws)
+        return None if self.laws is None else intervals(self.laws, self.law)
 
     def optimum_intervals(self, flops: float) -> dict[str, Interval] | None:
         """95 % bootstrap intervals of N*, D* and D*/N*."""
-        return None if self.laws is None else optimum_intervals(self.laws, flops)
+        return None if self.laws is None else optimum_intervals(self.laws, flops, self.law)
 
     @cached_property
     def identifiability(self) -> Identifiability:
-        return identify(self.ladder.points(), self.best, self.loss)
+        return identify(self.ladder.points(), self.best, self.loss, self.ladder.unit)
+
+    @cached_property
+    def isoflop(self) -> IsoFlop | None:
+        """Parabolas per budget; None where too few runs share their compute."""
+        try:
+            return isoflop(self.ladder, self.law)
+        except UsageError:
+            return None
+
+    @cached_property
+    def unit_doubt(self) -> str:
+        """Why the unit of the losses is in doubt; empty where it is not."""
+        return units.doubt(self.ladder.unit, self.law, self.ladder.n, self.ladder.d, self.ladder.loss)
 
     @cached_property
     def backtest(self) -> Backtest | None:
@@ -92,32 +104,7 @@ class FitResult:
     @cached_property
     def judgement(self) -> tuple[Level, str]:
         """Level of the fit and the sentence that says why."""
-        if len(self.ladder) < FEWEST_TO_JUDGE:
-            return "unknown", (
-                f"{len(self.ladder)} runs leave {len(self.ladder) - 5} residuals beyond the law's five constants: too "
-                f"few to judge the fit. Add runs up to {FEWEST_TO_JUDGE} or more."
-            )
-        mad = self.residual_mad
-        said = f"Residuals scatter by {100 * mad:.2g} %"
-        if reasons := self.identifiability.reasons:
-            return "fail", f"{reasons[0]} {said}, which says nothing about this."
-        width = math.nan
-        if self.intervals is not None:
-            low, high = self.intervals["E"]
-            width = (high - low) / self.law.E
-            said += f" and E is known to {100 * width:.2g} %"
-        if mad > WARN_MAD:
-            return "fail", f"{said}: the runs do not lie on one curve. Look for runs that differ in data or schedule."
-        alone = self.best.consensus.reached == 1
-        if self.ladder.refused or alone or mad > PASS_MAD or not width <= PASS_E_WIDTH:
-            why = (
-                "; ".join(self.ladder.refused) if self.ladder.refused
-                else "one start alone found this optimum" if alone
-                else "no bootstrap was asked for" if math.isnan(width)
-                else "usable, with care when extrapolating"
-            )
-            return "warn", f"{said}: {why.rstrip('.')}."
-        return "pass", f"{said}: a sound fit."
+        return judge(self)
 
     def to_json(self, flops: float | None = None) -> dict[str, Any]:
         """Strict JSON: constants, intervals, judgement, and the runs themselves, from which the rest can be redone.
@@ -134,6 +121,9 @@ class FitResult:
             "n_exponent": self.law.n_exponent,
             "level": level,
             "summary": summary,
+            "rests_on": rests_on(self.ladder),
+            "unit": self.ladder.unit or None,
+            "unit_doubt": self.unit_doubt or None,
             "objective": self.best.objective,
             "loss": self.loss,
             "tied": self.tied,
@@ -153,7 +143,9 @@ class FitResult:
             "optimum": {"flops": at, "N": float(best.n), "D": float(best.d), "loss": float(best.loss),
                         "tokens_per_parameter": float(best.tokens_per_parameter),
                         "intervals": None if spans is None else {k: _finite(v) for k, v in spans.items()}},
-            "references": {r.name: self.objective_of(r.law) for r in REFERENCES.values() if not self.tied},
+            "isoflop": None if self.isoflop is None else self.isoflop.to_json(at),
+            "references": {} if self.tied or self.unit_doubt or self.ladder.unit == "bits/byte"
+            else {r.name: self.objective_of(r.law) for r in REFERENCES.values()},
             "refused": list(self.ladder.refused),
             "columns": dict(self.ladder.columns),
             "points": {"name": list(self.ladder.names), "N": self.ladder.n.tolist(), "D": self.ladder.d.tolist(),
@@ -165,23 +157,43 @@ class FitResult:
         """The fit that `to_json` gave, without fitting again.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not such a dictionary.
+            KeyError, TypeError, ValueError, ArithmeticError, AttributeError: it is not such a dictionary.
         """
         points = raw["points"]
         n, d, loss, weight = (np.array(points[key], dtype=float) for key in ("N", "D", "loss", "weight"))
-        ladder = Ladder(n, d, loss, weight, tuple(map(str, points["name"])), dict(raw["columns"]),
-                        tuple(raw["refused"]))
+        unit = raw.get("unit") or ""
+        ladder = Ladder(n, d, loss, weight, tuple(clip(str(name)) for name in points["name"]), dict(raw["columns"]),
+                        tuple(clip(str(said), 300) for said in raw["refused"]), unit=unit)
         law = Law.from_json(raw)
         constants = np.array([law.E, law.A, law.B, law.alpha, law.beta])
         sound = all(v.shape == (len(points["name"]),) and np.isfinite(v).all() for v in (n, d, loss, weight))
-        if not sound or not len(n) or min(n.min(), d.min(), loss.min()) <= 0 or weight.min() < 0:
+        if not sound or not 0 < len(n) <= MOST_RUNS or min(n.min(), d.min(), loss.min()) <= 0 or weight.min() < 0:
             raise ValueError("the runs are not of one length, finite and positive")
         if not np.isfinite(constants).all() or constants.min() <= 0 or raw["loss"] not in get_args(Loss):
             raise ValueError("the constants are not finite and positive, or the loss is not known")
+        if unit not in ("", *UNITS):
+            raise ValueError("the unit is not known")
+        if not 0 <= int(raw["bootstrap"]) <= MOST_RESAMPLES:
+            raise ValueError("the number of resamples is out of bounds")
         agreed = raw["consensus"]
         best = BestFit(law, law.theta(), float(raw["objective"]),
                        Consensus(int(agreed["starts"]), int(agreed["reached"]), float(agreed["within"])))
         return cls(ladder, raw["loss"], best, bool(raw["tied"]), int(raw["bootstrap"]), int(raw["seed"]))
+
+
+def parse_fit(content: bytes, where: str) -> FitResult:
+    """The fit in a file that `scaling fit --json` wrote.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    remedy = "Write it again with `trainvitals scaling fit --json`."
+    try:
+        return FitResult.from_json(parse_json(content.decode(), where, remedy))
+    except UsageError as error:
+        raise UsageError(f"{where} is not the output of `trainvitals scaling fit --json`. {error}") from error
+    except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
+        raise UsageError(f"{where} is not the output of `trainvitals scaling fit --json`; write it again.") from error
 
 
 def fit_ladder(

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from checks.finding import Level
+from checks.scaling._curve import Curve
 from checks.scaling._curve_law import CurveLaw, Fitted, Floats, fit
-from checks.scaling._rates import warmup_end
+from checks.scaling._rates import Phase, phase, warmup_end
 from checks.scaling.annealing import ANNEALING
-from checks.scaling.backtest import COVERAGE, Past, anchor_distance, band, expected_error
-from checks.scaling.curve import Curve
+from checks.scaling.backtest import COVERAGE, TESTED, TESTED_PARAMS, Past, anchor_distance, band, expected_error
 from checks.scaling.multi_power import MULTI_POWER
-from checks.scaling.refusals import Refusal, not_siblings, refuse, refuse_other
+from checks.scaling.refusals import Refusal, not_siblings, refuse, refuse_other, refuse_size
 from checks.scaling.step_law import STEP_POWER
 
 LAWS: dict[str, CurveLaw] = {law.name: law for law in (ANNEALING, MULTI_POWER, STEP_POWER)}
@@ -46,10 +46,16 @@ class Forecast:
     reason: str
     what_to_do: str = "Nothing."
     final_loss: float | None = None
-    """Loss at the last step of the plan, row noise removed, nats per token."""
+    """Loss at the last step of the plan, row noise removed, in the unit of the curve."""
     interval: tuple[float, float] | None = None
     """Holds the final loss in `coverage` of rolling-origin backtests."""
     coverage: float = COVERAGE
+    phase: Phase | None = None
+    """Where the run stands in its schedule."""
+    unit: str = ""
+    """Of the losses; empty where nobody said."""
+    rows: int = 0
+    """Rows of the run that the law was fitted to."""
     law: str = ANNEALING.name
     last_step: int = 0
     total_steps: int = 0
@@ -75,6 +81,8 @@ class Forecast:
             "final_loss": self.final_loss,
             "interval": None if self.interval is None else list(self.interval),
             "coverage": self.coverage,
+            "phase": self.phase,
+            "unit": self.unit or None,
             "law": self.law,
             "trained_share": self.trained_share,
             "last_step": self.last_step,
@@ -126,9 +134,13 @@ def forecast(
         siblings=tuple(c.name for c in siblings),
         assumed=tuple(dict.fromkeys(s for c in (curve, *siblings) for s in c.assumed)),
         target=target,
+        phase=phase(plan, 0 if other else curve.last_step),
+        unit=curve.unit,
+        rows=len(usable.steps),
     )
     pool = [c for c in beside if len(c.steps) >= 5]
     refusal = (refuse_other if other else refuse)(curve, usable, plan, pool)
+    refusal = refusal or refuse_size(plan, asked.last_step, curve.params)
     if refusal:
         return _refused(asked, refusal)
     return _told(asked, usable, plan, pool, law, compare, other)
@@ -174,10 +186,11 @@ def _judged(told: Forecast, other: bool) -> Forecast:
     low, high = told.interval
     about = "Another run under this schedule" if other else "The run"
     ends = "ended" if told.trained_share >= 1 and not other else "ends"
-    said = f"{about} {ends} at {told.final_loss:.4f} nats per token, 90 % band {low:.4f} to {high:.4f}"
+    unit = told.unit.replace("/", " per ") or "in the unit of its losses"
+    said = f"{about} {ends} at {told.final_loss:.4f} {unit}, 90 % band {low:.4f} to {high:.4f}"
     note = "; the curve's own learning rate is not this schedule's" if other else ""
     if told.target is None:
-        return replace(told, level="pass", reason=f"{said}{note}.")
+        return replace(told, level="pass", reason=f"{said}{note}. {_rests_on(told)}")
     if high <= told.target:
         level, word, todo = "pass", "below", "Nothing."
     elif low > told.target:
@@ -187,8 +200,20 @@ def _judged(told: Forecast, other: bool) -> Forecast:
     return replace(
         told,
         level=level,  # type: ignore[arg-type]
-        reason=f"{said}, {word} the target of {told.target:.4f}{note}.",
+        reason=f"{said}, {word} the target of {told.target:.4f}{note}. {_rests_on(told)}",
         what_to_do=todo,
+    )
+
+
+def _rests_on(told: Forecast) -> str:
+    """What the band rests on: rows, siblings, and the backtests of this phase."""
+    assert told.phase is not None
+    count, inside = TESTED[told.phase]
+    low, high = (f"{size / 1e6:.0f}M" for size in TESTED_PARAMS)
+    beside = f" and {len(told.siblings)} siblings" if told.siblings else ""
+    return (
+        f"It rests on {told.rows} rows{beside}; phase: {told.phase}, in which bands held {100 * inside:.0f} % of "
+        f"{count} backtests on models of {low} to {high} parameters."
     )
 
 

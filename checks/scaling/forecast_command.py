@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from checks.scaling.curve import Curve, Floats, read_curve, read_schedule, with_schedule
+from checks.scaling._curve import Floats
+from checks.scaling.curve import Curve, read_curve, read_schedule, with_schedule
+from checks.scaling.curve_table import curve_columns
 from checks.scaling.forecast import LAWS, Forecast
 from checks.scaling.forecast import forecast as tell
 from trainvitals.errors import RunNotFound, UsageError
@@ -47,6 +50,8 @@ class _SeveralPaths(click.Command):
 
 @click.command(cls=_SeveralPaths)
 @click.argument("curve")
+@click.option("--columns", default="", help="Columns of CURVE, and of siblings that have them, such as "
+              "step=_step,loss=train/loss,lr=lr. [by name]")
 @click.option("--siblings", multiple=True, metavar="CURVE...",
               help="Other runs of the same model, data and batch: CSV files or run folders.")
 @click.option("--schedule", metavar="SPEC", help="Learning rate of the whole run: a CSV file with columns step and lr, "
@@ -56,9 +61,12 @@ class _SeveralPaths(click.Command):
 @click.option("--law", type=click.Choice(sorted(LAWS)), default="annealing", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
 def forecast(
-    curve: str, siblings: tuple[str, ...], schedule: str | None, target: float | None, law: str, as_json: bool
+    curve: str, columns: str, siblings: tuple[str, ...], schedule: str | None, target: float | None, law: str,
+    as_json: bool,
 ) -> None:
-    """Forecast the final loss of the run in CURVE: a CSV file with columns step, loss and lr, or a run folder.
+    """Forecast the final loss of the run in CURVE: a table with columns step, loss and lr, or a run folder.
+
+    Tables are CSV, JSON, JSON lines or Parquet, as spreadsheets and trackers export them.
 
     Under another schedule than CURVE's own, the answer is for a new run of the same model. A forecast of a run folder
     is kept in it and scored when the run has ended. Exits with 0 (a forecast; with --target: below it), 1 (across the
@@ -69,19 +77,35 @@ peak=3e-4,final=3e-5,decay=4000
     """
     if target is not None and not (math.isfinite(target) and target > 0):
         raise UsageError(f"--target is {target:g}. Give a loss above zero.")
-    known, plan = _curve_and_plan(curve, schedule)
+    named = curve_columns(columns) if columns else {}
+    if named and Path(curve).is_dir():
+        raise UsageError(f"--columns is for tables, and {curve} is a folder. Leave it out.")
+    known, plan = _curve_and_plan(curve, schedule, named)
+    beside = [_sibling(path, named) for path in siblings]
     told = (
         Forecast(level="unknown", reason=NO_PLAN, what_to_do=GIVE_PLAN, last_step=known.last_step, law=law,
                  target=target)
         if plan is None
-        else tell(known, plan, [read_sibling(path) for path in siblings], target=target, law=LAWS[law], compare=True)
+        else tell(known, plan, beside, target=target, law=LAWS[law], compare=True)
     )
     _keep(curve, told)
     click.echo(json.dumps(told.to_json(), indent=2, allow_nan=False) if as_json else _text(told))
     sys.exit(EXIT_CODES[told.level])
 
 
-def _curve_and_plan(path: str, schedule: str | None) -> tuple[Curve, Floats | None]:
+def _sibling(path: str, columns: Mapping[str, str]) -> Curve:
+    """A sibling by the same columns; one that lacks them by its own names."""
+    if columns and not Path(path).is_dir():
+        try:
+            return _with_rates(path, *_curve_and_plan(path, None, columns))
+        except UsageError:
+            pass
+    return read_sibling(path)
+
+
+def _curve_and_plan(
+    path: str, schedule: str | None, columns: Mapping[str, str] | None = None
+) -> tuple[Curve, Floats | None]:
     if Path(path).is_dir():
         from checks.scaling.run_curve import curve_of, plan_of
         from trainvitals.store import open_run
@@ -96,7 +120,7 @@ def _curve_and_plan(path: str, schedule: str | None) -> tuple[Curve, Floats | No
         if not len(curve.steps):
             raise UsageError(f"{path} has no training loss. Attach the loss collector, or give a CSV file.")
     else:
-        curve = read_curve(path)
+        curve = read_curve(path, columns)
         plan = curve.future if len(curve.future) else None
     return curve, plan if schedule is None else read_schedule(schedule, curve)
 
@@ -108,7 +132,10 @@ def read_sibling(path: str) -> Curve:
         UsageError: it has no learning rate, or cannot be read.
         RunNotFound: it is a folder without a run.
     """
-    curve, plan = _curve_and_plan(path, None)
+    return _with_rates(path, *_curve_and_plan(path, None))
+
+
+def _with_rates(path: str, curve: Curve, plan: Floats | None) -> Curve:
     if not len(curve.rates) and plan is not None:
         curve = with_schedule(curve, plan)
     if not len(curve.rates):

@@ -16,7 +16,9 @@ import numpy as np
 
 from checks.finding import Finding
 from checks.scaling.forecast import Forecast
+from trainvitals.sealed import MOST_BYTES, opened, seal
 from trainvitals.store.folder import open_folder
+from trainvitals.untrusted import MOST_STEP, number, whole
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -59,7 +61,7 @@ def keep(run: Run, told: Forecast | dict[str, Any]) -> bool:
     known = [s.made_at_step for s in past(run)]
     if any(abs(step - other) < max(APART_SHARE * total, 1) for other in known):
         return False
-    text = json.dumps(record | {"time": time.time(), "version": run.version}, indent=1, allow_nan=False)
+    text = json.dumps(seal(record | {"time": time.time(), "version": run.version}), indent=1, allow_nan=False)
     open_folder(run.path).replace(f"{FOLDER}/step-{step:09d}.json", text.encode())
     return True
 
@@ -71,14 +73,19 @@ def keep_found(run: Run, findings: Iterable[Finding]) -> bool:
 
 
 def past(run: Run) -> list[Scored]:
-    """Kept forecasts in order of their step, scored once the run is at its end. Files that are damaged are left out."""
+    """Kept forecasts in order of their step, scored once the run is at its end.
+
+    Files that are damaged are left out; `run.problems()` names them.
+    """
     folder = open_folder(run.path)
     found = []
     for path in sorted(folder.sizes(FOLDER)):
         if path.endswith(".json"):
             try:
-                found.append(_record(json.loads(folder.read(path))))
-            except (OSError, ValueError, KeyError, TypeError):
+                raw, state = opened(folder.read(path, 0, MOST_BYTES))
+                if state != "broken":
+                    found.append(_record(raw))
+            except (OSError, ValueError, LookupError, TypeError):
                 continue
     return score(run, found)
 
@@ -108,6 +115,7 @@ def score(run: Run, made: Iterable[Scored]) -> list[Scored]:
 def _record(raw: dict[str, Any]) -> Scored:
     low, high = raw["interval"]
     return Scored(
-        int(raw["last_step"]), int(raw["total_steps"]), float(raw["final_loss"]), float(low), float(high),
-        float(raw["time"]), str(raw["law"]),
+        whole(raw["last_step"], "last_step", 0, MOST_STEP), whole(raw["total_steps"], "total_steps", 0, MOST_STEP),
+        number(raw["final_loss"], "final_loss"), number(low, "interval"), number(high, "interval"),
+        number(raw["time"], "time"), str(raw["law"]),
     )  # fmt: skip

@@ -59,8 +59,8 @@ class Identifiability:
         return not self.reasons
 
 
-def identify(points: Points, best: BestFit, loss: Loss = "huber") -> Identifiability:
-    """Profile E, alpha and beta, and say which are not identifiable from these points."""
+def identify(points: Points, best: BestFit, loss: Loss = "huber", unit: str = "") -> Identifiability:
+    """Profile E, alpha and beta, and say which are not identifiable from these points; `unit` is that of the loss."""
     lowest = float(np.exp(points.log_loss.min()))
     grids = {
         "E": np.linspace(0.01, 0.999, GRID) * lowest,
@@ -68,7 +68,7 @@ def identify(points: Points, best: BestFit, loss: Loss = "huber") -> Identifiabi
         "beta": np.geomspace(0.02, 2.0, GRID),
     }
     profiles = tuple(profile(points, best, name, grid, loss) for name, grid in grids.items())
-    return Identifiability(profiles, tuple(_design(points) + _doubts(best, profiles, lowest)))
+    return Identifiability(profiles, tuple(_design(points) + _doubts(best, profiles, lowest, unit)))
 
 
 def profile(points: Points, best: BestFit, name: str, grid: Floats, loss: Loss) -> Profile:
@@ -139,10 +139,10 @@ def _design(points: Points) -> list[str]:
     return said
 
 
-def _doubts(best: BestFit, profiles: Sequence[Profile], lowest: float) -> list[str]:
+def _doubts(best: BestFit, profiles: Sequence[Profile], lowest: float, unit: str) -> list[str]:
     said = []
     e, *exponents = profiles
-    credible = CREDIBLE_E_NATS if lowest >= 1.5 else CREDIBLE_E_SHARE * lowest
+    credible = CREDIBLE_E_NATS if lowest >= 1.5 and unit != "bits/byte" else CREDIBLE_E_SHARE * lowest
     span = f"{_end(e.low, 0)} to {_end(e.high, lowest)}"
     if best.law.E < credible:
         said.append(f"E = {best.law.E:.3g} is below {credible:.3g}, which no text has: these runs allow {span}.")

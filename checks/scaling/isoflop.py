@@ -1,13 +1,15 @@
-"""IsoFLOP profiles (approach 2): per compute budget a parabola of loss in log N, its minimum, a power law through them.
+"""IsoFLOP profiles (approach 2): per compute budget a parabola of loss in log N, its minimum, and a power law of them.
 
-Hoffmann et al. 2022, section 3.2 (https://arxiv.org/abs/2203.15556). To be looked at, not to decide on: the law's
-valley is no parabola in log N, so the minimum is biased even without noise where the two sides fall differently or the
-sizes lie off centre (https://arxiv.org/abs/2603.22339). `bias` says by how much, for these sizes and a given law.
+Hoffmann et al. 2022, section 3.2 (https://arxiv.org/abs/2203.15556). A second opinion beside the law of all runs: it
+assumes no form of the law, but the law's valley is no parabola in log N, so the minimum is biased even without noise
+where the two sides fall differently or the sizes lie off centre (https://arxiv.org/abs/2603.22339). `bias` says by how
+much, for these sizes and a given law.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,22 @@ class IsoFlop:
     """Per valley, N at the minimum over the true N* if the law held exactly; 1.2 means 20 % too large."""
     exponent_bias: float | None
     """What the parabolas alone would add to the exponent."""
+    power: PowerLaw | None = None
+    """N* of the compute."""
+
+    def to_json(self, flops: float) -> dict[str, Any]:
+        """Strict JSON types, N* and D* at a budget among them."""
+        n = None if self.power is None else float(self.power(flops))
+        return {
+            "n_exponent": self.n_exponent,
+            "d_exponent": None if self.n_exponent is None else 1 - self.n_exponent,
+            "interval": None if self.interval is None else [x if np.isfinite(x) else None for x in self.interval],
+            "exponent_bias": self.exponent_bias,
+            "budgets": len(self.valleys),
+            "minima_inside": sum(v.inside for v in self.valleys),
+            "N": n,
+            "D": None if n is None else flops / (FLOPS_PER_PARAMETER_TOKEN * n),
+        }
 
 
 def isoflop(ladder: Ladder, law: Law) -> IsoFlop:
@@ -78,7 +96,7 @@ def isoflop(ladder: Ladder, law: Law) -> IsoFlop:
     clean = _power([e for e, v in zip(exact, valleys, strict=True) if v.inside])
     shift = None if clean is None else -clean.exponent - law.n_exponent
     low, high = power.interval or (np.nan, np.nan)
-    return IsoFlop(tuple(valleys), -power.exponent, (-high, -low), bias, shift)
+    return IsoFlop(tuple(valleys), -power.exponent, (-high, -low), bias, shift, power)
 
 
 def budgets(ladder: Ladder) -> list[np.ndarray]:

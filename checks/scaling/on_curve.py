@@ -10,7 +10,17 @@ import numpy as np
 from checks.finding import Evidence, Finding, Level, Statistic, Threshold
 from checks.reading import has, scalar
 from checks.registry import check
-from checks.scaling._ladder import GIVE_LADDER, Size, Yardstick, below_ladder, refused, size_of, unknown_size, yardstick
+from checks.scaling._ladder import (
+    GIVE_LADDER,
+    Size,
+    Yardstick,
+    below_ladder,
+    other_unit,
+    refused,
+    size_of,
+    unknown_size,
+    yardstick,
+)
 from checks.scaling.run_curve import plan_of
 
 if TYPE_CHECKING:
@@ -81,6 +91,9 @@ def on_curve(
     quality, why = stick.fit.judgement
     if stick.fit.backtest is None or quality in ("fail", "unknown"):
         yield refused(f"The ladder cannot judge a run: {why}", "A fit that misses its own runs predicts no others.")
+        return
+    if unit := other_unit(stick.fit):
+        yield refused(unit, "Losses in two units are not comparable.")
         return
     if below := below_ladder(stick.fit, size):
         yield refused(below, "Extrapolated downwards, a law's loss may be off by any amount.")

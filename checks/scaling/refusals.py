@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from checks.robust import difference_sigma
+from checks.scaling._curve import Curve
 from checks.scaling._curve_law import Floats
-from checks.scaling._rates import FLAT, SEEN_LAG, answered, drop_share, is_gradual, rises_again, warmup_end
-from checks.scaling.curve import Curve
+from checks.scaling._rates import FLAT, SEEN_LAG, answered, drop_share, is_gradual, phase, rises_again, warmup_end
+from checks.scaling.backtest import TESTED_PARAMS
 
 FEWEST_ROWS, FEWEST_ROWS_BESIDE_SIBLINGS = 12, 5
 GRADUAL_SHARE = 0.3
@@ -33,6 +34,8 @@ SPIKE = 1.1
 NOISE_DEVIATIONS = 4.0
 """Of the rows' own scatter, added to both."""
 NONFINITE_SHARE = 0.01
+SIZE_MARGIN = 2.0
+"""Sizes within this factor of the tested ones count as tested."""
 RAMP = 0.05
 """Change of tokens per step that counts as a batch ramp."""
 
@@ -61,6 +64,22 @@ def refuse(raw: Curve, usable: Curve, plan: Floats, siblings: Sequence[Curve]) -
         or _batch_ramp(raw)
         or _diverged(usable)
         or _anneal_unseen(usable, plan, siblings)
+    )
+
+
+def refuse_size(plan: Floats, now: int, params: float | None) -> Refusal | None:
+    """Refuse a decay at a model size at which no band was ever tested through one.
+
+    What a decay buys, and what the law misses of it, grows with the model: .003 nats at 25M and 100M parameters, .017
+    at 400M (MultiPowerLaw).
+    """
+    low, high = TESTED_PARAMS[0] / SIZE_MARGIN, TESTED_PARAMS[1] * SIZE_MARGIN
+    if params is None or low <= params <= high or phase(plan, now) not in ("decay not seen", "decay under way"):
+        return None
+    return Refusal(
+        f"Bands through a late decay were tested on {TESTED_PARAMS[0]:.3g} to {TESTED_PARAMS[1]:.3g} parameters, and "
+        f"this model has {params:.3g}: what the law misses of a decay grows with the model.",
+        "Take the law's value from a smaller model's decay as a guide only, or wait for the end of the decay.",
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.reading import has, scalar, vector
-from checks.scaling.curve import Curve, Floats, rates_of
+from checks.scaling._curve import Curve, Floats
+from checks.scaling.schedule import rates_of
 from trainvitals.schedules import Plan
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def curve_of(run: Run) -> Curve:
         seen = scalar(run, "data/tokens_seen").finite()
         if len(seen):
             tokens = np.interp(steps, seen.steps, seen.values)
-    return Curve(run.name, steps, losses, _used(run, int(steps[-1]) if len(steps) else 0), tokens)
+    return Curve(run.name, steps, losses, _used(run, int(steps[-1]) if len(steps) else 0), tokens,
+                 params=run.card.params_active or run.card.params_total or None, unit="nats/token")
 
 
 def plan_of(run: Run) -> Floats | None:

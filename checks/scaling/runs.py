@@ -46,11 +46,12 @@ def run_table(folder: Path, paths: Sequence[str] | None = None) -> pd.DataFrame:
 def unfinished(run: Run) -> str:
     """What keeps a run from being a row of a ladder; empty where nothing does."""
     done, planned = run.last_step or 0, run.card.total_steps
-    if run.status == "live":
+    status = run.status
+    if status == "live":
         return f"{run.path} is still training"
     if planned and done < FINISHED_SHARE * planned:
         return f"{run.path} stopped at step {done:,} of {planned:,}"
-    if run.status == "silent" and not planned:
+    if status in ("silent", "unknown") and not planned:
         return f"{run.path} was cut off at step {done:,}"
     return ""
 

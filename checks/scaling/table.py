@@ -1,4 +1,4 @@
-"""A ladder of finished runs, read from a CSV file: parameters, tokens, final loss, one row per run.
+"""A ladder of finished runs, read from a table: parameters, tokens, final loss, one row per run.
 
 Every reason not to fit is one sentence that names the row or the column and the remedy: a fit that quietly used a
 wrong unit looks like any other.
@@ -6,47 +6,52 @@ wrong unit looks like any other.
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from checks.scaling import _names
+from checks.scaling._files import clip
+from checks.scaling.checkpoints import finals
 from checks.scaling.chinchilla import FLOPS_PER_PARAMETER_TOKEN
 from checks.scaling.levenberg import Floats, Points
 from checks.scaling.runs import run_table
+from checks.scaling.sheet import Sheet, read_sheet, sheet_of
 from checks.scaling.table_rules import (
-    UNIT_FLOOR,
     annealed_alike,
     check_losses,
     check_repeats,
     check_units,
-    row,
+    tokens_of,
 )
+from checks.scaling.units import in_nats, settle
 from trainvitals.errors import UsageError
 
 WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "N": ("n", "params", "parameters", "n_params", "num_params", "model_size", "model_params", "params_total"),
     "D": ("d", "tokens", "n_tokens", "num_tokens", "train_tokens", "training_tokens", "total_tokens", "tokens_seen"),
-    "C": ("c", "flop", "flops", "compute", "training_flop", "training_flops", "train_flops", "total_flops"),
-    "loss": ("loss", "l", "final_loss", "val_loss", "valid_loss", "validation_loss", "eval_loss", "test_loss"),
+    "C": ("c", "flops", "compute", "training_flops", "train_flops", "total_flops"),
+    "loss": ("loss", "l", "final_loss", "val_loss", "valid_loss", "validation_loss", "eval_loss", "test_loss", "bpb",
+             "val_bpb", "bits_per_byte", "loss_bpb"),
     "weight": ("weight", "weights"),
     "warmup_tokens": ("warmup_tokens",),
     "anneal": ("anneal", "annealed", "anneal_state", "lr_fraction", "final_lr_fraction"),
     "final_lr": ("final_lr", "last_lr", "lr_end"),
     "peak_lr": ("peak_lr", "max_lr"),
     "unique": ("u", "unique", "unique_tokens"),
-    "name": ("name", "run", "run_name", "id"),
+    "name": ("run", "run_name", "name", "run_id", "id"),
 }
-"""Column names understood without --columns, compared in lower case with spaces as underscores."""
+"""Names of columns understood without --columns, in lower case with one underscore between words, units taken off."""
 
+_SCALED: tuple[str, ...] = ("N", "D", "C", "warmup_tokens", "unique")
+"""Quantities whose header may say that they count thousands, millions or billions."""
 _QUANTITIES: tuple[str, ...] = ("N", "D", "C", "loss")
 FEWEST_RUNS = 6
 """One more than the law's five constants."""
-FLOPS_AGREE = 2.0
 MOST_RUNS = 10_000
 
 
@@ -59,15 +64,17 @@ class Ladder:
     d: Floats
     """Tokens trained on, warm-up tokens left out where the table tells them."""
     loss: Floats
-    """Nats per token."""
+    """In `unit`."""
     weight: Floats
     names: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
     """Which column of the table each quantity came from."""
     refused: tuple[str, ...] = ()
-    """One sentence per run that the table holds and the fit leaves out."""
+    """One sentence per run, or group of rows, that the table holds and the fit leaves out."""
     unique: Floats | None = None
     """Different tokens among those of D, where the table has a column for them; NaN where a cell is blank."""
+    unit: str = ""
+    """nats/token or bits/byte, as the table or its reader said; empty where nobody did."""
 
     @property
     def flops(self) -> Floats:
@@ -85,69 +92,29 @@ class Ladder:
         return len(self.loss)
 
 
-def read_ladder(path: str | Path, columns: Mapping[str, str] | None = None) -> Ladder:
+def read_ladder(path: str | Path, columns: Mapping[str, str] | None = None, unit: str | None = None) -> Ladder:
     """Read and check a table of finished runs.
 
     Args:
-        path: CSV file with a header, one row per run; or a folder of run folders.
+        path: a table with a header, one row per run, in any format of `read_sheet`; or a folder of run folders.
         columns: Column of each quantity (keys of `WELL_KNOWN`); what is not given is guessed by name. N may be the
             count with or without embeddings, as long as it is the same one in every row.
+        unit: what the loss is counted in (`units.UNITS`); what the header says where None.
 
     Raises:
         UsageError: the file cannot be read, or says something that must not be fitted.
     """
     place = Path(path)
     if place.is_dir():
-        return ladder(run_table(place), columns, where=str(path))
-    frame, lines = _read(place)
-    return ladder(frame, columns, where=str(path), lines=lines)
+        return ladder(run_table(place), columns, where=str(path), unit=unit or "nats/token")
+    return _ladder(read_sheet(place), columns or {}, unit)
 
 
 def ladder(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str] | None = None,
-    *,
-    where: str = "the table",
-    lines: Sequence[int] | None = None,
+    frame: pd.DataFrame, columns: Mapping[str, str] | None = None, *, where: str = "the table", unit: str | None = None
 ) -> Ladder:
-    """Check a data frame as `read_ladder` does a file.
-
-    `lines` are what messages number its rows by, from 2 where None: the header is row 1.
-    """
-    if len(frame) > MOST_RUNS:
-        raise UsageError(f"{where} has {len(frame):,} rows; a ladder has one per finished run, at most {MOST_RUNS:,}.")
-    frame = frame.set_axis(range(2, len(frame) + 2) if lines is None else list(lines))
-    chosen = _columns(frame, dict(columns or {}), where)
-    values = {key: _numbers(frame, chosen[key], where) for key in _QUANTITIES if key in chosen}
-    for key in ("N", "D", "C"):
-        if key in values:
-            check_units(values[key], key, chosen[key], where)
-    check_losses(values["loss"], chosen["loss"], where, frame.index)
-    n, d = _sizes_and_tokens(values, chosen, where, frame.index)
-    if "warmup_tokens" in chosen:
-        warm = _numbers(frame, chosen["warmup_tokens"], where, positive=False)
-        if (bad := np.flatnonzero((warm >= d) | (warm < 0)).tolist()):
-            raise UsageError(
-                f"{row(frame.index[bad[0]])} of {where} has {warm[bad[0]]:.3g} warm-up tokens of {d[bad[0]]:.3g} in "
-                "all. Give the tokens before the end of the warm-up, in tokens."
-            )
-        d = d - warm
-    weight = _numbers(frame, chosen["weight"], where) if "weight" in chosen else np.ones(len(d))
-    names = tuple(str(v) for v in frame[chosen["name"]]) if "name" in chosen else tuple(
-        row(line).lower() for line in frame.index
-    )
-    check_repeats(n, d, values["loss"], where, frame.index)
-    if "anneal" not in chosen and {"final_lr", "peak_lr"} <= chosen.keys():
-        last, peak = (_numbers(frame, chosen[key], where, positive=key == "peak_lr") for key in ("final_lr", "peak_lr"))
-        frame, chosen = frame.assign(lr_fraction=np.round(last / peak, 3)), chosen | {"anneal": "lr_fraction"}
-    keep, refused = annealed_alike(frame, chosen, names, where)
-    unique = _numbers(frame, chosen["unique"], where, blank=True)[keep] if "unique" in chosen else None
-    found = Ladder(
-        n[keep], d[keep], values["loss"][keep], weight[keep],
-        tuple(name for name, kept in zip(names, keep, strict=True) if kept), chosen, refused, unique,
-    )
-    _check_design(found, where)
-    return found
+    """Check a data frame as `read_ladder` does a file; messages number its rows from 2, as below a header."""
+    return _ladder(sheet_of(frame, where), columns or {}, unit)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -156,135 +123,104 @@ def parse_columns(text: str) -> dict[str, str]:
     Raises:
         UsageError: a part is not KEY=COLUMN with a known key.
     """
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        key, sign, column = (p.strip() for p in part.partition("="))
-        if not sign or not column or key not in WELL_KNOWN:
-            raise UsageError(
-                f"--columns cannot use {part.strip()!r}. Write KEY=COLUMN with keys of {', '.join(WELL_KNOWN)}, "
-                "separated by commas."
-            )
-        if key in found or column in found.values():
-            raise UsageError(f"--columns names {key if key in found else column!r} twice. Give each its own column.")
-        found[key] = column
+    return _names.parse_columns(text, WELL_KNOWN)
+
+
+def _ladder(sheet: Sheet, columns: Mapping[str, str], unit: str | None) -> Ladder:
+    where = sheet.where
+    if len(sheet) > MOST_RUNS:
+        raise UsageError(f"{where} has {len(sheet):,} rows; a ladder has one per finished run, at most {MOST_RUNS:,}.")
+    chosen = _columns(sheet, columns)
+    named = {key: _names.read_name(column, where) for key, column in chosen.items()}
+    values = _values(sheet, chosen, named)
+    unit = settle(unit, named["loss"].loss_unit, chosen["loss"], where)
+    values["loss"], unit = in_nats(values["loss"], unit)
+    for key in ("N", "D", "C"):
+        if key in values:
+            check_units(values[key], key, chosen[key], where)
+    check_losses(values["loss"], sheet)
+    n, d = tokens_of(values, chosen, sheet)
+    names = tuple(clip(name) for name in sheet.texts(chosen["name"])) if "name" in chosen else None
+    places = [f"{sheet.counts} {line:,}" for line in sheet.lines]
+    last, said = finals(n, d, names, named["name"].word if names else "", where, places)
+    alike, refused = annealed_alike(sheet, chosen, names or places, last)
+    check_repeats(n, d, values["loss"], sheet)
+    keep = last & alike
+    ones = np.ones(len(n))
+    found = Ladder(
+        n, d, values["loss"], values.get("weight", ones), names or tuple(places), dict(chosen),
+        (*([said] if said else []), *refused), values.get("unique"), unit,
+    )
+    found = part(found, np.flatnonzero(keep))
+    _check_design(found, where)
     return found
 
 
-def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
-    """The rows that say anything, and the line of the file that each one ends on."""
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}. Give a CSV file with a header and one row per run.")
-    try:
-        frame = pd.read_csv(path, skipinitialspace=True)
-    except pd.errors.EmptyDataError as error:
-        raise UsageError(f"{path} is empty. Give a CSV file with a header and one row per run.") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(
-            f"{path} is not a CSV file: {str(error).strip().splitlines()[0]}. Give a comma-separated text file with a "
-            "header and one row per run."
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-    if frame.shape[1] == 1:
-        raise UsageError(
-            f"{path} has one column, {str(frame.columns[0])[:60]!r}. Give a comma-separated file with at least N, D "
-            "and loss."
-        )
-    said = frame.dropna(how="all")
-    if said.empty:
-        raise UsageError(f"{path} has a header and no rows. Give one row per run.")
-    lines = _lines(path, len(frame))
-    return said.reset_index(drop=True), [lines[i] for i in said.index]
+def part(whole: Ladder, keep: NDArray[np.intp]) -> Ladder:
+    """The ladder with these runs only."""
+    return replace(
+        whole, n=whole.n[keep], d=whole.d[keep], loss=whole.loss[keep], weight=whole.weight[keep],
+        names=tuple(whole.names[i] for i in keep), unique=None if whole.unique is None else whole.unique[keep],
+    )
 
 
-def _lines(path: Path, rows: int) -> list[int]:
-    """Line of each row that pandas found below the header, of which it skips the blank ones; 2, 3, ... if unclear."""
-    plain = list(range(2, rows + 2))
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            found = [reader.line_num for cells in reader if len(cells) > 1 or "".join(cells).strip(" \t")][1:]
-    except (UnicodeDecodeError, csv.Error):  # pandas also reads compressed files
-        return plain
-    return found if len(found) == rows else plain
-
-
-def _columns(frame: pd.DataFrame, given: dict[str, str], where: str) -> dict[str, str]:
-    have = [str(c) for c in frame.columns]
-    listed = ", ".join(have[:12]) + (", ..." if len(have) > 12 else "")
+def _columns(sheet: Sheet, given: Mapping[str, str]) -> dict[str, str]:
+    """Which column holds what: as given, else by name. The first of two columns alike; UsageError where they differ."""
     for key, column in given.items():
-        if column not in have:
-            raise UsageError(f"{where} has no column {column!r} for {key}. It has {listed}.")
-    plain = {re.sub(r"[\s\-]+", "_", c.strip().lower()): c for c in reversed(have)}
+        sheet.texts(column, key)
+    named = {column: _names.read_name(column, sheet.where) for column in dict.fromkeys(sheet.header) if column}
     chosen = dict(given)
-    for key, names in WELL_KNOWN.items():
-        if key not in chosen and (hit := next((plain[name] for name in names if name in plain), None)):
-            chosen[key] = hit
+    for key, known in WELL_KNOWN.items():
+        if key in chosen:
+            continue
+        words = {column: name.base if key in _SCALED else name.word for column, name in named.items()}
+        hits = [column for word in known for column in words if words[column] == word and column not in given.values()]
+        if key == "name" or len({tuple(sheet.texts(column)) for column in hits}) == 1:
+            hits = hits[:1]
+        if hits:
+            chosen[key] = hits[0] if key not in _QUANTITIES else _names.one_of(hits, key, sheet.where, given)
     missing = [key for key in ("N", "loss") if key not in chosen]
     if "D" not in chosen and "C" not in chosen:
         missing.append("D (or C)")
     if missing:
         example = ",".join(f"{m.split()[0]}=COLUMN" for m in missing)
-        raise UsageError(f"{where} has no column for {', '.join(missing)}. Name it with --columns {example}; the "
-                         f"columns are {listed}.")
+        raise UsageError(f"{sheet.where} has no column for {', '.join(missing)}. Name it with --columns {example}; the "
+                         f"columns are {sheet.names()}.")
     return {key: column for key, column in chosen.items() if key != "C" or "D" not in given or "C" in given}
 
 
-def _numbers(
-    frame: pd.DataFrame, column: str, where: str, *, positive: bool = True, blank: bool = False
-) -> Floats:
-    """The column's numbers, finite and, where `positive`, above zero; with `blank`, NaN where a cell is blank."""
-    raw = frame[column]
-    values = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=float)
-    for i in np.flatnonzero(~np.isfinite(values) & ~(blank & raw.isna())).tolist():
-        at = f"{row(frame.index[i])} of {where}"
-        if pd.isna(raw.iloc[i]):
-            raise UsageError(f"{at} has no value in column {column!r}. Fill it in or delete the row.")
-        raise UsageError(
-            f"{at} has {str(raw.iloc[i])!r} in column {column!r}, which is not a finite number. Write "
-            "plain numbers, 7e9 for 7B."
-        )
+def _values(sheet: Sheet, chosen: Mapping[str, str], named: Mapping[str, _names.Named]) -> dict[str, Floats]:
+    """The quantities in plain units, warm-up tokens among them; blank cells are refused but for `unique`."""
+    keys = [key for key in (*_QUANTITIES, "weight", "warmup_tokens", "unique") if key in chosen]
+    read = sheet.numbers(chosen[key] for key in keys)
+    found = {}
+    for key in keys:
+        values, said = read[chosen[key]]
+        _check_cells(values, said, sheet, chosen[key], positive=key != "warmup_tokens", blank=key == "unique")
+        found[key] = values * named[key].scale if key in _SCALED else values
+    return found
+
+
+def _check_cells(
+    values: Floats, said: NDArray[np.bool_], sheet: Sheet, column: str, *, positive: bool, blank: bool
+) -> None:
+    for i in np.flatnonzero(~np.isfinite(values) & (said | (not blank))).tolist():
+        if np.isnan(values[i]):
+            raise UsageError(f"{sheet.place(i)} has no value in column {clip(column)!r}. Fill it in or delete the row.")
+        raise UsageError(f"{sheet.place(i)} has {clip(sheet.texts(column)[i])!r} in column {clip(column)!r}, which is "
+                         "not a finite number. Correct it or delete the row.")
     if positive and (bad := np.flatnonzero(values <= 0).tolist()):
         raise UsageError(
-            f"{row(frame.index[bad[0]])} of {where} has {values[bad[0]]:g} in column {column!r}, and a value above "
-            "zero is needed. Correct it or delete the row."
+            f"{sheet.place(bad[0])} has {values[bad[0]]:g} in column {clip(column)!r}, and a value above zero is "
+            "needed. Correct it or delete the row."
         )
-    return np.asarray(values)
-
-
-def _sizes_and_tokens(
-    values: Mapping[str, Floats], chosen: Mapping[str, str], where: str, lines: Sequence[int]
-) -> tuple[Floats, Floats]:
-    n = values["N"]
-    if "D" not in values:
-        d = values["C"] / (FLOPS_PER_PARAMETER_TOKEN * n)
-        if d.max() < UNIT_FLOOR["D"]:
-            raise UsageError(
-                f"C / (6 N) in {where} gives at most {d.max():.3g} tokens. Give {chosen['C']!r} in FLOPs and "
-                f"{chosen['N']!r} in parameters."
-            )
-        return n, d
-    d = values["D"]
-    if "C" in values:
-        ratio = values["C"] / (FLOPS_PER_PARAMETER_TOKEN * n * d)
-        middle = float(np.median(ratio))
-        # Attention and the output head move all rows by some tens of percent; another unit by powers of ten.
-        if middle > 10 or middle < 0.1:
-            raise UsageError(
-                f"Column {chosen['C']!r} of {where} is {middle:.3g} times 6 N D. Give N in parameters, D in tokens and "
-                "C in FLOPs, or leave C out."
-            )
-        if (bad := np.flatnonzero(np.abs(np.log(ratio / middle)) > np.log(FLOPS_AGREE)).tolist()):
-            raise UsageError(
-                f"{row(lines[bad[0]])} of {where} mixes units: its {chosen['C']!r} is {ratio[bad[0]]:.3g} times 6 N "
-                f"D, where the other rows have {middle:.3g}. Correct the row's N, D or C."
-            )
-    return n, d
 
 
 def _check_design(found: Ladder, where: str) -> None:
     if len(found) < FEWEST_RUNS:
-        left = f" after {len(found.refused)} that are not annealed alike" if found.refused else ""
+        unlike = sum("annealed alike" in said for said in found.refused)
+        left = " beside their checkpoints" if len(found.refused) > unlike else ""
+        left += f" after {unlike} that are not annealed alike" if unlike else ""
         raise UsageError(
             f"{where} has {len(found)} runs{left}, too few for the law's five constants. Give at least {FEWEST_RUNS}, "
             "of five sizes or more."

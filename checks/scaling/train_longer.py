@@ -15,6 +15,7 @@ from checks.scaling._ladder import (
     Yardstick,
     below_ladder,
     beyond_published,
+    other_unit,
     refused,
     size_of,
     unknown_size,
@@ -66,6 +67,7 @@ def train_longer(
     reason = beyond_published(stick, size) if stick.fit is None else below_ladder(stick.fit, size)
     if stick.fit is not None and not stick.fit.identifiability.identifiable:
         reason = f"The ladder does not determine the gain: {stick.fit.identifiability.reasons[0]}"
+    reason = reason or (other_unit(stick.fit) if stick.fit is not None else None)
     if reason:
         yield refused(reason, "The gain from more tokens is the slope of a law that is not known here.")
         return

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from checks.finding import Finding, Level, Statistic, Threshold
 from checks.registry import check
+from trainvitals.catalogue import UNKNOWN
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trainvitals.store import Run
 
 _PARTLY: tuple[Level, str, str] = (
     "warn",
-    "A collector could not read all it is meant to, so signals of this family are missing or partial.",
-    "Follow the event's message; the collectors' page of the documentation lists what each needs.",
+    "The tap could not see all that it is meant to, so signals of this family are missing or partial.",
+    "Follow the event's message; docs/collectors.md says what each collector needs.",
+)
+
+_NAMES = (
+    "Something that the training script logs is not in the record under the name or as the value that it gave.",
+    "Read the message; rename the number, or log a plain number.",
 )
 
 BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
@@ -33,6 +41,28 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
         "The disk did not keep up, so sums and counts of these steps are missing.",
         "Write the run to a faster disk or raise the collectors' cadence.",
     ),
+    "rows_gone": (
+        "warn",
+        "Rows of these steps are not in the record; sums and counts lack them.",
+        "Find out who deletes files of a run that is written, and stop that.",
+    ),
+    "events_dropped": (
+        "warn",
+        "Events were dropped, so marks on the time axis are missing.",
+        "Write the run to a faster disk, or log fewer events.",
+    ),
+    "rows_late": (
+        "warn",
+        "The disk took rows much later than promised; a kill at that time would have lost them.",
+        "Write the run to a faster or less loaded disk.",
+    ),
+    "folder_lost": (
+        "fail",
+        "The folder was deleted, moved or unmounted under the job; what it held before is not here.",
+        "Look for the old folder (moved, or below a mount point), and merge it or keep it beside this one.",
+    ),
+    "number_refused": ("warn", *_NAMES),
+    "name_taken": ("warn", *_NAMES),
     "router_missed": (
         "warn",
         "The model is a mixture of experts whose routers were not found, so no routing check can run.",
@@ -43,16 +73,9 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
         "Some layers' routers are left out of the record.",
         "Judge these layers by other means.",
     ),
-    "router_unread": _PARTLY,
-    "router_unaligned": _PARTLY,
-    "loss_unseen": _PARTLY,
-    "loss_unaligned": _PARTLY,
-    "loss_twice": _PARTLY,
-    "loss_ignored": _PARTLY,
-    "batch_unseen": _PARTLY,
-    "domains_unknown": _PARTLY,
 }
-"""Kind of event -> level, what it means, what to do."""
+"""Kind of event -> level, what it means, what to do. Any other event that is marked `unknown` says what the tap could
+not see."""
 
 SOURCE = "convention: telemetry is whole, or it says so"
 
@@ -62,9 +85,9 @@ def health(run: Run) -> Iterator[Finding]:
     """The record has holes: collectors that failed, rows that were lost, ranks or files that are missing, silence.
 
     Why it matters: every other answer rests on this record. How to read it: one finding per kind of hole; none
-    means that all ranks wrote all they were asked to.
+    means that no hole is known in what was looked at, which the summary names.
     """
-    found = [*_silence(run), *_events(run), *_problems(run)]
+    found = [*_silence(run), *_overlaps(run), *_clocks(run), *_events(run), *_problems(run)]
     if not found and run.last_step is None:
         yield Finding(
             level="unknown",
@@ -73,17 +96,31 @@ def health(run: Run) -> Iterator[Finding]:
             what_to_do="Wait for the first flush, or check that this is the run folder of the job.",
         )
     elif not found:
-        yield Finding(
-            level="pass",
-            n=int(run.last_step or 0),
-            summary="The record is whole.",
-            steps=(0, int(run.last_step or 0)),
-            statistic=Statistic("holes", 0, "holes"),
-            threshold=_threshold(),
-            what_it_means="All ranks wrote, nothing was lost or disabled.",
-            what_to_do="Nothing.",
-        )
+        yield _whole(run)
     yield from found
+
+
+def _whole(run: Run) -> Finding:
+    extent, last = run.extent(), int(run.last_step or 0)
+    first = min(extent.first_step or 0, last)
+    attempts = f" in {extent.attempts} attempts" if extent.attempts > 1 else ""
+    return Finding(
+        level="pass",
+        n=extent.rows,
+        summary=f"No hole is known in {extent.rows:,} rows of {_count(extent.ranks, 'rank')} and "
+        f"{_count(extent.frames, 'frame')}, steps {first:,} to {last:,}{attempts}.",
+        steps=(first, last),
+        statistic=Statistic("holes", 0, "holes"),
+        threshold=_threshold(),
+        what_it_means="Every rank that belongs to the last attempt wrote, no writer told of a loss or of a collector "
+        "that failed, no two jobs wrote at once, and no file that was read is damaged. Columns that no check asked "
+        "for are verified when they are read.",
+        what_to_do="Nothing.",
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def _threshold() -> Threshold:
@@ -91,11 +128,19 @@ def _threshold() -> Threshold:
 
 
 def _silence(run: Run) -> Iterator[Finding]:
-    if run.status == "silent":
-        last = int(run.last_step or 0)
+    seen, last = run.liveness, int(run.last_step or 0)
+    if seen.status == "unknown":
+        yield Finding(
+            level="unknown",
+            summary=f"Whether the job still writes cannot be told: {seen.reason}.",
+            steps=(last, last) if run.last_step is not None else None,
+            what_it_means="The run did not end in order so far. It may be at work, or dead since its last row.",
+            what_to_do="Look again in a minute with the board, which watches the folder grow; check the hosts' clocks.",
+        )
+    if seen.status == "silent":
         yield Finding(
             level="fail",
-            summary=f"No data came after step {last:,}, and the run did not end in order.",
+            summary=f"No data came after step {last:,}, and the run did not end in order: {seen.reason}.",
             steps=(last, last),
             ongoing=True,
             n=1,
@@ -107,12 +152,48 @@ def _silence(run: Run) -> Iterator[Finding]:
         )
 
 
+def _overlaps(run: Run) -> Iterator[Finding]:
+    if pairs := run.overlaps():
+        yield _several(
+            "fail",
+            pairs,
+            "jobs at once",
+            "Two jobs wrote one run. The main line mixes what each of them did at its time.",
+            "Stop one of them. Read the other's rows as a branch, or give it a folder of its own.",
+        )
+
+
+def _clocks(run: Run) -> Iterator[Finding]:
+    if notes := run.clock_notes():
+        yield _several(
+            "warn",
+            notes,
+            "clocks",
+            "Times of rows and events of some hosts are off. Steps and the order of attempts do not depend on them.",
+            "Have the hosts synchronise their clocks (NTP, chrony).",
+        )
+
+
+def _several(level: Level, notes: list[str], what: str, meaning: str, advice: str) -> Finding:
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    return Finding(
+        level=level,
+        summary=f"{notes[0].rstrip('.')}{more}.",
+        n=len(notes),
+        ongoing=True,
+        statistic=Statistic(what, len(notes), what),
+        threshold=_threshold(),
+        what_it_means=meaning,
+        what_to_do=advice,
+        details={what: notes[:50]},
+    )
+
+
 def _events(run: Run) -> Iterator[Finding]:
     events = run.events()
-    for kind, (level, meaning, advice) in BAD_EVENTS.items():
+    for kind in _bad_kinds(events):
+        level, meaning, advice = BAD_EVENTS.get(kind, _PARTLY)
         of_kind = events[events["kind"] == kind]
-        if of_kind.empty:
-            continue
         steps = of_kind["step"].dropna()
         messages = list(dict.fromkeys(str(m) for m in of_kind["message"]))
         span = (int(steps.min()), int(max(steps.max(), run.last_step or 0))) if len(steps) else None
@@ -131,19 +212,25 @@ def _events(run: Run) -> Iterator[Finding]:
         )
 
 
+def _bad_kinds(events: pd.DataFrame) -> list[str]:
+    """Kinds of events that say what the record lacks, known ones first."""
+    marked = [isinstance(data, Mapping) and data.get(UNKNOWN) is True for data in events["data"]]
+    found = set(events["kind"])
+    others = dict.fromkeys(events["kind"][marked])
+    return [*[kind for kind in BAD_EVENTS if kind in found], *[kind for kind in others if kind not in BAD_EVENTS]]
+
+
 def _problems(run: Run) -> Iterator[Finding]:
-    # Dropped rows come as an event too and were told there.
-    problems = [p for p in run.problems() if "rows dropped" not in p]
+    # What comes as an event or as a finding of its own was told there.
+    told = {*run.overlaps(), *run.clock_notes()}
+    events = run.events()
+    messages = [str(m) for m in events[events["kind"].isin(_bad_kinds(events))]["message"]]
+    problems = [p for p in run.problems() if p not in told and not any(m and m in p for m in messages)]
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        yield Finding(
-            level="warn",
-            summary=f"{problems[0].rstrip('.')}{more}.",
-            n=len(problems),
-            ongoing=True,
-            statistic=Statistic("problems", len(problems), "problems"),
-            threshold=_threshold(),
-            what_it_means="Parts of the record are missing; sums are over what could be read.",
-            what_to_do="Check the ranks that are missing and the disk; torn ends of killed writers need no repair.",
-            details={"problems": problems[:50]},
+        yield _several(
+            "warn",
+            problems,
+            "problems",
+            "Parts of the record are missing; sums are over what could be read.",
+            "Check the ranks that are missing and the disk; torn ends of killed writers need no repair.",
         )

@@ -123,11 +123,14 @@ class Host(Protocol):
     def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
         """Call `deliver` with the values once they are on the host; nothing waits for them."""
 
-    def event(self, kind: str, message: str) -> None:
+    def tell(self, kind: str, message: str) -> None:
         """Mark something on the time axis of the run."""
 
-    def once(self, kind: str, message: str) -> None:
-        """The same, at its first occurrence only: what could not be seen, why, and what to do."""
+    def once(self, kind: str, message: str, *, unknown: bool = True) -> None:
+        """The same, at its first occurrence only: what could not be seen, why, and what to do.
+
+        With `unknown=False` it is no more than a note: the record lacks nothing.
+        """
 
     def guard(self, collector: Collector, call: Callable[..., Any], *args: Any) -> Any:
         """Call, and take the collector out of the run if it raises; None then. For code that the model calls."""

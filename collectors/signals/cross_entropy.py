@@ -108,7 +108,8 @@ def taken_apart(original: Any, collector: LossCollector, batch: Batch, input: Te
 def _beside(collector: LossCollector, batch: Batch, input: Tensor, target: Tensor, ignore_index: int) -> None:
     """A weighted, smoothed or autocast loss is left alone: the plain cross-entropy is computed beside it."""
     collector.tap.once("loss_twice", "The model's loss has class weights, label smoothing or logits in half precision "
-                       "under autocast: the plain cross-entropy is computed beside it, a second log_softmax.")
+                       "under autocast: the plain cross-entropy is computed beside it, a second log_softmax.",
+                       unknown=False)
     with torch.no_grad():
         _keep(collector, batch, F.log_softmax(input.detach(), 1, dtype=torch.float32), target, ignore_index)
 

@@ -197,7 +197,8 @@ class LossCollector(Collector):
         self.spare_forwards += 1
         self.spare.merge(self._sums(batch))
         self.tap.once("forward_unused", "A forward in training mode became part of no step (a skipped batch, a pass of "
-                      "a reference or a probe): such forwards are counted under unused/*, not in the loss.")
+                      "a reference or a probe): such forwards are counted under unused/*, not in the loss.",
+                      unknown=False)
 
     def after_step(self, step: int) -> None:
         if self.due(step) and (self.forwards or self.train.values):

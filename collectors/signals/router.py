@@ -54,13 +54,13 @@ class RouterCollector(Collector):
         """Sites whose loads form one table: as many experts as most layers have."""
         search = find_routers(self.tap.core)
         if search.missed:
-            self.tap.event("router_missed", search.missed)
+            self.tap.tell("router_missed", search.missed)
         if not search.sites:
             return []
         experts, _ = Counter(site.num_experts for site in search.sites).most_common(1)[0]
         others = [site.layer for site in search.sites if site.num_experts != experts]
         if others:
-            self.tap.event("router_uneven", f"Layers {', '.join(others)} do not have {experts} experts like most "
+            self.tap.tell("router_uneven", f"Layers {', '.join(others)} do not have {experts} experts like most "
                            "layers: their load is not recorded.")
         return [site for site in search.sites if site.num_experts == experts]
 

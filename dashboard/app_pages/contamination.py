@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard import sidebar
+from dashboard import address, sidebar
 from dashboard.charts import text
 from dashboard.contamination.audits import Audit, open_audit
 from dashboard.contamination.compare import compare
@@ -16,6 +16,7 @@ from dashboard.contamination.overview import overview
 from dashboard.contamination.parts import broken
 from dashboard.contamination.scores import scores, threshold
 from dashboard.contamination.searched import recall, searched
+from dashboard.failing import guarded
 from dashboard.server import reads
 from dashboard.server.folders import audits_below
 from trainvitals.errors import RunDamaged
@@ -49,6 +50,7 @@ def _choose(found: Mapping[str, str]) -> str:
     own = [name for name in names if choice is not None and found[name].startswith(choice.path.rstrip("/") + "/")]
     asked = st.query_params.get("audit", "")
     first = asked if asked in found else own[0] if own else names[0]
+    address.miss("audit", names)
     with st.sidebar:
         chosen = st.selectbox(
             "Audit",
@@ -57,7 +59,10 @@ def _choose(found: Mapping[str, str]) -> str:
             key="audit-name",
             format_func=lambda name: text.plain(name, 80),
             help="Audits of the runs, and audits that lie beside them; the newest first.",
+            on_change=address.found,
+            args=("audit",),
         )
+    address.say_missed("audit", "audit", chosen)
     # Not bound: a bound parameter leaves the address where it has its default, which changes with the next audit.
     if chosen != asked:
         st.query_params["audit"] = chosen
@@ -91,19 +96,20 @@ def _tabs(audit: Audit, name: str, found: Mapping[str, str]) -> None:
         "Compare audits": partial(compare, audit, name, found),
     }
     tabs = st.tabs(list(parts), key="part", bind="query-params", on_change="rerun")
-    for tab, draw in zip(tabs, parts.values(), strict=True):
+    for tab, (title, draw) in zip(tabs, parts.items(), strict=True):
         if tab.open:
             with tab:
-                _guarded(draw)
+                _guarded(title, draw)
 
 
 @st.fragment
-def _guarded(draw: Callable[[], None]) -> None:
+def _guarded(name: str, draw: Callable[[], None]) -> None:
     """Draw a part of the page, which its widgets redraw without the rest."""
-    try:
-        draw()
-    except RunDamaged as error:
-        broken(error)
+    with guarded(name):
+        try:
+            draw()
+        except RunDamaged as error:
+            broken(error)
 
 
 def _none(folder: str) -> None:

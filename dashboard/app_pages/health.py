@@ -54,12 +54,15 @@ def _header(view: View) -> None:
     ago = None if run.last_time is None else time.time() - run.last_time
     with name.container(gap="xxsmall"):
         st.markdown(f"#### {text.md(view.choice.name, 34)}", anchors=False)
-        st.markdown(f":{color}-badge[{icon} {run.status}] :gray[:small[last data {text.ago(ago)}]]")
+        st.markdown(f":{color}-badge[{icon} {run.status}] :gray[:small[last data {text.ago(ago)}]]",
+                    help=text.md(run.told_by, 200) or None)
     step_seconds = recent(view, "throughput/step_time")
     with progress.container(gap="xxsmall"):
         if total:
             eta = None if step_seconds is None else (total - done) * step_seconds
-            rest = "done" if done >= total else f"about {text.duration(eta)} to go" if eta else "time to go unknown"
+            over = run.status in ("finished", "silent")
+            rest = ("done" if done >= total else f"ended {total - done:,} steps before its plan" if over
+                    else f"about {text.duration(eta)} to go" if eta else "time to go unknown")
             st.progress(min(done / total, 1.0), f"step {done:,} of {total:,} · {text.share(done / total)} · {rest}")
         else:
             st.progress(0.0, f"step {done:,} · planned number of steps unknown")
@@ -185,6 +188,8 @@ def _findings(view: View, judged: Judged) -> None:
     # A shared address shows its finding without a search; later clicks must not move the list under the pointer.
     shared = st.session_state.setdefault("_shared_finding", opened)
     wanted = keys.index(shared) if shared in found else -1
+    if opened and opened not in found:
+        st.caption(f":material/link_off: The finding {text.md(opened, 120)} of the address is not among those of now.")
     incidents = sorted(
         report.incidents, key=lambda i: (wanted not in i.findings, level_of(i.level).rank, not i.ongoing, i.steps[0])
     )

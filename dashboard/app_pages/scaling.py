@@ -18,9 +18,11 @@ from checks.scaling._ladder import below_ladder
 from checks.scaling.levenberg import Loss
 from dashboard.charts import text
 from dashboard.charts.levels import level_of
+from dashboard.failing import guarded
 from dashboard.page import LIVE_SECONDS, SLOW_SECONDS
 from dashboard.scaling import ladders as scaling
 from dashboard.scaling.axes import Reached, span_of
+from dashboard.scaling.fan import forecast_of
 from dashboard.scaling.frontier import frontier
 from dashboard.scaling.ladders import Chosen, Refit, Source
 from dashboard.scaling.parts import big, budget_inputs, deviation, forecast_card, parts, plan_note, planner
@@ -47,6 +49,11 @@ def page() -> None:
 
 
 def _section(choice: Choice | None, waits: bool) -> None:
+    with guarded("This page"):
+        _draw(choice, waits)
+
+
+def _draw(choice: Choice | None, waits: bool) -> None:
     snap = None if choice is None else reads.poll(choice.path)
     if snap is not None and (snap.error or snap.empty):
         snap = None
@@ -103,7 +110,7 @@ def _controls(snap: Snapshot | None) -> Chosen:
         "Outliers dropped", 0, 10, 0, 1, format="%d", key="outliers", bind="query-params", disabled=not fitted,
         help="Runs to leave out whose loss lies furthest from the law.",
     )  # fmt: skip
-    chosen = scaling.choose(source, columns, Refit(loss, drop / 100, far) if fitted else Refit(), uploaded)
+    chosen = scaling.choose(source, columns, Refit(loss or "huber", drop / 100, far) if fitted else Refit(), uploaded)
     if chosen.error:
         st.error(f"{text.md(chosen.error, 600)}", icon=":material/table_view:")
         st.caption(f"The page shows the constants of {text.md(chosen.name)} instead. *Table* takes names of columns.")
@@ -265,8 +272,8 @@ def _end(found: Finding | None, known: bool) -> None:
         s = found.statistic
         band = "" if s.low is None or s.high is None else f" :gray[:small[{s.low:.3f} to {s.high:.3f}]]"
         word = {"pass": "forecast", "warn": "target in doubt", "fail": "misses its target"}.get(found.level, "unknown")
-        told: Any = found.details.get("forecast", {})
-        if found.level == "pass" and told.get("trained_share", 0.0) >= 1:
+        told, _ = forecast_of(found.details)
+        if found.level == "pass" and told is not None and told["trained_share"] >= 1:
             word = "ended"
         _answer(f"{s.value:.3f} nats/token{band}", found.level, word, found.summary)
 

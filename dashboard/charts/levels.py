@@ -28,6 +28,7 @@ STATUS = {
     "live": (":material/sensors:", "green"),
     "finished": (":material/flag:", "blue"),
     "silent": (":material/sensors_off:", "red"),
+    "unknown": (":material/help:", "gray"),
 }
 
 

@@ -9,15 +9,27 @@ from __future__ import annotations
 import math
 import re
 
+from trainvitals.spreadsheet import safe_cell
+
 JOINER = "\u2060"
 """Word joiner: no width, no glyph. It parts what markdown's text passes would join after unescaping."""
 
-_CONTROL = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_CONTROL = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 def plain(text: object, limit: int = 300) -> str:
-    """One line without control or direction-changing characters, cut to `limit` characters."""
+    """One line without control or direction-changing characters, cut to `limit` characters.
+
+    Streamlit writes the strings of a table, and those of a chart's data, into a CSV as they are: a joiner that nobody
+    sees keeps them from being formulas there. Giving the result again changes nothing.
+    """
+    return safe_cell(_line(text, limit), JOINER)
+
+
+def _line(text: object, limit: int) -> str:
     line = " ".join(_CONTROL.sub("", str(text)).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
@@ -29,7 +41,7 @@ def md(text: object, limit: int = 300) -> str:
     (https://spec.commonmark.org/0.31.2/#backslash-escapes). Emoji shortcodes, autolinks and typographic arrows are
     found later, in the unescaped text, so a zero-width joiner is put where they would match.
     """
-    escaped = _PUNCTUATION.sub(r"\\\1", plain(text, limit))
+    escaped = _PUNCTUATION.sub(r"\\\1", _line(text, limit))
     for mark in (":", "@", "-", "<", "~", ">"):
         escaped = escaped.replace("\\" + mark, f"\\{mark}{JOINER}")
     return re.sub(r"(?i)\b(www)(?=\\\.)", rf"\1{JOINER}", escaped)

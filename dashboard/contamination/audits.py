@@ -6,8 +6,8 @@ of them is looked at.
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from checks.contamination.score.sweep import SWEEP
 from dashboard.contamination.shape import misfit
 from trainvitals.errors import RunDamaged
 from trainvitals.store.folder import open_folder
+from trainvitals.untrusted import MOST_BYTES, parse_json
 
 FILES = ("audit.json", "items.parquet", "matches.parquet", "sweep.parquet")
 KEEP_SECONDS, MOST_AUDITS = 600.0, 8
@@ -80,8 +81,8 @@ class Trust:
 def trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> Trust:
     """Which score of a benchmark to trust, after `checks.contamination.score.decision`."""
     decision, model = decide_benchmark(benchmark, corpus), primary(benchmark)
-    subset = {"fail": "clean", "warn": "whole", "pass": "whole"}.get(decision.level, "")
-    if model is None or decision.trusts_no_score or not subset or not model["subsets"][subset]["n"]:
+    subset = decision.trusted
+    if model is None or not subset or not model["subsets"][subset]["n"]:
         subset = ""
     return Trust(decision.level, decision.sentence, model, subset)
 
@@ -125,6 +126,9 @@ def _opened(path: str, stamp: tuple[tuple[int, int], ...]) -> Audit:
 
 def _file(path: str, name: str) -> BinaryIO:
     try:
+        # A pipe or a device would be waited for without an end.
+        if os.path.lexists(place := f"{path}/{name}") and not stat.S_ISREG(os.stat(place).st_mode):
+            raise OSError("no regular file")
         return open_folder(path).open(name)
     except OSError as error:
         again = "the audit has not finished, or was copied in part. Run its command again: it goes on where it stopped"
@@ -134,7 +138,7 @@ def _file(path: str, name: str) -> BinaryIO:
 def _json(path: str, name: str) -> dict[str, Any]:
     try:
         with _file(path, name) as file:
-            found = json.load(file)
+            found = parse_json(file.read(MOST_BYTES + 1))
     except _BAD as error:
         raise RunDamaged(f"{path}/{name} is cut off or no JSON ({error}). Run the audit again.") from error
     if not isinstance(found, dict):

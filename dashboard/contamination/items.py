@@ -43,7 +43,10 @@ def browser(audit: Audit) -> None:
         st.caption("The benchmarks hold no item.")
         return
     shown = _filtered(audit)
-    number = audits.number_of(audit, st.query_params.get("item", ""))
+    asked = st.query_params.get("item", "")
+    number = audits.number_of(audit, asked)
+    if asked and number is None:
+        st.warning(f"The item **{text.md(asked, 120)}** is not in this audit.", icon=":material/link_off:")
     if len(shown):
         number = _table(audit, shown, number)
     else:

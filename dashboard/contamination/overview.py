@@ -87,7 +87,7 @@ def _score(benchmark: Mapping[str, Any], answer: Trust, model: Mapping[str, Any]
         "warn": f"{on_all}, once the {suspects} are looked at; {figure(clean['value'], 2)} "
         "on clean items",
         "pass": on_all,
-    }[answer.level]
+    }[answer.level if answer.subset == "clean" or answer.level != "fail" else "pass"]
     interval = f"[{figure(score['low'], digits)}, {figure(score['high'], digits)}]"
     hue = LEVELS["pass" if answer.level == "fail" else answer.level].hue
     st.html(

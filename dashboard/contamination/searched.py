@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from checks.contamination import reach
 from checks.contamination.report import paragraphs as words
 from checks.contamination.report.text import percent, percents, plural, size
 from dashboard.charts import text
@@ -41,12 +42,14 @@ def recall(audit: Audit) -> None:
             "Edit": text.plain(edit, 60), "Planted items": max(row["planted"] for row in own.values())
         }  # fmt: skip
         for detector in detectors:
-            line[detector] = own[detector]["recall"] if detector in own else None
+            line[text.plain(detector, 20)] = own[detector]["recall"] if detector in own else None
         best = own.get("any") or max(own.values(), key=lambda row: row["recall"] or 0.0)
         line["95 % interval"] = percents(best["low"], best["high"]) if best["recall"] is not None else "–"
         lines.append(line)
     form: dict[str, Any] = {
-        name: st.column_config.ProgressColumn(_heading(name), format="percent", min_value=0.0, max_value=1.0)
+        text.plain(name, 20): st.column_config.ProgressColumn(
+            _heading(name), format="percent", min_value=0.0, max_value=1.0
+        )
         for name in detectors
     }
     form["95 % interval"] = st.column_config.TextColumn(help="Of any detector.")
@@ -69,12 +72,18 @@ def searched(audit: Audit) -> None:
     """Corpus, shards, benchmarks, every problem with its place, rules, settings."""
     summary, corpus = audit.summary, audit.summary["corpus"]
     st.markdown(text.md(summary["searched"], 600))
-    tiles = st.columns(6)
-    values = ("records", "documents", "skipped", "bytes_read", "text_bytes")
-    titles = ("Records", "Documents searched", "Skipped", "Bytes read", "Text searched")
+    tiles = st.columns(7)
+    values = ("records", "documents", "skipped", "bytes_read", "text_bytes", "unsearched_bytes")
+    titles = ("Records", "Documents searched", "Skipped", "Bytes read", "Text searched", "Text not searched")
     for tile, title, name in zip(tiles, titles, values, strict=False):
-        tile.metric(title, size(corpus[name]) if "bytes" in name else f"{corpus[name]:,}")
-    tiles[5].metric("Shards", f"{len(corpus['shards']):,}")
+        value = corpus.get(name) or 0
+        tile.metric(title, size(value) if "bytes" in name else f"{value:,}")
+    tiles[6].metric("Shards", f"{len(corpus['shards']):,}")
+    for said in corpus.get("left_out") or ():
+        st.caption(text.md(said, 600))
+    for benchmark in summary["benchmarks"]:
+        if told := reach.itself(benchmark):
+            st.markdown(text.md(told, 600))
     st.caption(f"Corpus SHA-256 {text.md(corpus['sha256'], 80)}")
     if cut := corpus.get("matches_cut"):
         st.caption(f"Further matches that were counted but are not listed: {cut:,}.")
@@ -101,7 +110,9 @@ def _inputs(summary: Mapping[str, Any]) -> None:
             {
                 "Shard": text.plain(s["shard"], 400), "Kind": text.plain(s["kind"], 20), "Bytes": s["bytes"],
                 "Records": s["records"], "Documents": s["documents"], "Skipped": s["skipped"],
-                "Text, bytes": s["text_bytes"], "SHA-256": text.plain(s["sha256"], 80),
+                "Text searched, bytes": s["text_bytes"], "Text not searched, bytes": s.get("unsearched_bytes") or 0,
+                "Not searched": _by_column(s.get("unsearched")), "No text": _by_column(s.get("no_text")),
+                "SHA-256": text.plain(s["sha256"], 80),
             }
             for s in shards[:MOST_SHARDS]
         ]  # fmt: skip
@@ -116,6 +127,11 @@ def _inputs(summary: Mapping[str, Any]) -> None:
             for b in summary["benchmarks"]
         ]  # fmt: skip
         frame(pd.DataFrame(rows), "audit-inputs", "Benchmarks with their sources and hashes", _numbers(rows))
+
+
+def _by_column(counted: Mapping[str, int] | None) -> str:
+    """Bytes by column and reason, the most first."""
+    return text.plain(", ".join(f"{name} {size(n)}" for name, n in list((counted or {}).items())[:6]), 300)
 
 
 def _rule_row(b: Mapping[str, Any]) -> dict[str, object]:

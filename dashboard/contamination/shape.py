@@ -8,10 +8,12 @@ from typing import Any
 from checks.contamination.records import VERDICTS
 from checks.contamination.score.effect import SUBSETS
 from dashboard.charts.levels import LEVELS
+from trainvitals import untrusted
 
 _MAYBE = (int, float, type(None))
 _ESTIMATE = {"n": int, "value": _MAYBE, "low": _MAYBE, "high": _MAYBE}
 _INTERVAL = {"value": _MAYBE, "low": _MAYBE, "high": _MAYBE}
+_GAP = {"value": (int, float), "low": (int, float), "high": (int, float)}
 _PROBLEM = {"source": str, "place": str, "what": str, "records": int}
 _SHARD = {
     **dict.fromkeys(("shard", "kind", "sha256"), str),
@@ -22,8 +24,8 @@ _SCORES = {
     "control": bool,
     "subsets": dict.fromkeys(SUBSETS, _ESTIMATE),
     "llama2_z": {"dirty": _MAYBE},
-    "gap": (dict, type(None)),
-    "versus_control": (dict, type(None)),
+    "gap": (_GAP, type(None)),
+    "versus_control": (_GAP, type(None)),
     "p_holm": _MAYBE,
     "reading": str,
     "unscored": int,
@@ -68,8 +70,7 @@ _RECALL = {
 
 def misfit(audit: Mapping[str, Any]) -> str:
     """The first place where an audit.json is not as the board reads it, in words; empty where it fits."""
-    found = _first(audit, _AUDIT, "")
-    if found:
+    if found := untrusted.misfit(audit, _AUDIT):
         return found
     if audit["decision"]["level"] not in LEVELS:
         return "decision.level is none of " + ", ".join(LEVELS)
@@ -77,25 +78,4 @@ def misfit(audit: Mapping[str, Any]) -> str:
     if not inject:
         return ""
     shape = _RECALL if isinstance(inject, dict) and "table" in inject else {"reason": str}
-    return _first(inject, shape, "inject")
-
-
-def _first(value: Any, shape: Any, place: str) -> str:
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{place or 'it'} is no object"
-        for name, inner in shape.items():
-            where = f"{place}.{name}" if place else name
-            if name not in value:
-                return f"{where} is missing"
-            if said := _first(value[name], inner, where):
-                return said
-        return ""
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{place} is no list"
-        return next((said for i, one in enumerate(value) if (said := _first(one, shape[0], f"{place}[{i}]"))), "")
-    wanted = shape if isinstance(shape, tuple) else (shape,)
-    # True and False are numbers to Python, not to us.
-    fits = isinstance(value, wanted) and not (isinstance(value, bool) and bool not in wanted)
-    return "" if fits else f"{place} is {type(value).__name__}"
+    return untrusted.misfit(inject, shape, "inject")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -13,6 +13,12 @@ from checks.scaling.forecast_log import Scored
 from dashboard.charts.layers import AXIS_WIDTH, MARK_HUE, sized
 from dashboard.charts.levels import LEVELS
 from dashboard.scaling.axes import HUE, RUN_HUE
+from trainvitals.untrusted import misfit
+
+_FORECAST = {
+    "last_step": int, "total_steps": int, "trained_share": (int, float), "final_loss": (int, float, type(None)),
+    "interval": ([(int, float)], type(None)),
+}  # fmt: skip
 
 
 def fan(
@@ -26,18 +32,30 @@ def fan(
     data = curve[["step", "value"]].replace([np.inf, -np.inf], np.nan).dropna()
     last = int(told["last_step"]) if told else int(data["step"].max()) if len(data) else 0
     low, high = _limits(data, told, past)
-    x = alt.X("step:Q", title=None, scale=alt.Scale(domain=[0, 1.02 * max(total, last, 1)], nice=False), axis=alt.Axis(
+    end = 1.02 * max(total, last, 1)
+    begin = int(data["step"].min()) if len(data) else 0
+    begin = begin if end / 2 < begin < end else 0
+    x = alt.X("step:Q", title=None, scale=alt.Scale(domain=[begin, end], nice=False), axis=alt.Axis(
         format=",d", grid=False, tickCount=6, labelFlush=True, tickMinStep=1,
         labelExpr="datum.index == 0 ? 'step ' + datum.label : datum.label"))
     scale = alt.Scale(domain=[low, high], nice=False, clamp=False, type="log" if log else "linear")
     y = alt.Y("value:Q", title="Loss, nats/token", scale=scale, axis=alt.Axis(minExtent=AXIS_WIDTH, tickCount=6))
     layers = [alt.Chart(data).mark_line(strokeWidth=1.2, color=HUE, opacity=0.7, clip=True).encode(
         x=x, y=y, tooltip=[alt.Tooltip("step:Q", format=",d"), alt.Tooltip("value:Q", title="loss", format=".4f")])]
-    if told and told["final_loss"] is not None:
+    if told and told["final_loss"] is not None and told["interval"]:
         layers += _ahead(told, path, last, x, y, scale)
     if past:
         layers += _said(past, x, y, scale)
     return sized(alt.layer(*layers), 390)
+
+
+def forecast_of(details: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[list[float]]]:
+    """The forecast of a finding and the path of its law; None and [] where they are not as `fan` draws them."""
+    told, path = details.get("forecast"), details.get("path", [])
+    if not isinstance(told, dict) or misfit(told, _FORECAST) or len(told["interval"] or (0, 0)) != 2:
+        return None, []
+    sound = not misfit(path, [[(int, float)]]) and all(len(point) == 2 for point in path)
+    return told, path if sound else []
 
 
 def _ahead(told: dict[str, Any], path: Sequence[Sequence[float]], last: int, x: alt.X, y: alt.Y, scale: alt.Scale

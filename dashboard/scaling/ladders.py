@@ -6,7 +6,6 @@ is an answer, one sentence long.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,15 +18,16 @@ from numpy.typing import NDArray
 
 from checks import Finding, run_checks
 from checks.scaling import forecast_log
+from checks.scaling._files import read_file
 from checks.scaling._ladder import LADDER_FILE, Size, size_of
 from checks.scaling.bootstrap import RESAMPLES
 from checks.scaling.chinchilla import Law
-from checks.scaling.fit import FitResult, fit_ladder
+from checks.scaling.fit import FitResult, fit_ladder, parse_fit
 from checks.scaling.levenberg import Loss
 from checks.scaling.plan import Budget, Plan, plan_fit, plan_reference
 from checks.scaling.reference import REFERENCES, Reference
 from checks.scaling.runs import run_table, unfinished
-from checks.scaling.table import FEWEST_RUNS, Ladder, ladder, parse_columns, read_ladder
+from checks.scaling.table import FEWEST_RUNS, Ladder, ladder, parse_columns, part, read_ladder
 from dashboard.server import reads
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.store import Run
@@ -173,7 +173,7 @@ def _ladder(key: tuple[object, ...], _source: Source, _columns: str, _uploaded: 
     try:
         named = parse_columns(_columns) if _columns.strip() else None
         if _source.kind == "runs":
-            return ladder(run_table(Path(_source.place), _source.runs), where="The table of runs")
+            return ladder(run_table(Path(_source.place), _source.runs), where="The table of runs", unit="nats/token")
         if _source.kind == "upload":
             return _of_bytes(_uploaded or b"", named)
         return _named(Path(_source.place), _source.name, named)
@@ -200,11 +200,7 @@ def _named(path: Path, name: str, columns: Mapping[str, str] | None) -> Ladder:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _stored(key: tuple[object, ...], _place: str) -> FitResult:
-    try:
-        stored = FitResult.from_json(json.loads(Path(_place).read_bytes()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{LADDER_FILE} is no output of `trainvitals scaling fit --json`; write it again.") from error
-    return replace(stored, resamples=QUICK_RESAMPLES)
+    return replace(parse_fit(read_file(_place, MOST_BYTES), LADDER_FILE), resamples=QUICK_RESAMPLES)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -213,7 +209,7 @@ def _refitted(key: tuple[object, ...], _ladder: Ladder, _refit: Refit) -> FitRes
     if _refit.drop_furthest:
         order = np.argsort(-np.abs(fit.residual), kind="stable")
         fit = fit_ladder(
-            _part(fit.ladder, np.sort(order[_refit.drop_furthest :])), _refit.loss, resamples=QUICK_RESAMPLES
+            part(fit.ladder, np.sort(order[_refit.drop_furthest :])), _refit.loss, resamples=QUICK_RESAMPLES
         )
     return fit
 
@@ -231,20 +227,13 @@ def kept(whole: Ladder, refit: Refit) -> Ladder:
         UsageError: too few runs or sizes are left for a fit.
     """
     order = np.argsort(whole.flops, kind="stable")
-    left = _part(whole, np.sort(order[int(refit.drop_smallest * len(whole)) :]))
+    left = part(whole, np.sort(order[int(refit.drop_smallest * len(whole)) :]))
     if len(left) - refit.drop_furthest < FEWEST_RUNS or left.sizes < 2 or np.ptp(np.log(left.d)) < 0.01:
         raise UsageError(
             f"{len(left) - refit.drop_furthest} runs of {left.sizes} sizes are left, too few for the law's five "
             "constants. Drop fewer."
         )
     return left
-
-
-def _part(whole: Ladder, keep: NDArray[np.intp]) -> Ladder:
-    return replace(
-        whole, n=whole.n[keep], d=whole.d[keep], loss=whole.loss[keep], weight=whole.weight[keep],
-        names=tuple(whole.names[i] for i in keep), unique=None if whole.unique is None else whole.unique[keep],
-    )  # fmt: skip
 
 
 def position(path: str) -> Size | None:

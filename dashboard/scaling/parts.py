@@ -21,7 +21,7 @@ from dashboard.page import card, show
 from dashboard.scaling import charts as scaling_charts
 from dashboard.scaling import ladders as scaling
 from dashboard.scaling.axes import Reached, span_of
-from dashboard.scaling.fan import fan
+from dashboard.scaling.fan import fan, forecast_of
 from dashboard.scaling.ladders import Chosen
 from dashboard.server import reads
 from dashboard.server.reads import Snapshot
@@ -63,7 +63,7 @@ def budget_inputs(chosen: Chosen, run: Reached | None, snap: Snapshot | None) ->
             format_func=WAYS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         try:
-            return Asked(_flops(chosen, run)) if way == "flops" else _machines(snap)
+            return Asked(_flops(chosen, run)) if way != "machines" else _machines(snap)
         except UsageError as error:
             st.error(text.md(error), icon=":material/calculate:")
             return Asked(Budget(_start(chosen, run)))
@@ -152,15 +152,14 @@ def forecast_card(choice: Choice, snap: Snapshot, found: Finding | None, version
     """The run so far, where it goes, and what was said before."""
     with card("Forecast of this run", "its 90 % band, and earlier forecasts of the end at the step they were made"):
         past = scaling.past_forecasts(snap.path, version)
-        details = dict(found.details) if found else {}
-        told = details.get("forecast")
+        told, path = forecast_of(found.details) if found else (None, [])
         curve = reads.series(snap.path, "loss/train", None, 400)
         if not len(curve):
             st.caption(":material/visibility_off: **No training loss.** The run holds no `loss/train`.")
             return
         total = int((told or {}).get("total_steps") or snap.card.total_steps or snap.last_step or 1)
         show(
-            fan(curve, details.get("path", []), told, past, total, log=choice.log),
+            fan(curve, path, told, past, total, log=choice.log),
             "forecast-fan", "Training loss over steps with the forecast of its end and earlier forecasts",
         )  # fmt: skip
         scored = [s for s in past if s.inside is not None]

@@ -7,7 +7,7 @@ import os
 import streamlit as st
 
 from trainvitals.errors import TrainVitalsError
-from trainvitals.store.folder import Folder, open_folder
+from trainvitals.store.folder import Folder, LocalFolder, open_folder
 
 MARKS = ("audit.json", "items.parquet")
 """Either makes a folder an audit: an unfinished one has its items first."""
@@ -49,6 +49,11 @@ def audits_below(folder: str) -> dict[str, str]:
 
 def _holds_audit(place: Folder) -> bool:
     for name in MARKS:
+        # Not opened where a look is enough: a pipe would be waited for without an end.
+        if isinstance(place, LocalFolder):
+            if os.path.lexists(place.root / name):
+                return True
+            continue
         try:
             place.open(name).close()
             return True

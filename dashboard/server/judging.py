@@ -12,6 +12,8 @@ import contextlib
 import json
 import os
 import sys
+import traceback
+from dataclasses import replace
 from typing import Any
 
 from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
@@ -19,8 +21,23 @@ from checks.judge import incidents, lag_steps
 from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, open_run
+from trainvitals.untrusted import bounded, misfit
 
 NICENESS = 10
+
+_MAYBE_TEXT, _NUMBER = (str, type(None)), (int, float, str)
+"""A number that is not finite is a string."""
+_LIMIT = (*_NUMBER, type(None))
+_STEPS = ([int], type(None))
+_STORED = {
+    **dict.fromkeys(("check", "area", "level", "summary", "what_it_means", "what_to_do"), str),
+    "steps": _STEPS, "ongoing": bool, "n": int, "details": dict,
+    "statistic": ({"name": str, "value": _NUMBER, "unit": str, "low": _LIMIT, "high": _LIMIT}, type(None)),
+    "threshold": ({"unit": str, "source": str, "warn": _LIMIT, "fail": _LIMIT}, type(None)),
+    "evidence": [{"signal": str, "steps": _STEPS, "label": _MAYBE_TEXT}],
+    "masked": [{"kind": str, "step": int, "until": int}],
+}  # fmt: skip
+"""What the board needs of a finding in a run's folder, which anybody may have written."""
 
 
 def main() -> None:
@@ -49,18 +66,25 @@ def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, An
     try:
         run = runs.pop(path, None) or open_run(path)
         run.refresh()
-        if run.version == judged_version:
-            report = None
-        else:
-            report = _stored(run) or _fresh(run)
-        if run.status == "live":
+        asked = stamp(run.version, run.status)
+        report = None if asked == judged_version else replace(_stored(run) or _fresh(run), version=asked)
+        if run.status in ("live", "unknown"):
             runs[path] = run
         return {"same": True} if report is None else report.summary_json() | {"findings": report.to_json()}
     except (TrainVitalsError, OSError) as error:
         return {"error": str(error)}
     # A fault in a check must leave the board without verdicts, not without its judge.
     except Exception as error:
-        return {"error": f"The checks failed with {type(error).__name__}: {error}. The run itself is not affected."}
+        traceback.print_exc()
+        return {
+            "error": f"The checks failed with {type(error).__name__}; the server's log has the details. The run itself "
+            "is not affected."
+        }
+
+
+def stamp(version: str, status: str) -> str:
+    """What a report belongs to: a run that goes silent is judged once more, though nothing was stored since."""
+    return f"{version} silent" if status == "silent" else version
 
 
 def report_of(raw: dict[str, Any]) -> Report:
@@ -91,14 +115,18 @@ def _stored(run: Run) -> Report | None:
     if not record.get("findings") or record.get("version") != run.version:
         return None
     try:
+        if misfit(bounded(record["findings"]), [_STORED]):
+            return None
         findings = tuple(map(_finding, record["findings"]))
-    except (TypeError, ValueError, KeyError, AttributeError):
+        if run.status == "silent" and not any(f.area == "telemetry" and f.level == "fail" for f in findings):
+            return None  # made while it was alive
+        if {(f.check, f.area) for f in findings} != {(check.name, check.area) for check in all_checks()}:
+            return None
+        areas = dict.fromkeys(check.area for check in all_checks())
+        verdicts = {area: _verdict([f for f in findings if f.area == area]) for area in areas}
+        return Report(findings, incidents(findings, lag_steps(run)), verdicts, run.version, run.last_step)
+    except (TypeError, ValueError, LookupError, AttributeError):
         return None
-    if {finding.check for finding in findings} != {check.name for check in all_checks()}:
-        return None
-    areas = dict.fromkeys(check.area for check in all_checks())
-    verdicts = {area: _verdict([f for f in findings if f.area == area]) for area in areas}
-    return Report(findings, incidents(findings, lag_steps(run)), verdicts, run.version, run.last_step)
 
 
 def _verdict(findings: list[Finding]) -> Verdict:

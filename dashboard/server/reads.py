@@ -6,6 +6,7 @@ idle run costs one directory listing per second and N viewers cost as much as on
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -18,11 +19,12 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from dashboard.server.runs import runs_below as runs_below
 from trainvitals import formulas
 from trainvitals.card import RunCard
 from trainvitals.catalogue import SIGNALS
 from trainvitals.errors import TrainVitalsError
-from trainvitals.store import Run, list_runs, open_run
+from trainvitals.store import Run, open_run
 
 REFRESH_SECONDS = 1.0
 """A run's folder is listed at most this often, however many viewers ask."""
@@ -38,7 +40,11 @@ Steps = tuple[int, int] | None
 Counts = tuple[formulas.Array, tuple[tuple[str, ...], ...], int, int]
 """Counts [*axes], the labels of every axis, first and last step."""
 
+UNREADABLE = "This run cannot be read: a file of it is damaged in a way that the reader does not know. The server's " \
+    "log has the details."
+
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,10 @@ class Snapshot:
     path: str
     name: str = ""
     version: str = ""
-    status: str = "silent"
+    status: str = "unknown"
+    told_by: str = ""
+    """What the status was told by."""
+    first_step: int | None = None
     last_step: int | None = None
     last_time: float | None = None
     """Unix time of the newest row, seconds."""
@@ -86,12 +95,18 @@ class Shared:
                 self._run = open_run(self.path)
             run = self._run
             run.refresh()
-        except Exception as error:  # one broken run must not take the board from the others
+        except (TrainVitalsError, OSError) as error:
             self._run = None
             return Snapshot(self.path, name=_last_part(self.path), error=str(error))
+        except Exception:  # one broken run must not take the board from the others
+            log.exception("The run %s cannot be read", self.path)
+            self._run = None
+            return Snapshot(self.path, name=_last_part(self.path), error=UNREADABLE)
+        told = run.liveness
         return Snapshot(
-            self.path, run.name, run.version, run.status, run.last_step, run.last_time, run.card, tuple(run.problems())
-        )
+            self.path, run.name, run.version, told.status, told.reason, run.first_step, run.last_step, run.last_time,
+            run.card, tuple(run.problems()),
+        )  # fmt: skip
 
     def read(self, key: Hashable, make: Callable[[Run], T], *, valid: str | None = None) -> T:
         """What `make` gives for the run, kept under `key` until the version (or `valid`, if given) changes.
@@ -120,16 +135,6 @@ def shared(path: str) -> Shared:
 def poll(path: str) -> Snapshot:
     """The newest state of a run."""
     return shared(path).poll()
-
-
-def runs_below(folder: str) -> dict[str, str]:
-    """Run name -> path of the runs in a folder, or of the folder itself if it is one; {} if there are none."""
-    try:
-        paths = [str(path) for path in list_runs(folder)]
-    except (TrainVitalsError, OSError):
-        return {}
-    names = [_last_part(path) for path in paths]
-    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
 
 
 def series(
@@ -162,7 +167,8 @@ def _table(run: Run, signal: str, steps: Steps, max_points: int, branch: int | N
 
 def _is_long(run: Run, signal: str) -> bool:
     known = SIGNALS.get(signal)
-    return (run.last_step or 0) > LONG_STEPS and run.status == "live" and not (known is not None and known.running)
+    growing = run.status in ("live", "unknown")
+    return (run.last_step or 0) > LONG_STEPS and growing and not (known is not None and known.running)
 
 
 def _long(handle: Shared, run: Run, signal: str, max_points: int) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -26,8 +27,14 @@ from dashboard.server.launch import environment
 REST_FACTOR = 4.0
 """Seconds of rest per second of judging: the judge is busy at most 20 % of the time."""
 
+MOST_SECONDS = 900.0
+"""A run whose checks take longer than this is given up."""
+
 SHORTEST_REST_SECONDS, WATCH_SECONDS, MOST_RUNS = 2.0, 120.0, 16
 """Runs that nobody has looked at for `WATCH_SECONDS` are judged no more."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,11 @@ class Judge:
             return None
         if "error" in raw:
             return Judged(error=raw["error"])
-        return Judged(report_of(raw), time.monotonic() - started)
+        try:
+            return Judged(report_of(raw), time.monotonic() - started)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:  # the thread serves all other runs too
+            log.exception("The report on %s cannot be read", path)
+            return Judged(error=f"The report of the checks cannot be read ({type(error).__name__}).")
 
     def _ask(self, request: dict[str, str]) -> dict[str, Any]:
         if self._process is None:
@@ -123,6 +134,9 @@ class Judge:
                 env=environment(),
             )
         assert self._process.stdin and self._process.stdout
+        # A file that is never answered for must not hold up the verdicts on every other run.
+        watch = threading.Timer(MOST_SECONDS, self._process.kill)
+        watch.start()
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -131,8 +145,10 @@ class Judge:
         except (OSError, ValueError):
             return {
                 "error": f"The judging process ended (code {self._end_process()}); the board starts another one. If "
-                "it happens again, the machine has too little memory for this run."
+                "it happens again, the machine has too little memory for this run, or a file of it does not answer."
             }
+        finally:
+            watch.cancel()
 
     def _end_process(self) -> int | None:
         process, self._process = self._process, None

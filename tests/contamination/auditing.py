@@ -62,7 +62,7 @@ def audit(items: Sequence[Item], texts: Sequence[str], semantic: bool = False) -
     found = [scanner.scan(docs, words) for scanner in scanners] + [scanner.finish() for scanner in scanners]
     pairs, cut = thin(pa.concat_tables(found))
     tally = Tally(records=len(raw), documents=len(raw))
-    merged = merge([Partial(0, tally, pairs, exact.gram_counts(), cut)], {n: len(index.grams[n].keys) for n in NS})
+    merged = merge([Partial(0, tally, pairs, exact.gram_counts(), cut)], index.sizes)
     tables = judge_items(items, index, merged, SHARD, p_value=tfidf.neighbour_p if tfidf else None)
     return tables[0].to_pandas(), tables[1].to_pandas()
 
@@ -70,7 +70,7 @@ def audit(items: Sequence[Item], texts: Sequence[str], semantic: bool = False) -
 def twin_scan(items: Sequence[Item], texts: Sequence[str]) -> tuple[NgramIndex, Merged]:
     """Every item against every text as one window, and the counts of all grams: set by set."""
     index = NgramIndex.build(items)
-    counts = {n: np.zeros(len(index.grams[n].keys), np.uint32) for n in NS}
+    counts = {n: np.zeros(size, np.uint32) for n, size in index.sizes.items()}
     found = []
     for record, text in enumerate(texts):
         hashes = words_of(text).hashes

@@ -341,13 +341,13 @@ def _benchmark(name: object, items: pd.DataFrame, scores: list[dict[str, Any]]) 
 
 def _inject() -> dict[str, Any]:
     found = {
-        "verbatim": (200, 0, 0, 200),
-        "re-wrapped": (200, 0, 0, 200),
-        "padded": (200, 0, 2, 200),
-        "numbers changed": (193, 188, 60, 195),
-        "distractor added": (186, 179, 71, 191),
-        "clauses reversed": (141, 152, 83, 178),
-        "word-substituted paraphrase": (2, 3, 171, 172),
+        "verbatim": (200, 0, 0, 0, 200),
+        "re-wrapped": (200, 0, 0, 0, 200),
+        "padded": (200, 0, 0, 2, 200),
+        "numbers changed": (193, 188, 0, 60, 195),
+        "distractor added": (186, 179, 0, 71, 191),
+        "clauses reversed": (141, 152, 0, 83, 178),
+        "word-substituted paraphrase": (2, 3, 0, 171, 172),
     }
     table = []
     for edit, counts in found.items():

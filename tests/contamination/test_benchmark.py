@@ -65,7 +65,7 @@ LAYOUTS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("siqa", {"context": "Al ran.", "question": "Why?", "answerA": "late", "answerB": "fun", "answerC": "fear",
               "label": "3"}, {"question": "Al ran.\nWhy?", "choices": "late\nfun\nfear", "answer": "fear"}),
     ("copa", {"premise": "It broke.", "choice1": "fell", "choice2": "flew", "question": "cause", "label": 1, "idx": 0},
-     {"question": "It broke.\ncause", "choices": "fell\nflew", "answer": "flew"}),
+     {"question": "It broke.", "choices": "fell\nflew", "answer": "flew"}),
     ("truthfulqa", {"question": "Q", "best_answer": "no", "correct_answers": ["no", "nope"],
                     "incorrect_answers": ["si"]}, {"question": "Q", "answer": "no"}),
     ("truthfulqa csv", {"Type": "x", "Question": "Q", "Best Answer": "no", "Incorrect Answers": "si"},
@@ -253,7 +253,7 @@ def test_broken_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.jsonl", b'{"colour": "red", "n": 1}\n', r"no column that looks like a question.*colour, n.*--roles"),
+        ("a.jsonl", b'{"colour": "red", "n": 1}\n', r"looks like a question.*colour, n.*--map question=colour"),
         ("a.jsonl", b"", "holds no rows"),
         ("a.json", b'[{"question": "a"}, {', "not valid JSON"),
         ("a.parquet", b"PAR1 no", "cannot be read as parquet"),
@@ -270,3 +270,119 @@ def test_what_is_no_benchmark_is_one_sentence(tmp_path: Path, name: str, content
 def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No benchmark file"):
         read_benchmarks([str(tmp_path / "gone.jsonl")])
+
+
+# Answers in every form, and layouts whose rows lie elsewhere.
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("C", "c3"), ("CD", "c3\nd4"), ("C,D", "c3\nd4"), ("A and C", "a1\nc3"), ("(B)", "b2"), ("b.", "b2"),
+        (["A", "C"], "a1\nc3"), ([0, 2], "a1\nc3"), (["0", "2"], "a1\nc3"), ([0, 0, 1, 0], "c3"), (2, "c3"),
+        ("2", "c3"), (2.0, "c3"), ("E", "E"), (7, "7"), ("-1", "-1"), (None, ""), ([], ""), (float("nan"), ""),
+        ("CC", "CC"), ("CE", "CE"), ("d4", "d4"), ("Cat", "Cat"), (True, "yes"), ({"text": ["x"]}, "x"),
+        ([None, "B"], "b2"), ("['A', 'B']", "a1\nb2"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["list", "columns", "labels", "objects", "letters", "text"])
+def test_answers_of_every_form_name_their_choices(tmp_path: Path, answer: Any, expected: str, form: str) -> None:
+    texts = ["a1", "b2", "c3", "d4"]
+    letters = dict(zip("ABCD", texts, strict=True))
+    row: dict[str, Any] = {
+        "list": {"choices": texts}, "columns": letters, "letters": {"options": letters},
+        "labels": {"choices": {"text": texts, "label": list("ABCD")}},
+        "objects": {"choices": [{"label": label, "text": text} for label, text in letters.items()]},
+        "text": {"options": "A) a1\nB) b2\nC) c3\nD) d4"},
+    }[form]  # fmt: skip
+    source = save(tmp_path / "b.jsonl", {"question": "Which of these?", **row, "answer": answer})
+    fields = read_benchmark(source).items[0].fields
+    assert (fields["choices"], fields.get("answer", "")) == ("a1\nb2\nc3\nd4", expected)
+
+
+@pytest.mark.parametrize(
+    ("columns", "answers", "expected"),
+    [
+        (("choice0", "choice1", "choice2"), ("0", "2"), ("x", "z")),
+        (("option_0", "option_1", "option_2"), (1, 2), ("y", "z")),
+        (("choice1", "choice2", "choice3"), ("3", "1"), ("z", "x")),
+        (("option1", "option2", "option3"), (0, 2), ("x", "z")),
+        (("sol1", "sol2"), (1, 0), ("y", "x")),
+        (("ending0", "ending1"), ("1", "0"), ("y", "x")),
+        (("answerA", "answerB", "answerC"), ("1", "3"), ("x", "z")),
+    ],
+)
+def test_numbers_of_choices_count_from_where_the_rows_say(
+    tmp_path: Path, columns: tuple[str, ...], answers: tuple[Any, Any], expected: tuple[str, str]
+) -> None:
+    texts = dict(zip(columns, "xyz", strict=False))
+    rows = [{"question": "Which?", **texts, "label": answer} for answer in answers]
+    items = read_benchmark(save(tmp_path / "b.jsonl", *rows)).items
+    assert [item.fields["choices"] for item in items] == ["\n".join(texts.values())] * 2
+    assert tuple(item.fields["answer"] for item in items) == expected
+
+
+QA = {"question": "what is it?", "answer": "that"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", json.dumps({"version": 2, "data": [{"title": "t", "paragraphs": [
+            {"context": "It is that.", "qas": [QA, {**QA, "question": "and who?"}]}]}]})),
+        ("b.json", json.dumps({"q1": {"passage": "It is that.", "qa_pairs": [QA]},
+                               "q2": {"passage": "It is that.", "qa_pairs": [{**QA, "question": "and who?"}]}})),
+        ("c.json", json.dumps({"question": {"0": QA["question"], "1": "and who?"}, "answer": {"0": "that", "1": "that"},
+                               "context": {"0": "It is that.", "1": "It is that."}})),
+        ("d.json", json.dumps([["question", "answer", "context"], [QA["question"], "that", "It is that."],
+                               ["and who?", "that", "It is that."]])),
+        ("e.jsonl", json.dumps({"article": "It is that.", "questions": [QA["question"], "and who?"],
+                                "answers": ["that", "that"]})),
+        ("f.json", json.dumps({"data": [{"story": "It is that.", "questions": [
+            {"input_text": QA["question"], "turn_id": 1}, {"input_text": "and who?", "turn_id": 2}],
+            "answers": [{"input_text": "that"}, {"input_text": "that"}]}]}, indent=1)),
+        ("g.csv", b"\xff\xfe" + ("question,answer,context\nwhat is it?,that,It is that.\n"
+                                 "and who?,that,It is that.\n").encode("utf-16-le")),
+    ],
+)  # fmt: skip
+def test_rows_that_lie_inside_are_found(tmp_path: Path, name: str, content: str | bytes) -> None:
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    benchmark = read_benchmark(str(file))
+    assert [dict(item.fields) for item in benchmark.items] == [
+        {"question": question, "passage": "It is that.", "answer": "that"} for question in ("what is it?", "and who?")
+    ]
+    assert not [problem for problem in benchmark.problems if problem.gap]
+
+
+def test_a_table_without_a_header_is_read_or_says_how(tmp_path: Path) -> None:
+    pairs = 'Which is "the" one that is left?\t4\nWhat is the other one then?\t"5\n'
+    (tmp_path / "a.tsv").write_text(pairs)
+    items = read_benchmark(str(tmp_path / "a.tsv")).items
+    assert [dict(item.fields) for item in items] == [
+        {"question": 'Which is "the" one that is left?', "answer": "4"},
+        {"question": "What is the other one then?", "answer": '"5'},
+    ]
+    (tmp_path / "b.csv").write_text("7,x,Which one is left of these?,four\n8,x,What is the other one then?,five\n")
+    with pytest.raises(UsageError, match=r"columns 0, 1, 2, 3.*--map question=2 --map answer=3"):
+        read_benchmark(str(tmp_path / "b.csv"))
+    read = read_benchmark(str(tmp_path / "b.csv"), parse_roles("question=2,answer=3,id=0"))
+    assert [(item.item_id, dict(item.fields)) for item in read.items] == [
+        ("7", {"question": "Which one is left of these?", "answer": "four"}),
+        ("8", {"question": "What is the other one then?", "answer": "five"}),
+    ]
+
+
+def test_paths_reach_through_lists(tmp_path: Path) -> None:
+    rows = {"sets": [{"text": "P", "tasks": [{"stem": f"S{i}", "key": i, "picks": ["x", "y"]} for i in range(2)]}]}
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    roles = parse_roles("question=sets.tasks.stem,answer=sets.tasks.key,choices=sets.tasks.picks,passage=sets.text")
+    items = read_benchmark(str(tmp_path / "a.json"), roles).items
+    assert [dict(item.fields) for item in items] == [
+        {"question": f"S{i}", "passage": "P", "choices": "x\ny", "answer": "xy"[i]} for i in range(2)
+    ]
+    with pytest.raises(UsageError, match=r"sets\.tasks\.nope"):
+        read_benchmark(str(tmp_path / "a.json"), parse_roles("question=sets.tasks.nope"))
+    pq.write_table(pa.Table.from_pylist([{"q": {"inner": {"stem": "S"}}, "a": {"value": "V"}}]), tmp_path / "b.parquet")
+    (item,) = read_benchmark(str(tmp_path / "b.parquet"), parse_roles("question=q.inner.stem,answer=a.value")).items
+    assert dict(item.fields) == {"question": "S", "answer": "V"}

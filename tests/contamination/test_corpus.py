@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 
 from checks.contamination.readers import batches, compressed, jsonl, stored
 from checks.contamination.readers.corpus import CorpusOptions, plan_slices, read_slice
-from checks.contamination.readers.fields import TEXT_COLUMNS
-from checks.contamination.readers.keys import keys_in
+from checks.contamination.readers.keys import MOST_KEYS, is_plain
 from checks.contamination.records import OVERLAP, Problem, Tally
 from trainvitals.errors import UsageError
 
@@ -46,6 +45,8 @@ class Read:
     problems: list[Problem]
     hashes: list[str]
     columns: set[str]
+    unsearched: dict[str, int]
+    no_text: dict[str, int]
 
     @property
     def strings(self) -> list[str]:
@@ -59,7 +60,7 @@ class Read:
 
 def read(*paths: Any, **options: Any) -> Read:
     chosen = CorpusOptions(**options)
-    out, text_bytes = Read([], [], [], 0, 0, [], [], set()), 0
+    out, text_bytes = Read([], [], [], 0, 0, [], [], set(), {}, {}), 0
     for part in plan_slices([str(path) for path in paths], chosen):
         tally = Tally()
         for documents in read_slice(part, tally, chosen):
@@ -78,6 +79,9 @@ def read(*paths: Any, **options: Any) -> Read:
         out.skipped += tally.skipped
         out.problems += tally.problems
         out.columns |= set(tally.columns)
+        for total, own in ((out.unsearched, tally.unsearched), (out.no_text, tally.no_text)):
+            for name, size in own.items():
+                total[name] = total.get(name, 0) + size
         out.hashes.append(tally.sha256)
         text_bytes += tally.text_bytes
     assert text_bytes == sum(map(len, out.texts))
@@ -225,12 +229,35 @@ def test_the_fast_way_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pyte
     assert read(write(tmp_path / "c.jsonl", as_jsonl(typed))).strings == ["a", "b"]
 
 
-def test_keys_are_seen_wherever_they_stand_and_however_they_are_written() -> None:
-    for name in TEXT_COLUMNS:
-        for line in ('{"%s":1}', '{"n":{"%s" : 1}}\n', '{"id": "x", "%s": 1}', '{"a":"%%", "%s":"b:c"}'):
-            assert name in keys_in((line % name).encode(), TEXT_COLUMNS), (name, line)
-    plain = b'{"id": 1, "text": "the question: \\"question\\": why", "meta": {"titles": 2, "my_title": 3}}'
-    assert keys_in(plain, TEXT_COLUMNS) == ["text"]
+def test_a_block_with_many_keys_or_deep_values_is_not_plain() -> None:
+    flat = as_jsonl([{"text": "a [b] {c} \\" * 40, "n": i} for i in range(50)])
+    assert is_plain(flat) and is_plain(b"") and is_plain(b"{}\n")
+    assert is_plain(as_jsonl([{"meta": {"a": {"b": [1, 2]}}, "messages": [{"content": "x"}] * 60}] * 9))
+    assert not is_plain(as_jsonl({f"key{i}": i} for i in range(MOST_KEYS + 1)))
+    for deep in ("[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, "[1," * 5000 + "1" + "]" * 5000):
+        for start in ('{"text": "x", "m": ', '{"m":', '{"m" : '):
+            assert not is_plain(flat + f"{start}{deep}}}\n".encode() + flat)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.text(min_size=1, max_size=3), st.lists(st.none(), max_size=2)))))
+def test_nulls_in_lists_move_no_text_to_another_record(
+    tmp_path_factory: pytest.TempPathFactory, lists: list[list[Any]]
+) -> None:
+    file = write(tmp_path_factory.mktemp("nulls") / "a.jsonl", as_jsonl({"o": values} for values in lists))
+    expected = ["\n".join(v for v in values if isinstance(v, str)) for values in lists]
+    assert read(file).strings == [text for text in expected if text]
+
+
+def test_deep_and_keyed_records_are_read_without_end_of_the_process(tmp_path: Path) -> None:
+    deep = '{"a":' * 400 + '"a hidden question"' + "}" * 400
+    hopeless = "[" * 100_000 + "]" * 100_000
+    lines = [f'{{"text": "one", "m": {deep}}}', f'{{"text": "two", "m": {hopeless}}}', '{"text": "three"}']
+    got = read(write(tmp_path / "a.jsonl", "\n".join(lines).encode()))
+    assert got.strings[0].split("\n") == ["one", "a hidden question"] and got.strings[-1] == "three"
+    assert got.said("Not valid JSON").gap and got.unsearched["broken records"] > 200_000
+    keyed = as_jsonl({"id": str(i), f"doc {i}": f"text {i}"} for i in range(2000))
+    assert read(write(tmp_path / "b.jsonl", keyed)).strings == [f"text {i}" for i in range(2000)]
 
 
 @pytest.mark.parametrize("where", ["every record", "the second record", "the last block"])
@@ -257,7 +284,8 @@ def test_text_beside_the_column_text_is_searched(tmp_path: Path, where: str) -> 
         ({"conversations": [[{"from": "human", "value": "a"}], [{"from": "gpt", "value": "b"}]]}, "a\nb"),
         ({"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answer": 1}, "q\nx\ny"),
         ({"func": "def f(): pass", "n": 3, "tags": ["t", "u"]}, "def f(): pass\nt\nu"),
-        ({"content": "c", "title": "t", "raw_content": "r"}, "c\nr\nt"),
+        ({"content": "c", "title": "t", "raw_content": "r"}, "t\nc\nr"),
+        ({"messages": [{"role": "user", "content": "hi", "reasoning": "so"}], "x": {"y": [["z"]]}}, "hi\nso\nz"),
         ({"text": "", "title": "", "answer": "a"}, "a"),
     ],
 )
@@ -267,7 +295,7 @@ def test_text_of_nested_records_is_found_in_every_format(tmp_path: Path, row: di
     pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet").strings == got.strings
     assert [p.what for p in got.problems] == [p.what for p in read(tmp_path / "a.parquet").problems]
-    assert ("No column is known" in str(got.problems)) == ("func" in row)
+    assert got.no_text == read(tmp_path / "a.parquet").no_text
 
 
 maybe = st.one_of(st.none(), st.text(max_size=4))
@@ -298,7 +326,8 @@ def test_named_columns_are_read_and_no_others(tmp_path: Path) -> None:
             pq.write_table(pa.Table.from_pylist(rows), file)
         got = read(file, text_columns=("body2",), id_column="nr")
         assert (got.strings, got.ids, got.skipped) == (["a\nb"], ["7"], 1)
-        assert "row 2" in got.said("text column is missing").place or "line 2" in got.said("text column").place
+        assert "2" in got.said("holds no text").place
+        assert got.unsearched == {"text: not named by --text-column": 4}
 
 
 @pytest.mark.parametrize(
@@ -306,12 +335,13 @@ def test_named_columns_are_read_and_no_others(tmp_path: Path) -> None:
     [
         (b'{"text": "half', "Not valid JSON", None),
         (b"\x00" * 40, "Not valid JSON", None),
-        (b"[1, 2]", "Not a JSON object", None),
-        (b"null", "Not a JSON object", None),
-        (b'{"text": 5}', "The text column is missing", None),
-        (b'{"text": null}', "The text column is missing", None),
-        (b'{"text": ""}', "The text column is missing", None),
-        (b'{"n": 1}', "The text column is missing", None),
+        (b'["a", ["b"]]', "", b"a\nb"),
+        (b"[1, 2]", "A bare value without text", None),
+        (b"null", "A bare value without text", None),
+        (b'{"text": 5}', "The record holds no text", None),
+        (b'{"text": null}', "The record holds no text", None),
+        (b'{"text": ""}', "The record holds no text", None),
+        (b'{"n": 1}', "The record holds no text", None),
         (b"", "Blank lines", None),
         (b" \t", "Blank lines", None),
         (b"[" * 100_000, "Not valid JSON", None),
@@ -326,8 +356,10 @@ def test_a_bad_line_is_named_and_the_others_are_read(
     at = sum(map(len, lines[:7]))
     got = read(write(tmp_path / "a.jsonl", b"".join([*lines[:7], line + b"\n", *lines[7:]])))
     assert got.records == len(RECORDS) + 1
-    assert got.said(what).place == f"line 8, byte {at}"
-    assert got.said(what).records == got.skipped == int(text is None)
+    if what:
+        assert got.said(what).place == f"line 8, byte {at}"
+        assert got.said(what).records == got.skipped == int(text is None)
+    assert bool(got.unsearched) == (what == "Not valid JSON")
     assert got.texts == [t.encode() for t in TEXTS[:7]] + ([text] if text else []) + [t.encode() for t in TEXTS[7:]]
     assert got.places[-1] == (len(RECORDS), at + len(line) + 1 + sum(map(len, lines[7:-1])))
 
@@ -487,9 +519,10 @@ def test_table_without_text_is_named(tmp_path: Path) -> None:
 def test_broken_json_array_is_read_up_to_the_damage(tmp_path: Path) -> None:
     content = json.dumps(RECORDS).encode()
     got = read(write(tmp_path / "a.json", content[: len(content) // 2]))
-    assert got.strings == TEXTS[: len(got.texts)]
+    assert got.strings[:-1] == TEXTS[: len(got.texts) - 1]
     assert 100 < len(got.texts) < 200
-    assert "rest of the file was not read" in got.problems[0].what
+    assert got.strings[-1].startswith('{"id": "d')
+    assert "as raw text" in got.problems[0].what and got.problems[0].gap
 
 
 def test_empty_and_unreadable_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ def test_recall_counts_matches_in_the_planted_document_only() -> None:
     matches = pd.DataFrame([{"benchmark": "b", "item_id": i, "record": r, "detector": d, "level": level}
                             for i, r, d, level in found])
     table = pd.DataFrame(recall_table(Planted([], truth, [4]), matches)).set_index("detector")
-    assert table["found"].to_dict() == {"exact": 1, "minhash": 2, "semantic": 0, ANY: 2}
-    assert table["contaminated"].to_dict() == {"exact": 1, "minhash": 0, "semantic": 0, ANY: 1}
+    assert table["found"].to_dict() == {"exact": 1, "minhash": 2, "code": 0, "semantic": 0, ANY: 2}
+    assert table["contaminated"].to_dict() == {"exact": 1, "minhash": 0, "code": 0, "semantic": 0, ANY: 1}
     assert table["recall"][ANY] == 0.5
     # Newcombe 1998, method 3, for 2 of 4 (https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E)
     assert (round(table["low"][ANY], 4), round(table["high"][ANY], 4)) == (0.1500, 0.8500)

@@ -22,6 +22,7 @@ from scipy.stats import binomtest, fisher_exact, norm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
+from benchmarks.contamination_edits import CASES, standings
 from checks.contamination.score import effect
 from checks.contamination.score.decision import decide
 from checks.contamination.score.effect import (
@@ -319,7 +320,8 @@ def test_holm_and_controls_of_several_benchmarks():
     np.testing.assert_allclose(
         [e.p_holm for e in mine], multipletests([g.p for g in expected.values()], method="holm")[1], atol=0.02
     )
-    assert mine[0].reading.endswith("the leak raises this score.") and mine[1].reading.endswith("no gain shown.")
+    assert mine[0].reading.endswith("the leak raises this score.")
+    assert [e.standing for e in mine] == ["raised", "stands"] and mine[1].reading.endswith("two decimals would show.")
     assert mine[0].controls == ("old", "other") or mine[0].controls == ("other", "old")
     alone = measure(_matched(pd.concat(parts[:1])), seed=5)["b0"][0]
     assert alone.versus_control is None and "without control models they may simply be easier" in alone.reading
@@ -412,6 +414,7 @@ def _audit(
     }
 
 
+NO_CONTROL = "by the leak or by their ease: a control model (--control) would tell"
 LOST = {"problems": [{"source": "a", "place": "line 3", "what": "half a line", "records": 2, "gap": True}]}
 FEW = {"records": 10**6, **LOST}
 BLANK = {"problems": [{**LOST["problems"][0], "gap": False}]}
@@ -424,13 +427,14 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
         (
             _audit({"contaminated": 40, "clean": 1279}, (0.67, 0.61, 0.93)),
             "fail",
-            "Trust 0.61 [0.58, 0.64] on gsm8k (1,279 clean items), not 0.67: the 40 contaminated items score 0.93.",
+            "Report both scores of gsm8k: 0.67 [0.64, 0.70] on all 1,319 items, 0.61 [0.58, 0.64] on the 1,279 clean "
+            f"items. The 40 contaminated items score 0.93, {NO_CONTROL}.",
         ),
         (
             _audit({"contaminated": 40, "clean": 1279}, (0.667, 0.665, 0.75)),
             "fail",
-            "Trust 0.665 [0.635, 0.695] on gsm8k (1,279 clean items), not 0.667: the 40 contaminated items score "
-            "0.750.",
+            "Report both scores of gsm8k: 0.667 [0.637, 0.697] on all 1,319 items, 0.665 [0.635, 0.695] on the 1,279 "
+            f"clean items. The 40 contaminated items score 0.750, {NO_CONTROL}.",
         ),
         (
             _audit({"contaminated": 1, "clean": 9}, (0.6, 0.5, 1.0)),
@@ -481,8 +485,9 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
          "Trust no score of gsm8k: 5 items are contaminated, which leaves 15 scored clean items (20 of 200 items "
          "scored)."),
         (_audit({"contaminated": 40, "clean": 160}, (0.67, 0.61, 0.93), (60, 40, 20)), "fail",
-         "Trust 0.61 [0.58, 0.64] on gsm8k (40 clean items; 60 of 200 items scored), not 0.67: the 40 contaminated "
-         "items score 0.93 (20 of them scored)."),
+         "Report both scores of gsm8k: 0.67 [0.64, 0.70] on all that are scored, 0.61 [0.58, 0.64] on the 40 clean "
+         "items (60 of 200 items scored). The 40 contaminated items score 0.93 (20 of them scored), "
+         f"{NO_CONTROL}."),
         (_audit({"contaminated": 40, "clean": 160}, (0.6, 0.6, 0.6), (60, 40, 20)), "fail",
          "Trust 0.600 [0.570, 0.630] on gsm8k (40 clean items; 60 of 200 items scored), as on all that are scored: "
          "the 40 contaminated items score 0.600 (20 of them scored)."),
@@ -492,10 +497,11 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
         (_audit({"contaminated": 5}), "fail",
          "Do not report gsm8k as it stands: 5 of its 5 testable items are contaminated. No clean item is left."),
         (_audit({"contaminated": 40, "clean": 160}, (0.595, 0.494, 1.0)), "fail",
-         "Trust 0.49 [0.46, 0.52] on gsm8k (160 clean items), not 0.60: the 40 contaminated items score 1.00."),
+         "Report both scores of gsm8k: 0.60 [0.57, 0.63] on all 200 items, 0.49 [0.46, 0.52] on the 160 clean items. "
+         f"The 40 contaminated items score 1.00, {NO_CONTROL}."),
         (_audit({"contaminated": 40, "clean": 160}, (0.0, 0.0, 0.0)), "fail",
-         "Trust 0.000 [-0.030, 0.030] on gsm8k (160 clean items), as on all items: the 40 contaminated items score "
-         "0.000."),
+         "Trust 0.000 [-0.030, 0.030] on gsm8k (160 clean items), as on all 200 items: the 40 contaminated items "
+         "score 0.000."),
         ({"corpus": {"documents": 1}, "benchmarks": []}, "unknown",
          "No benchmark was given, so there is no score to trust or to doubt."),
     ],
@@ -503,6 +509,58 @@ TORN = {"problems": [{**LOST["problems"][0], "records": 0}]}
 def test_the_decision_is_one_plain_sentence(audit: dict[str, Any], level: str, sentence: str):
     decision = decide(audit)
     assert (decision.level, decision.sentence) == (level, sentence)
+
+
+@pytest.mark.parametrize(("standing", "beyond", "trusted", "sentence"), [
+    ("raised", (0.2, 0.1, 0.3), "clean",
+     "Trust 0.61 [0.58, 0.64] on gsm8k (160 clean items), not 0.67: the 40 contaminated items score 0.93, +20.0 points "
+     "[+10.0, +30.0] beyond the control models."),
+    ("stands", (0.0, -0.04, 0.04), "whole",
+     "Trust 0.67 [0.64, 0.70] on gsm8k (all 200 items): the 40 contaminated items score 0.93, +0.0 points [-4.0, +4.0] "
+     "beyond the control models, which gain as much on them: the leak can have moved the whole by 0.8 points at "
+     "most."),
+    ("stands", (-0.1, -0.14, -0.04), "whole",
+     "Trust 0.67 [0.64, 0.70] on gsm8k (all 200 items): the 40 contaminated items score 0.93, -10.0 points "
+     "[-14.0, -4.0] beyond the control models, which gain more on them: the leak can have moved the whole by 0.0 "
+     "points at most."),
+    ("open", (0.1, -0.04, 0.24), "",
+     "Report both scores of gsm8k: 0.67 [0.64, 0.70] on all 200 items, 0.61 [0.58, 0.64] on the 160 clean items. The "
+     "40 contaminated items score 0.93, +10.0 points [-4.0, +24.0] beyond the control models: that does not tell the "
+     "leak from their ease."),
+    ("few", None, "",
+     "Report both scores of gsm8k: 0.67 [0.64, 0.70] on all 200 items, 0.61 [0.58, 0.64] on the 160 clean items. The "
+     "40 contaminated items score 0.93, too few to hold against the control models: 30 contaminated and 30 clean are "
+     "needed."),
+    ("no controls", None, "",
+     "Report both scores of gsm8k: 0.67 [0.64, 0.70] on all 200 items, 0.61 [0.58, 0.64] on the 160 clean items. The "
+     f"40 contaminated items score 0.93, {NO_CONTROL}."),
+])
+def test_the_headline_rests_on_what_the_controls_gained(
+    standing: str, beyond: tuple[float, float, float] | None, trusted: str, sentence: str
+):
+    audit = _audit({"contaminated": 40, "clean": 160}, (0.67, 0.61, 0.93))
+    gained = dict(zip(("value", "low", "high"), beyond, strict=True)) if beyond else None
+    audit["benchmarks"][0]["scores"][0] |= {"standing": standing, "versus_control": gained}
+    decision = decide(audit)
+    assert (decision.level, decision.sentence, decision.trusted) == ("fail", sentence, trusted)
+
+
+@pytest.mark.parametrize(("case", "allowed"), [
+    ("honest, items as hard as others", {"raised": 0.05}),
+    ("honest, easy items, controls alike", {"raised": 0.05}),
+    ("honest and weak, easy items, strong controls", {"raised": 0.05}),
+    ("honest and strong, easy items, weak controls", {"raised": 0.05}),
+    ("contaminated, items as hard as others", {"stands": 0.05}),
+    ("contaminated, easy items", {"stands": 0.05}),
+    ("contaminated and weak, easy items, strong controls", {"stands": 0.05}),
+])
+def test_no_model_of_known_truth_is_told_the_opposite(
+    case: str, allowed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(effect, "RESAMPLES", 499)
+    rates = standings(CASES[case], runs=60)
+    print(f"{case}: {rates}")
+    assert all(rates.get(standing, 0.0) <= most for standing, most in allowed.items())
 
 
 def test_the_worst_benchmark_speaks_and_the_others_are_named():
@@ -514,6 +572,7 @@ def test_the_worst_benchmark_speaks_and_the_others_are_named():
     assert decision.level == "fail" and decision.sentence.startswith("Do not report d ")
     assert decision.sentence.endswith("Also contaminated: c. Suspects only: b. No match found: gsm8k.")
     scored = _audit({"contaminated": 1, "clean": 99}, (0.67, 0.61, 0.93))["benchmarks"][0] | {"name": "e"}
+    scored["scores"][0] |= {"standing": "raised", "versus_control": {"value": 0.1, "low": 0.02, "high": 0.2}}
     audit["benchmarks"].append(scored)
     assert decide(audit).sentence.startswith("Trust 0.61 ")
 
@@ -525,3 +584,72 @@ def test_unread_rows_of_a_benchmark_are_said():
     assert decide(audit).sentence.endswith("90 testable items; 2 rows of the benchmark could not be read.")
     audit["benchmarks"][0]["problems"] = [lost | {"records": 30}]
     assert decide(audit).level == "unknown"
+
+
+# Score files as spreadsheets and evaluations leave them.
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"item_id,score\n0,1\n,\n1,0\n , \n\n", {"0": 1.0, "1": 0.0}),
+        (b"item_id,score,,\r\n0,1,,\r\n,,,\r\n1,0,,\r\n", {"0": 1.0, "1": 0.0}),
+        (b"\xef\xbb\xbfID, Score \n0,True\n1,FALSE\n", {"0": 1.0, "1": 0.0}),
+        ("item_id\tscore\n0\t1\n1\t0\n".encode("utf-16"), {"0": 1.0, "1": 0.0}),
+        (b"sep=;\nitem_id;score\n0;0,5\n1;0\n", {"0": 0.5, "1": 0.0}),
+        (b"item_id;score\n0;0,5\n1;0\n", {"0": 0.5, "1": 0.0}),
+        (b"item_id,score\r0,1\r1,0\r", {"0": 1.0, "1": 0.0}),
+        (b'"item_id","score"\n"0","50 %"\n"1","pass"\n', {"0": 0.5, "1": 1.0}),
+        (b"item_id,score\n0,nan\n1,N/A\n2,1\n", {"2": 1.0}),
+        (b"item_id,score\n0,1\n0,0\n1,1\n", {"0": 0.5, "1": 1.0}),
+    ],
+)
+def test_score_tables_are_read_as_spreadsheets_write_them(
+    tmp_path: Path, content: bytes, expected: dict[str, float]
+) -> None:
+    (tmp_path / "mine.csv").write_bytes(content)
+    rows = read_scores([tmp_path / "mine.csv"]).rows
+    assert dict(zip(rows["item_id"], rows["score"], strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "item_id,score\n,1\n", "line 2 has a score but no item_id"),
+        ("a.csv", "item_id,score\na,b,1\n", "line 2 has more cells than the header"),
+        ("a.csv", "item_id,score\n0,inf\n", "not between 0 and 1"),
+        ("a.csv", "item_id,score\n,\n", "is empty"),
+        ("a.json", '{"0": ' + "9" * 400 + "}", "is no score"),
+        ("a.json", "[" * 100_000, "is not JSON"),
+        ("a.jsonl", '{"id": 1, "score": ' + "9" * 5000 + "}", "line 1 is not JSON"),
+    ],
+)
+def test_score_files_that_say_nothing_clear_are_refused(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=says):
+        read_scores([tmp_path / name])
+
+
+def test_models_and_paths_may_hold_equal_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pretrained=m"
+    folder.mkdir()
+    for path in (folder / "gsm8k.json", tmp_path / "gsm8k.json"):
+        path.write_text(json.dumps(SCORES))
+    for spec, model in (
+        ("pretrained=m/gsm8k.json", "gsm8k"),
+        ("pretrained=m/*.json", "gsm8k"),
+        ("mine=pretrained=m/gsm8k.json", "mine"),
+        ("pretrained=org/m,dtype=bf16=gsm8k.json", "pretrained=org/m,dtype=bf16"),
+        ("org/m=gsm8k.json", "org/m"),
+        ("mine=gsm8k.json", "mine"),
+    ):
+        assert set(read_scores([spec]).rows["model"]) == {model}, spec
+    with pytest.raises(UsageError, match=r"no score file gone\.json"):
+        read_scores(["mine=gone.json"])
+
+
+def test_items_with_their_scores_in_objects_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"q1": {"score": 1, "text": "x"}, "q2": {"score": 0}}))
+    rows = read_scores([tmp_path / "a.json"]).rows
+    assert rows[["item_id", "score"]].values.tolist() == [["q1", 1.0], ["q2", 0.0]]

@@ -36,6 +36,15 @@ def unpunctuated(text: str, rng: np.random.Generator) -> str:
     return re.sub(r"[^\w\s]", "", text)
 
 
+def slipped(text: str, rng: np.random.Generator) -> str:
+    """Two letters swapped inside one long word."""
+    found = [m for m in re.finditer(r"[a-z]{6,}", text) if m.group()[2] != m.group()[3]]
+    if not found:
+        return text
+    at = found[int(rng.integers(len(found)))].start() + 2
+    return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+
+
 def rates(name: str, found: pd.DataFrame, planted: Sequence[int]) -> tuple[float, float]:
     """Precision and recall of `contaminated`; printed."""
     truth = np.zeros(len(found), bool)
@@ -53,7 +62,7 @@ def test_items_planted_in_web_text_are_found_and_no_others() -> None:
     items, texts = gsm8k(), web_text(step=25)
     rng = np.random.default_rng(0)
     planted = rng.permutation(len(items))[:450].tolist()
-    edits = (verbatim, rewrapped, one_word, unpunctuated)
+    edits = (verbatim, rewrapped, slipped, unpunctuated)
     documents = [_within(edits[k % 4](items[item].fields["question"], rng), texts, AROUND, rng)
                  for k, item in enumerate(planted)]
     found, _ = audit(items, documents + texts)
@@ -62,7 +71,18 @@ def test_items_planted_in_web_text_are_found_and_no_others() -> None:
     for k, edit in enumerate(edits):
         share = (found["verdict"].iloc[planted[k::4]] == "contaminated").mean()
         print(f"  {edit.__name__}: {share:.3f}")
-        assert share >= 0.98
+        assert share >= (0.96 if edit is slipped else 0.98)  # a slip may make a known word, or unmake a number
+
+
+def test_one_word_changed_is_suspect_and_never_clean() -> None:
+    items, texts = gsm8k(), web_text(step=100)
+    rng = np.random.default_rng(1)
+    planted = rng.permutation(len(items))[:150].tolist()
+    edited = [one_word(items[item].fields["question"], rng) for item in planted]
+    found, _ = audit(items, [_within(text, texts, AROUND, rng) for text in edited])
+    told = found["verdict"].iloc[planted].value_counts().to_dict()
+    print("one word changed:", told)
+    assert told.get("clean", 0) == 0 and told["suspect"] >= 0.8 * len(planted)
 
 
 def test_the_training_set_of_a_benchmark_is_no_leak_of_its_test_set() -> None:
@@ -172,7 +192,9 @@ STRANGERS = [Item("b", str(k), {"question": f"Question {k} asks {filler(15, k)} 
     (QUESTION, "contaminated", "question only"),
     (f"{QUESTION}\n{ANSWER}", "contaminated", "question and answer"),
     (f"{QUESTION} The answer is 418.", "contaminated", "question and answer"),
-    (QUESTION.replace("tulips", "roses"), "contaminated", "question only"),
+    (QUESTION.replace("tulips", "roses"), "suspect", "edited copy"),
+    (QUESTION.replace("tulips", "tullips"), "contaminated", "question only"),
+    (QUESTION.replace("gives away", "does not give away"), "suspect", "edited copy"),
     (QUESTION.replace("40", "60"), "suspect", "edited numbers"),
     (QUESTION.replace("nineteen", "seventeen"), "suspect", "edited numbers"),
     (" ".join(QUESTION.split()[17:] + QUESTION.split()[:9]), "suspect", "edited copy"),
@@ -258,6 +280,14 @@ def test_a_question_that_is_a_template_and_has_no_passage_needs_its_choices() ->
     found, _ = audit(items, documents)
     assert found["verdict"].tolist()[:2] == ["suspect", "contaminated"]
     assert not (found["verdict"][2:] == "contaminated").any()
+
+
+@pytest.mark.parametrize("edited", [QUESTION.replace("gives away", "does not give away"),
+                                    QUESTION.replace("canal", "river"), QUESTION.replace("third", "fourth")])
+def test_a_turned_copy_in_many_documents_is_no_copy(edited: str) -> None:
+    found, matches = audit([Item("b", "0", ITEM), *STRANGERS], buried([edited] * 40 + ["nothing of the kind"] * 60))
+    assert found["verdict"][0] == "suspect", found["rule"][0]
+    assert not (matches["level"] == "contaminated").any() and (matches["text"] == "").any()
 
 
 def test_similar_meaning_alone_is_suspect_at_a_small_p_and_never_more() -> None:

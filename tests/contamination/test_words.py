@@ -27,7 +27,7 @@ ESCAPES = st.lists(
     st.sampled_from([
         "\\", "n", "u00e9", "u2019", "\\n", "\\t", "\\u00e9", "\\\\u0301", "\\u00", "\\ud83d", "&", "&quot;", "&amp;",
         "&amp", "&#39;", "&#x27;", "&#xe9;", "&#233;", "&#9999999;", "&foo;", "&#;", "&#x;", "#39;", "word", "a",
-        "_", "\\theta", "\\neq",
+        "_", "\\theta", "\\neq", "\\text", "\\textbf", "\\mathrm", "\\dfrac", "\\_", "&eacute;", "&amp;lt;", "&sup2;",
         " ", "é", "字",
     ]),
     max_size=10,
@@ -97,11 +97,67 @@ def test_words_never_cross_documents(texts: list[str]) -> None:
         ('def f(x):\n\treturn "café’s"', r'def f(x):\n\treturn \"caf\u00e9\u2019s\"'),
         ('def f(x):\n\treturn "a\\n"', r'def f(x):\\n\\treturn \\\"a\\\\n\\\"'),
         ("Janet's eggs: 3 < 4 & “x”", "Janet&#39;s eggs: 3 &lt; 4 &amp; &ldquo;x&#x201D;"),
-        (r"\theta \times \text{A}\\\nabla", r"THETA times \TEXT A \\\\nabla"),
+        (r"\theta \times \sin{A}\\\nabla", r"THETA times \SIN A \\\\nabla"),
+        ("wo\u200brd zero\u2060join\ufeff", "word zerojoin"),
+        (r"\textbf{Bold} is 5\,\text{cm} of \dfrac{1}{2}", r"Bold is 5 cm of \frac{1}{2}"),
+        (r"has\_close\_elements", "has_close_elements"),
+        ("caf&eacute; &amp;quot;&amp;#39;x&amp;amp;", "café x"),
     ],
 )
 def test_what_looks_the_same_is_the_same(one: str, other: str) -> None:
     assert words_of(one).hashes.tolist() == words_of(other).hashes.tolist()
+
+
+WRAPPED = st.lists(st.tuples(
+    st.sampled_from("How many ducks does H2O hold, if x < 3 and y > 4? café 漢字 80,000".split()),
+    st.sampled_from([
+        ("<span class=\"a b\">", "</span>"), ("<em>", "</em>"), ("<b>", "</b>"), ("<code>", "</code>"),
+        ("<SUB>", "</SUB>"),
+        ("<a href='http://x.y/z?a=b&amp;c' rel=nofollow>", "</a>"), ("<!-- a note -->", "<!---->"), ("<wbr>", "<wbr/>"),
+        ("<span\nclass=\"math-container\">$", "$</span>"), ("&lt;strong&gt;", "&lt;/strong&gt;"),
+        ("", "&lt;!-- x --&gt;"), ("**", "**"),
+        ("\\u003ci\\u003e", "\\u003c/i\\u003e"), ("<i><b><u>", "</u></b></i>"), ("[", "](https://x.y/(z)#w)"),
+        ("\\emph{", "}"), ("\u200b", "\u2060"), ("<mark\tdata-x=\"1\">", "<\\/mark>"), ("_", "_"), ("", ""),
+    ]),
+), max_size=12)
+
+
+@quick
+@given(WRAPPED)
+def test_text_in_markup_is_the_text_without_it(parts: list[tuple[str, tuple[str, str]]]) -> None:
+    plain = " ".join(word for word, _ in parts)
+    assert spelt(" ".join(f"{before}{word}{behind}" for word, (before, behind) in parts)) == twin.words(plain)
+
+
+@pytest.mark.parametrize(("marked", "plain"), [
+    ("un<b>believ</b>able H<sub>2</sub>O<!-- x --> na<wbr>me", "unbelievable H2O name"),
+    ("<p>one</p><p>two</p>three<br>four<br/>five<td>six", "one two three four five six"),
+    ("<div class=x>one</div><div>two</div>", "one two"),
+    ("one</s>two", "one two"),
+    ('<img alt="Natalia sold clips to 48 of her friends in all of April" src="x">', "img alt Natalia sold clips to 48 "
+     "of her friends in all of April src x"),
+    ("&amp;lt;p&amp;gt;one&amp;lt;/p&amp;gt;two", "one two"),
+    ("<![CDATA[one]]> <!DOCTYPE html> two <?xml version='1.0'?>", "one two"),
+    ("[one](http://a.b) two[0](three) [four](#five)", "one two 0 three four"),
+])
+def test_markup_is_no_word_and_blocks_separate(marked: str, plain: str) -> None:
+    assert spelt(marked) == spelt(plain)
+
+
+@pytest.mark.parametrize("text", [
+    "a < b and c > d", "if a <b and c> d", "x<b>y", "List<int> and Map<String, Object>", "List<Object> <T> vector<a>",
+    "for (i = 0; i<a; i++) j>i", "#include <time.h> #include <map>", "std::vector<data> x; std::cout<<a>>b",
+    "<your name>",
+    "what does <em> do?", "a <- b -> c <= d >= e <> f", "<3 <!-- open", "x <p q and r", "<a <b <i", "<code", "<",
+])
+def test_what_is_no_tag_stays(text: str) -> None:
+    assert spelt(text) == twin.words(text)
+
+
+def test_tags_that_never_end_take_no_time() -> None:
+    for text in ("<b>" * 200_000, "<!-- " * 200_000, '<a "' * 200_000, "<a b='" * 100_000, "&lt;i&gt;" * 100_000,
+                 "](/a" * 100_000):
+        assert len(words_of(text)) >= 0
 
 
 @pytest.mark.parametrize(

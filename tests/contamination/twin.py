@@ -5,23 +5,28 @@ Slow and obvious; what the compiled one is measured by. Knows alphabets with spa
 
 from __future__ import annotations
 
+import io
 import math
 import re
+import tokenize
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from html.entities import html5
 from itertools import pairwise
 
 from checks.contamination.records import NS, Item
-from checks.contamination.text.words import COMMANDS
+from checks.contamination.text.escapes import COMMANDS, STYLED, WRAPPERS
 
 SOLO = r"[\u3005-\u3007\u3021-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff]\u3099?\u309a?"
 WORD = re.compile(rf"{SOLO}|(?:(?!{SOLO})[^\W_])+(?:_+(?:(?!{SOLO})[^\W_])+)*")
+WRAPPED = "|".join(sorted(WRAPPERS, key=len, reverse=True))
 ESCAPE = re.compile(
-    rf"\\+(?:(?!(?:{'|'.join(COMMANDS)})(?![a-zA-Z]))([nrt])|u([0-9a-fA-F]{{4}}))"
-    r"|&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|(quot|amp|lt|gt|nbsp|apos|[lr]squo|[lr]dquo|[nm]dash|hellip));"
+    rf"\\+(?:(_)|u([0-9a-fA-F]{{4}})|(?:(?:{WRAPPED})(?![a-zA-Z])|(?=(?:{'|'.join(STYLED)})(?![a-zA-Z]))[a-z]"
+    rf"|(?!(?:{'|'.join(COMMANDS)})(?![a-zA-Z]))[nrt]))"
+    r"|&(?:amp;)*(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z0-9]{2,8}));"
 )
-ACCENT = re.compile("[\u0300-\u036f\u00ad\u200d\ufeff]")
+ACCENT = re.compile("[\u0300-\u036f\u00ad\u200b\u200d\u2060\ufeff]")
 
 Gram = tuple[str, ...]
 
@@ -32,10 +37,13 @@ def unescaped(text: str) -> str:
         return chr(point) if point <= 0x10FFFF and not 0xD800 <= point < 0xE000 else " "
 
     def one(m: re.Match[str]) -> str:
-        line, unicode, decimal, hexadecimal, named = m.groups()
-        if line or named:
-            return "\n"
-        return character(int(decimal)) if decimal else character(int(unicode or hexadecimal, 16))
+        underscore, unicode, decimal, hexadecimal, named = m.groups()
+        if named:
+            found = html5.get(f"{named};", "")
+            return found if len(found) == 1 else m.group() if not found else " "
+        if decimal or hexadecimal or unicode:
+            return character(int(decimal) if decimal else int(unicode or hexadecimal, 16))
+        return underscore or "\n"
 
     return ESCAPE.sub(one, text)
 
@@ -93,3 +101,24 @@ def contains(document: Sequence[str], field: Sequence[str]) -> bool:
 def ascending(values: Sequence[int]) -> bool:
     """Whether every value is at least the one before."""
     return all(a <= b for a, b in pairwise(values))
+
+
+def code_tokens(source: str) -> list[str]:
+    """Tokens of a Python program by Python's own tokenizer: no comments, imports, docstrings, commas or (.)."""
+    found: list[str] = []
+    line: list[tokenize.TokenInfo] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NEWLINE, tokenize.ENDMARKER):
+            alone = len(line) == 1 and line[0].type == tokenize.STRING
+            if line and not alone and line[0].string not in ("import", "from", "using", "package", "include"):
+                for each in line:
+                    if each.type == tokenize.STRING:
+                        found.append(repr(re.sub(r"^\w*('''|\"\"\"|'|\")(.*)\1$", r"\2", each.string, flags=re.DOTALL)))
+                    elif each.type == tokenize.OP:
+                        found += [character for character in each.string if character not in ",;()"]
+                    else:
+                        found.append(each.string)
+            line = []
+        elif token.type not in (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT):
+            line.append(token)
+    return found

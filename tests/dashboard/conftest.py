@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.server.launch import Door
 from tests.dashboard.make_run import make_hostile_run, make_run
 
 pytest.importorskip("streamlit")
@@ -32,6 +34,19 @@ def _end_the_judge() -> Iterator[None]:
     judge.clear()
 
 
+@pytest.fixture(autouse=True)
+def failures() -> Iterator[list[str]]:
+    """Parts of a page that could not be drawn; a test that expects some empties the list."""
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+    logger = logging.getLogger("dashboard")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+    assert found == []
+
+
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch, runs: Path):
     """Start an AppTest of the app over a folder of runs, with query parameters."""
@@ -50,6 +65,11 @@ def board(monkeypatch: pytest.MonkeyPatch, runs: Path):
         return test.switch_page(f"app_pages/{page}.py").run() if page else test
 
     return start
+
+
+def admit(context: object, door: Door) -> None:
+    """Give a browser context the board's cookie, as the address with the token would."""
+    assert context.request.get(door.link, max_redirects=0).status == 303
 
 
 def free_port() -> int:

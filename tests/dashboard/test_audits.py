@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.contamination.make_audit import make_audit
-from tests.dashboard.conftest import free_port
+from tests.dashboard.conftest import admit, free_port
 
 pytest.importorskip("streamlit")
 
 from checks.contamination.records import ITEMS, MATCHES
 from checks.contamination.report.text import plural
-from checks.contamination.score.decision import decide
+from checks.contamination.score.decision import decide, decide_benchmark
 from checks.contamination.score.sweep import SWEEP
 from dashboard.contamination import audits
 from dashboard.contamination import items as audit_items
@@ -92,7 +93,11 @@ def test_the_first_screen_names_the_score_to_trust(board, folder, kind):
         if model is None:
             continue
         whole, clean = model["subsets"]["whole"], model["subsets"]["clean"]
-        if benchmark["verdicts"]["contaminated"]:
+        trusted = decide_benchmark(benchmark, summary(folder / kind)["corpus"]).trusted
+        if benchmark["verdicts"]["contaminated"] and not trusted:
+            assert f"Report both scores of {benchmark['name']}" in said.replace("\\", "")
+            assert f"{whole['value']:.2f}" in said and f"{clean['value']:.2f}" in said
+        elif benchmark["verdicts"]["contaminated"] and trusted == "clean":
             assert f"on {clean['n']:,} clean items, not {whole['value']:.2f}"[:-1] in said
             assert f"[{clean['low']:.2f}, {clean['high']:.2f}]" in said or f"[{clean['low']:.3f}, " in said
         elif kind == "normal":
@@ -267,6 +272,19 @@ def test_an_item_keeps_its_address(folder):
         assert audits.number_of(audit, unknown) is None
 
 
+def test_pipes_in_place_of_an_audits_files_are_named_and_not_waited_for(board, folder, tmp_path):
+    for name in ("audit.json", "items.parquet", "sweep.parquet"):
+        path = shutil.copytree(folder / "bare", tmp_path / name.partition(".")[0])
+        (path / name).unlink()
+        os.mkfifo(path / name)
+        assert len(audits_below(str(path))) == 1
+        with pytest.raises(RunDamaged, match="no regular file"):
+            audits.open_audit(str(path))
+    test = board(tmp_path, "contamination", audit="gone")
+    assert not test.exception
+    assert "The audit **gone** is not in this folder" in test.warning[0].value
+
+
 def test_a_changed_audit_is_read_again(folder, tmp_path):
     path = shutil.copytree(folder / "bare", tmp_path / "changing")
     assert len(audits.open_audit(str(path)).items)
@@ -276,19 +294,20 @@ def test_a_changed_audit_is_read_again(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path, chromium: object) -> Iterator[str]:
-    port = free_port()
-    process = launch.serve(folder, port)
-    yield launch.url(port)
+def server(folder: Path, chromium: object) -> Iterator[launch.Door]:
+    door = launch.Door(free_port())
+    process = launch.serve(folder, door)
+    yield door
     process.terminate()
     process.wait(timeout=20)
 
 
 @pytest.fixture
-def watched(server: str, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
+def watched(server: launch.Door, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
     scheme, width = getattr(request, "param", ("light", 1440))
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    yield Watched(context.new_page(), server)
+    admit(context, server)
+    yield Watched(context.new_page(), server.url)
     context.close()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.server import launch
-from tests.dashboard.conftest import free_port
+from tests.dashboard.conftest import admit, free_port
 from tests.dashboard.make_run import HOSTILE, Maker
 
 PAGES = ("", "loss", "optimisation", "routing", "data", "throughput", "scaling")
@@ -71,19 +71,20 @@ def folder(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path, chromium: object) -> Iterator[str]:
-    port = free_port()
-    process = launch.serve(folder, port)
-    yield launch.url(port)
+def server(folder: Path, chromium: object) -> Iterator[launch.Door]:
+    door = launch.Door(free_port())
+    process = launch.serve(folder, door)
+    yield door
     process.terminate()
     process.wait(timeout=20)
 
 
 @pytest.fixture
-def watched(server: str, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
+def watched(server: launch.Door, chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
     scheme = getattr(request, "param", "light")
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
-    yield Watched(context.new_page(), server)
+    admit(context, server)
+    yield Watched(context.new_page(), server.url)
     context.close()
 
 
@@ -175,11 +176,12 @@ def test_escaping_is_literal_in_the_browser(watched: Watched, tmp_path: Path, ch
         "    st.expander(md(text)); st.metric(md(text), md(text))\n"
         "    st.progress(0.5, md(text)); st.error(md(text))\n"
     )
-    port = free_port()
-    line = [part if part != str(launch.APP) else str(script) for part in launch.command(port)]
-    process = launch.start(line, {}, port)
+    door = launch.Door(free_port())
+    line = [part if part != str(launch.APP) else str(script) for part in launch.command(door)]
+    process = launch.start(line, {}, door)
     try:
-        watched.base = launch.url(port)
+        admit(watched.page.context, door)
+        watched.base = door.url
         watched.page.goto(watched.base)
         texts, wanted = [plain(text) for text in HOSTILE], [9] * len(HOSTILE)
         watched.page.wait_for_selector("[data-testid=stAlert]", timeout=60_000)

@@ -17,7 +17,7 @@ from checks.scaling.table import read_ladder
 from dashboard.scaling import ladders as scaling
 from dashboard.scaling.ladders import PUBLISHED, RUNS, Refit, Source
 from dashboard.server import judging, launch
-from tests.dashboard.conftest import free_port
+from tests.dashboard.conftest import admit, free_port
 from tests.dashboard.make_run import HOSTILE, Maker
 from tests.dashboard.test_browser import DONE, PARSED, Watched
 from tests.dashboard.test_pages import charts, words
@@ -202,11 +202,12 @@ def test_the_judge_keeps_forecasts_once(folder):
 
 def test_the_page_in_a_browser(chromium, folder):
     """A hostile table; then a slider moves, and the numbers and the frontier with it."""
-    port = free_port()
-    process = launch.serve(folder, port)
+    door = launch.Door(free_port())
+    process = launch.serve(folder, door)
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     try:
-        watched = Watched(context.new_page(), launch.url(port))
+        admit(context, door)
+        watched = Watched(context.new_page(), door.url)
         watched.open("scaling", run="hostile", ladder="hostile%20%3Cb%3E.csv", look="Runs")
         watched.check()
         assert watched.page.evaluate(PARSED) == []

@@ -52,3 +52,12 @@ def test_only_plain_https_addresses_become_links():
     assert "](https://arxiv.org/abs/2408.15664)" in text.source("https://arxiv.org/abs/2408.15664")
     for hostile in ("javascript:alert(1)", "https://a.b/](javascript:1)", "http://a.b", "https://a.b/x y"):
         assert "](" not in text.source(hostile)
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-x", "@a", "a;=2", ' "=1', "\uff1d1"])
+def test_what_a_spreadsheet_would_run_is_marked_unseen_and_only_once(formula):
+    marked = text.plain(formula)
+    assert marked.count(text.JOINER) == 1 and marked.replace(text.JOINER, "") == formula.strip()
+    assert text.plain(marked) == marked
+    assert not marked.startswith(("=", "+", "-", "@"))
+    assert text.md(formula).count("\\") == sum(not c.isalnum() and c.isascii() and c != " " for c in formula.strip())

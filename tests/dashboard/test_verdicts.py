@@ -62,10 +62,12 @@ def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
     assert judging.answer({}, str(path), "")["level"] == "fail"
 
 
-def test_a_check_that_raises_is_an_answer(runs, monkeypatch):
+def test_a_check_that_raises_is_an_answer_and_its_fault_is_in_the_log(runs, monkeypatch, capsys):
     def broken(run):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(judging, "run_checks", broken)
     monkeypatch.setattr(judging, "_stored", lambda run: None)
-    assert "boom" in judging.answer({}, str(runs / "clean"), "")["error"]
+    said = judging.answer({}, str(runs / "clean"), "")["error"]
+    assert "RuntimeError" in said and "boom" not in said
+    assert "RuntimeError: boom" in capsys.readouterr().err

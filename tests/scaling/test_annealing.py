@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.scaling._curve_law import _nonnegative, fit
-from checks.scaling.annealing import ANNEALING, sums
+from checks.scaling.annealing import ANNEALING, PROGRESS_POWER, sums
 from checks.scaling.forecast import forecast
 from checks.scaling.multi_power import MULTI_POWER, C, published_loss, reductions
 from checks.scaling.step_law import STEP_POWER
@@ -23,7 +23,7 @@ def test_sums_are_those_of_the_definition(rates: list[float], tau: float) -> Non
     expected = []
     for rate in rates:
         momentum = keep * momentum + (before - rate)
-        before, s1, s2 = rate, s1 + rate, s2 + momentum
+        before, s1, s2 = rate, s1 + rate**PROGRESS_POWER, s2 + momentum
         expected.append((s1, s2))
     got = np.stack(sums(np.array(rates), tau), axis=1)
     assert np.allclose(got, expected)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from checks.scaling import forecast_log
-from checks.scaling._rates import answered, is_gradual, rises_again, warmup_end
+from checks.scaling._rates import answered, is_gradual, phase, rises_again, warmup_end
 from checks.scaling.backtest import ERRORS_AT_90, Past, band
 from checks.scaling.curve import Curve, read_curve, read_schedule
 from checks.scaling.forecast import Forecast, forecast
@@ -19,6 +19,7 @@ from checks.scaling.forecast_command import forecast as command
 from tests.checks.synthetic import Synthetic
 from tests.scaling.curves import FITTED, OTHERS, path_of, plan, public, simulated, truth, write_csv
 from trainvitals.errors import RunNotFound, UsageError
+from trainvitals.schedules import Plan
 
 COSINE, WSD = plan("cosine", 12000), plan("wsd", 12000, decay_steps=2400)
 FLAT = plan("constant", 12000)
@@ -52,16 +53,16 @@ def test_a_file_may_hold_the_rate_of_the_future(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("step,lr\n1,2\n", "no column for the loss"),
-        ("step,loss\n1,2\n1,3\n", "line 3: step 1 comes after step 1"),
-        ("step,loss\n1,x\n", "'x' in column loss is not a number"),
+        ("step,loss\n1,2\n1,3\n", "Line 3 of .*: step 1 comes after step 1"),
+        ("step,loss\n1,x\n", "Line 2 of .* has 'x' in column 'loss', which is not a number"),
         ("step,loss\n,2\n", "the step is missing"),
         ("step,loss\n", "no rows"),
         ("step,loss\n1,\n", "no loss in any row"),
         ("step,loss\n1,3\n1e12,2\n", "tokens are not steps"),
-        ("step,loss\n1.2,3\n1.5,2\n1.9,1\n", "line 2: step 1.2 is no whole number"),
-        ("step,loss\n\n1,3\n , \n2,3\n3,x\n", "line 6: 'x' in column loss"),
-        ("\nstep,loss\n\n2,3\n\n1,3\n", "line 6: step 1 comes after step 2"),
-        ("step,loss\n1,3\n\n,3\n", "line 4: the step is missing"),
+        ("step,loss\n1.2,3\n1.5,2\n1.9,1\n", "Line 2 of .*: step 1.2 is no whole number"),
+        ("step,loss\n\n1,3\n , \n2,3\n3,x\n", "Line 6 of .* 'x' in column 'loss'"),
+        ("\nstep,loss\n\n2,3\n\n1,3\n", "Line 6 of .*: step 1 comes after step 2"),
+        ("step,loss\n1,3\n\n,3\n", "Line 4 of .*: the step is missing"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -91,14 +92,14 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, says: str) -> Non
         ('{"kind": "cosine", "peak": "x", "total_steps": 9000}', "peak must be a number"),
         ('{"kind": "cosine", "peak": NaN, "total_steps": 9000}', "peak must be a number"),
         ('{"kind": "cosine", "peak": true, "total_steps": 9000}', "peak must be a number"),
-        (f'{{"kind": "cosine", "peak": {10**400}, "total_steps": 9000}}', "peak must be a number"),
+        (f'{{"kind": "cosine", "peak": {10**400}, "total_steps": 9000}}', "a whole number of"),
         ('{"kind": "cosine", "total_steps": 9000, "warmup_steps": 1.5}', "warmup_steps must be a whole number"),
         ('{"kind": "cosine", "length": 9000}', "no key 'length'"),
         ('{"kind": ["wsd"], "total_steps": 9000}', "Use constant, linear, cosine, wsd or table"),
         ('{"kind": "cosine"}', "needs total_steps"),
         ('{"kind": "table", "steps": 9000, "rates": [1]}', "steps must be a list of whole numbers"),
         ('{"kind": "table", "steps": [1, 9000], "rates": [0, 0]}', "no rate above zero"),
-        ('{"a":' * 100_000, "is not JSON"),
+        ('{"a":' * 100_000, "nested deeper"),
     ],
 )
 def test_bad_schedules_are_one_sentence(spec: str, says: str) -> None:
@@ -114,6 +115,49 @@ def test_a_json_plan_takes_what_it_leaves_out_from_the_curve(tmp_path: Path) -> 
     path.write_bytes(b'{"kind": "cosine\xff"}')
     with pytest.raises(UsageError, match="plan.json is not JSON in UTF-8"):
         read_schedule(str(path), curve)
+
+
+@pytest.mark.parametrize(
+    "plan", [{"peak": float("nan")}, {"peak": float("inf")}, {"final": -1.0}, {"total_steps": 10**400}, {"peak": "x"},
+             {"steps": 5}, {"kind": "table", "steps": [1, 2], "rates": [1.0, float("nan")]}],
+)
+def test_plans_of_run_cards_are_finite_or_one_sentence(plan: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Plan.from_json({"kind": "cosine", "peak": 1.0, "total_steps": 9} | plan)
+
+
+def test_a_phase_is_what_of_its_anneal_a_run_has_behind_it() -> None:
+    assert [phase(WSD, now) for now in (0, 9600, 9700)] == ["decay not seen", "decay not seen", "decay under way"]
+    assert phase(COSINE, 6000) == "gradual" and phase(FLAT, 6000) == "constant"
+
+
+def test_a_decay_at_a_size_never_tested_is_unknown() -> None:
+    """A decay buys more, and the plain law misses more of it, as models grow; sizes never tested are no forecast."""
+    early = replace(simulated(WSD, seed=3).until(6000), params=7e9)
+    told = forecast(early, WSD, SIBLINGS)
+    assert told.level == "unknown" and "tested on" in told.reason
+    assert forecast(replace(early, params=3e8), WSD, SIBLINGS).level == "pass"
+    assert forecast(replace(simulated(COSINE).until(9000), params=7e9), COSINE).level == "pass"
+
+
+@pytest.mark.parametrize("size", [25, 100])
+def test_decays_of_public_runs_are_told_from_a_cosine_and_a_constant_rate(size: int) -> None:
+    """With the plain sum of the rates the 100M run's decay was promised .015 more than it bought."""
+    beside = [public(size, "cosine_24000"), public(size, "constant_24000")]
+    for name in ("wsd_20000_24000", "wsdld_20000_24000"):
+        whole = public(size, name)
+        for share in (0.6, 0.87):
+            told = forecast(whole.until(int(share * whole.last_step)), whole.rates, beside)
+            assert told.final_loss is not None and told.interval is not None, told.reason
+            assert abs(told.final_loss - whole.losses[-1]) < 0.008
+            assert told.interval[0] <= whole.losses[-1] <= told.interval[1]
+
+
+def test_a_pass_says_what_it_rests_on() -> None:
+    told = forecast(replace(simulated(COSINE).until(9000), unit="bits/byte"), COSINE, SIBLINGS)
+    assert "bits per byte" in told.reason and "rows and 2 siblings; phase: gradual" in told.reason
+    assert told.to_json()["phase"] == "gradual" and told.to_json()["unit"] == "bits/byte"
+    assert "in the unit of its losses" in forecast(simulated(COSINE).until(9000), COSINE).reason
 
 
 def test_schedules_are_read_for_what_they_do() -> None:
@@ -247,7 +291,7 @@ def test_three_public_curves_tell_the_other_schedules() -> None:
         told = forecast(known[0], whole.rates, known[1:])
         assert told.final_loss is not None, told.reason
         errors.append(abs(told.final_loss - whole.losses[-1]))
-    assert np.mean(errors) == pytest.approx(0.0071, abs=5e-4)
+    assert np.mean(errors) == pytest.approx(0.0051, abs=5e-4)
 
 
 def test_a_bad_backtest_widens_the_band() -> None:

@@ -134,7 +134,7 @@ def test_budget_from_machines_and_money() -> None:
         (("plan", "--flops", "1e22", "--gpus", 8), "either --flops or"),
         (("plan", "--flops", "1e22", "--price", 2), "needs the hours"),
         (("plan", "--flops", "1e22", "--reference", "x"), "No published law"),
-        (("plan", "--flops", "1e22", "--fit", "/nowhere.json"), "cannot be read"),
+        (("plan", "--flops", "1e22", "--fit", "/nowhere.json"), "There is no file"),
         (("plan", "--flops", "1e22", "--unique", 0), "--unique is 0"),
         (("fit", "t.csv", "--bootstrap", 3), "--bootstrap is 3"),
         (("fit", "t.csv", "--columns", "size"), "cannot use 'size'"),

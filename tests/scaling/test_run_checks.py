@@ -130,8 +130,13 @@ def test_final_forecast_refuses(tmp_path: Path, made: dict[str, object], says: s
 
 def test_final_forecast_is_helped_by_a_sibling(tmp_path: Path) -> None:
     sibling = run_of(tmp_path / "short", kind="cosine")
-    run = run_of(tmp_path / "run", kind="wsd", done=0.7)
-    assert ask(run, "final_forecast", siblings=(sibling.path,)).level == "pass"
+    run = run_of(tmp_path / "run", n=2e8, kind="wsd", done=0.7)
+    finding = ask(run, "final_forecast", siblings=(sibling.path,))
+    assert finding.level == "pass" and "phase: decay not seen" in finding.summary
+    assert "nats per token" in finding.summary and "25M to 400M" in finding.summary
+    large = run_of(tmp_path / "large", n=7e9, kind="wsd", done=0.9)
+    finding = ask(large, "final_forecast", siblings=(sibling.path,))
+    assert finding.level == "unknown" and "tested on 2.5e+07 to 4e+08 parameters" in finding.summary
 
 
 def _ending_at(level: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from checks.scaling.table import ladder, parse_columns, read_ladder
 from tests.scaling.ladders import TRUTH, simulated
 from trainvitals.card import RunCard
 from trainvitals.errors import UsageError
-from trainvitals.store import RunWriter, reader
+from trainvitals.store import RunWriter, liveness
 
 
 def good() -> pd.DataFrame:
@@ -40,18 +40,18 @@ BAD = {
     "mixed N": (lambda f: f.assign(N=np.where(f.N > 1e9, f.N / 1e9, f.N)), "mixes units: it jumps from 3 to 5e\\+07"),
     "mixed D": (lambda f: f.assign(D=np.where(f.D > 1e11, f.D / 1e9, f.D)), "'D' of .* mixes units"),
     "C in GFLOP": (lambda f: f.assign(C=6 * f.N * f.D / 1e9 * 1.0), "is 1e-09 times 6 N D"),
-    "one C off": (lambda f: put("C", 4, 1e15)(f.assign(C=6 * f.N * f.D)), "Row 6 of .* mixes units"),
+    "one C off": (lambda f: put("C", 4, 1e15)(f.assign(C=6 * f.N * f.D)), "Line 6 of .* mixes units"),
     "three points": (lambda f: f.iloc[[0, 10, 20]], "has 3 runs, too few for the law's five constants"),
     "one size": (one_size, "has one model size"),
     "one token count": (lambda f: f.assign(D=1e10, loss=f.loss + f.index * 1e-6), "has one token count"),
-    "negative loss": (put("loss", 3, -2.5), "Row 5 of .* has -2.5 in column 'loss'"),
-    "zero": (put("N", 0, 0), "Row 2 of .* has 0 in column 'N'"),
-    "NaN": (put("loss", 7, np.nan), "Row 9 of .* has no value in column 'loss'"),
-    "infinity": (put("loss", 7, np.inf), "Row 9 of .* not a finite number"),
-    "text": (put("N", 2, "7B"), "Row 4 of .* has '7B' in column 'N', .* 7e9 for 7B"),
+    "negative loss": (put("loss", 3, -2.5), "Line 5 of .* has -2.5 in column 'loss'"),
+    "zero": (put("N", 0, 0), "Line 2 of .* has 0 in column 'N'"),
+    "NaN": (put("loss", 7, np.nan), "Line 9 of .* has no value in column 'loss'"),
+    "infinity": (put("loss", 7, np.inf), "Line 9 of .* not a finite number"),
+    "text": (put("N", 2, "7B"), "Line 4 of .* has '7B' in column 'N', .* 7e9 for 7B"),
     "perplexity": (lambda f: f.assign(loss=np.exp(f.loss * 1.5)), "look like perplexities"),
-    "one perplexity": (put("loss", 1, 60.0), "Row 3 of .* has a loss of 60"),
-    "duplicated rows": (lambda f: pd.concat([f, f.iloc[[4]]]), "Row 44 of .* repeats row 6"),
+    "one perplexity": (put("loss", 1, 60.0), "Line 3 of .* has a loss of 60"),
+    "duplicated rows": (lambda f: pd.concat([f, f.iloc[[4]]]), "Line 44 of .* repeats line 6"),
     "constant loss": (lambda f: f.assign(loss=3.0), "Every loss of"),
     "warm-up": (lambda f: f.assign(warmup_tokens=2 * f.D), "warm-up tokens"),
 }
@@ -95,7 +95,7 @@ def test_a_missing_file_or_column_or_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column 'size' for N. It has N, D, loss"):
         ladder(good(), {"N": "size"})
     with pytest.raises(UsageError, match="cannot use 'tokens'"):
-        parse_columns("N=a,tokens")
+        parse_columns("tokens")
     for twice in ("N=a,N=b", "N=a,D=a"):
         with pytest.raises(UsageError, match="twice"):
             parse_columns(twice)
@@ -122,11 +122,11 @@ def test_messages_name_the_line_of_the_file(tmp_path: Path, blank: str) -> None:
     path = tmp_path / "ladder.csv"
     lines = put("N", 5, "7B")(good()).to_csv(index=False).splitlines(keepends=True)  # type: ignore[operator]
     path.write_text("".join([*lines[:3], blank, blank, *lines[3:]]))
-    with pytest.raises(UsageError, match="Row 9 of .* has '7B'"):
+    with pytest.raises(UsageError, match="Line 9 of .* has '7B'"):
         read_ladder(path)
     lines[6] = lines[2]
     path.write_text("".join([*lines[:3], blank, blank, *lines[3:]]))
-    with pytest.raises(UsageError, match="Row 9 of .* repeats row 3"):
+    with pytest.raises(UsageError, match="Line 9 of .* repeats line 3"):
         read_ladder(path)
 
 
@@ -194,7 +194,7 @@ def test_runs_that_did_not_finish_are_refused_by_name(tmp_path: Path, monkeypatc
     write_run(tmp_path / "unclosed", int(1e8), 10, int(1e8), 0.1, planned=10, closed=False)
     with pytest.raises(UsageError, match="unclosed is still training"):
         run_table(tmp_path)
-    monkeypatch.setattr(reader, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(liveness, "SILENT_SECONDS", -1.0)
     assert len(run_table(tmp_path)) == 7  # it took all of its steps
     write_run(tmp_path / "short", int(1e8), 10, int(1e8), 0.1, planned=1000)
     write_run(tmp_path / "silent", int(1e8), 10, int(1e8), 0.1, closed=False)

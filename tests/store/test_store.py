@@ -146,12 +146,12 @@ def test_compaction_changes_nothing_and_may_run_twice(tmp_path: Path) -> None:
     segments = list(tmp_path.glob("frames/*/live/*/*.arrows"))
     copies = [(path, path.read_bytes()) for path in segments]
     folder = open_folder(tmp_path)
-    assert compact_run(folder, quiet_for=-1, now=float("inf")) == len(segments)
+    assert compact_run(folder, quiet_for=-1) == len(segments)
     for path, data in copies:
         path.write_bytes(data)  # as if the compactor had died between writing and deleting
     run.refresh()
     pd.testing.assert_frame_equal(run.series("loss/domain"), before)
-    assert compact_run(folder, quiet_for=-1, now=float("inf")) == len(segments)
+    assert compact_run(folder, quiet_for=-1) == len(segments)
     pd.testing.assert_frame_equal(open_run(tmp_path).series("loss/domain"), before)
     writer.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainvitals.formulas import MISSING
 from trainvitals.store.segment import Header
 
 BLOCK_ROWS = 256
@@ -19,19 +21,28 @@ BLOCK_BYTES = 4 << 20
 class Block:
     """Rows of one frame on their way to disk; columns are numpy arrays of fixed capacity."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, keys: Mapping[str, str] | None = None) -> None:
+        """`keys` maps a scalar field to the name that its values come under, where that differs."""
         self.header = header
         self.scalars = [item for item in header.fields if not item.axes]
         self.vectors = [item for item in header.fields if item.axes]
         widths = [math.prod(header.shape(item)) * np.dtype(item.dtype).itemsize for item in self.vectors]
         self.row_bytes = 16 + 8 * len(self.scalars) + sum(widths)
         self.capacity = max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes))
-        self.names = [item.name for item in self.scalars]
+        self.names = [keys.get(item.name, item.name) if keys else item.name for item in self.scalars]
+        """What the values of the scalar fields come under, in their order."""
         self.steps = np.empty(self.capacity, np.int64)
         self.times = np.empty(self.capacity, np.float64)
         self.numbers = np.empty((self.capacity, len(self.scalars)), np.float64)
         self.arrays = {item.name: np.empty((self.capacity, *header.shape(item)), item.dtype) for item in self.vectors}
         self.rows = 0
+        self.born = 0.0
+        """When the first row came, on the monotonic clock."""
+
+    @property
+    def columns(self) -> set[str]:
+        """Names of all columns."""
+        return {"step", "time", *(name for item in self.header.fields for name in self.header.columns(item))}
 
     def unknown(self, values: Mapping[str, Any]) -> list[str]:
         """Names that this block has no column for."""
@@ -54,8 +65,10 @@ class Block:
         if found != len(values) and self.unknown(values):
             return False
         self.numbers[row] = numbers if found == len(values) == len(self.names) else \
-            [math.nan if number is None else number for number in numbers]
+            [MISSING if number is None else number for number in numbers]
         self.steps[row], self.times[row] = step, now
+        if not row:
+            self.born = time.monotonic()
         self.rows = row + 1
         return True
 
@@ -63,7 +76,7 @@ class Block:
         """The rows as an Arrow record batch; `schema` is that of the header, whatever its sequence number."""
         n = self.rows
         columns = [_flat(self.steps[:n], pa.int64()), _flat(self.times[:n], pa.float64())]
-        numbers = {name: self.numbers[:n, i] for i, name in enumerate(self.names)}
+        numbers = {item.name: self.numbers[:n, i] for i, item in enumerate(self.scalars)}
         for item in self.header.fields:
             if not item.axes:
                 columns.append(_flat(np.ascontiguousarray(numbers[item.name]), pa.float64()))

@@ -10,19 +10,22 @@ of a killed writer are read as they are, until `compact_run` turns them into his
 
 from __future__ import annotations
 
-import io
+import contextlib
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from trainvitals.store.folder import Folder
-from trainvitals.store.segment import Header, Tail
+from trainvitals.store.history import HistoryFile, encode
+from trainvitals.store.segment import Header
+from trainvitals.store.tail import Tail
 
 ROWS_PER_FILE = 65_536
 BYTES_PER_FILE = 64 << 20
 """A history file below both, in memory, takes in the next segment."""
+MOST_SEGMENT_BYTES = 1 << 30
+"""Segments end at 64 MB: a longer file is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,58 +69,67 @@ def compact(folder: Folder, segment: str, previous: str | None = None) -> str | 
     damage that somebody may want to look at.
     Raises OSError where the folder cannot be read or written; nothing is lost then.
     """
-    tail = Tail()
-    tail.feed(folder.read(segment))
-    if tail.schema is None or not tail.rows or tail.torn_bytes or tail.damaged_batches:
+    tail, data = Tail(), folder.read(segment)
+    tail.feed(data)
+    if tail.header is None or not tail.rows or tail.torn_bytes or tail.gaps:
         return None
-    header, table = Header.of(tail.schema), pa.Table.from_batches(tail.batches, tail.schema)
+    header, table = tail.header, pa.Table.from_batches(tail.batches, tail.schema)
     first, sources = header.sequence, [segment]
     if previous and (before := _joinable(folder, previous, header)) is not None:
-        name = SegmentName.parse(previous)
-        assert name is not None
-        table, first, sources = pa.concat_tables([before, table]), name.first, [segment, previous]
-    ends = pc.min_max(table["step"]).as_py()
-    span = f"{_word(ends['min'])}-{_word(ends['max'])}"
-    path = f"frames/{header.frame}/history/steps-{span}-{header.writer}-{first}-{header.sequence}.parquet"
-    folder.replace(path, _parquet(table))
+        first, rows = before
+        table, sources = pa.concat_tables([rows, table]), [segment, previous]
+    path = history_path(header, table, first, header.sequence)
+    folder.replace(path, encode(table, first))
+    if folder.sizes(segment.rpartition("/")[0]).get(segment, len(data)) != len(data):
+        folder.remove(path)  # its writer lives, and this history would hide what it added meanwhile
+        return None
     for source in sources:
         folder.remove(source)
     return path
+
+
+def history_path(header: Header, table: pa.Table, first: int, last: int) -> str:
+    """Where a table of the writer's segments first..last is kept."""
+    ends = pc.min_max(table["step"]).as_py()
+    return (f"frames/{header.frame}/history/steps-{_word(ends['min'])}-{_word(ends['max'])}-{header.writer}-{first}-"
+            f"{last}.parquet")
 
 
 def _word(step: int) -> str:
     return str(int(step)).replace("-", "m")
 
 
-def _joinable(folder: Folder, previous: str, header: Header) -> pa.Table | None:
-    table = pq.read_table(io.BytesIO(folder.read(previous)))
-    before = Header.of(table.schema)
-    same = (before.fields, before.labels) == (header.fields, header.labels)
-    if not same or table.num_rows >= ROWS_PER_FILE or table.nbytes >= BYTES_PER_FILE:
+def _joinable(folder: Folder, previous: str, header: Header) -> tuple[int, pa.Table] | None:
+    """First segment and rows of the previous history file, if it is small, of the same fields, verifiably whole."""
+    try:
+        file = HistoryFile.open(folder, previous, folder.sizes(previous.rpartition("/")[0])[previous])
+        same = (file.header.fields, file.header.labels) == (header.fields, header.labels)
+        if not same or file.sums is None or file.first is None or file.metadata.num_rows >= ROWS_PER_FILE:
+            return None
+        table = file.table()
+    except (ValueError, KeyError):
+        return None  # it stays as it is: joined, its damage would get a checksum that matches
+    if table.nbytes >= BYTES_PER_FILE:
         return None
-    return table.replace_schema_metadata(header.schema().metadata).cast(header.schema())
+    return file.first, table.replace_schema_metadata(header.schema().metadata).cast(header.schema())
 
 
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=False, use_byte_stream_split=True,
-                   row_group_size=ROWS_PER_FILE, write_statistics=["step"])
-    return sink.getvalue()
+def compact_run(folder: Folder, quiet_for: float) -> int:
+    """Compact what killed writers left: segments that did not change for `quiet_for` seconds by the folder's own clock.
 
-
-def compact_run(folder: Folder, quiet_for: float, now: float) -> int:
-    """Compact what killed writers left: segments of writers without a row for `quiet_for` seconds.
-
-    Returns how many segments became history.
+    Returns how many segments became history; none where the folder's clock cannot be asked.
     """
+    if not folder.appends_cheaply:
+        from trainvitals.store.levels import merge_left  # which builds on this module
+
+        return merge_left(folder, quiet_for)
     done = 0
-    for path in folder.sizes("frames"):
+    changed, now = folder.times("frames"), folder.now()
+    for path, size in folder.sizes("frames").items():
         name = SegmentName.parse(path)
-        if name is None or not name.live:
+        if name is None or not name.live or size > MOST_SEGMENT_BYTES:
             continue
-        tail = Tail()
-        tail.feed(folder.read(path))
-        newest = max((batch["time"][-1].as_py() for batch in tail.batches), default=now)
-        if now - newest > quiet_for:
-            done += compact(folder, path) is not None
+        with contextlib.suppress(FileNotFoundError):  # its writer compacted it meanwhile
+            if now is not None and path in changed and now - changed[path] > quiet_for:
+                done += compact(folder, path) is not None
     return done

@@ -1,102 +1,85 @@
-"""Adding up what ranks wrote: one value per step from the rows of all writers of an attempt."""
+"""What attempts hold of the fields of a signal, one behind the other, and where that is not known."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.catalogue import Field
-from trainvitals.store.parts import Part, values
 
 Array = NDArray[np.float64]
-Labels = Mapping[str, tuple[str, ...]]
-
-_REDUCE: dict[str, np.ufunc] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """All rows of one frame in one attempt, and how they group into steps."""
+class Merged:
+    """One value per step of a field; where a row that belongs to it is damaged or missing, that is said."""
 
-    parts: Sequence[Part]
+    values: Array
+    """[n, *axes]"""
+    damaged: Mask | None = None
+    """Steps of which a stored value cannot be read [n]; None: none. The value is NaN there."""
+    missing: Mask | None = None
+    """Steps at which a rank that should be in the value has no row [n]; None: none. The value is over the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one attempt holds of the fields that a signal reads."""
+
     steps: NDArray[np.int64]
-    """Distinct steps in rising order [n]."""
-    order: NDArray[np.int64] | None
-    """Permutation that sorts the stored rows by step; None where they are in order."""
-    starts: NDArray[np.int64] | None
-    """Where each step's rows begin after sorting [n]; None where every step has one row."""
-    ranks: NDArray[np.int64]
-    """Rank of every stored row, sorted."""
+    """[n]"""
+    columns: list[Array]
+    """One per field [n, *axes]."""
+    unknown: Mask | None = None
+    """Where what is stored does not make up the value: damaged, or a sum without one of its ranks.
+    [n], or [n, ranks] by rank; None: nowhere."""
+    partial: Mask | None = None
+    """Steps whose value is over some of the ranks [n]; None: none."""
 
-    def merged(self, item: Field, labels: Labels) -> Array:
-        """One value per step [n, *axes], ranks merged as the field says."""
-        stored = self._sorted(item, labels)
-        if self.starts is None:
-            return stored
-        if item.merge == "same":
-            return np.asarray(stored[self.starts])
-        return np.asarray(_REDUCE[item.merge].reduceat(stored, self.starts, axis=0))
-
-    def summed(self, item: Field, labels: Labels, edges: NDArray[np.int64]) -> Array:
-        """Sums over the steps after each of `edges` [w + 1] up to the next [w, *axes], one part in memory at a time.
-
-        Only for fields that merge by addition.
+    @classmethod
+    def of(cls, steps: NDArray[np.int64], merged: Sequence[Merged], keep: slice, fields: Sequence[Field], mean: bool,
+           alone: bool) -> Piece:
+        """The kept part of merged fields. `mean`: without some ranks it stands for the others. `alone`: ranks that
+        belong to the attempt have written nothing at all.
         """
-        out = np.zeros((len(edges) - 1, *(len(labels[axis]) for axis in item.axes)))
-        for part in self.parts:
-            window = np.searchsorted(edges, part.column("step")) - 1
-            stored = _stored(part, item, labels)
-            for w in np.unique(window[(window >= 0) & (window < len(out))]):
-                out[w] += stored[window == w].sum(axis=0)
-        return out
+        missing = _either([m.missing for m in merged], keep)
+        unknown = _either([m.damaged for m in merged], keep)
+        partial = missing if mean else None
+        if not mean:
+            unknown = _either([unknown, missing], slice(None))
+        if alone and any(field.merge != "same" for field in fields):
+            partial = np.ones(len(steps), bool)
+        return cls(steps, [m.values[keep] for m in merged], unknown, partial)
 
-    def by_rank(self, item: Field, ranks: Sequence[int]) -> Array:
-        """A scalar field's value per step and rank [n, ranks]; NaN where a rank has no row."""
-        sizes = np.diff(np.append(self.starts, len(self.ranks))) if self.starts is not None else 1
-        table = np.full((len(self.steps), len(ranks)), np.nan)
-        column = np.searchsorted(np.asarray(ranks), self.ranks)
-        table[np.repeat(np.arange(len(self.steps)), sizes), column] = self._sorted(item, {})
-        return table
+    @classmethod
+    def by_rank(cls, steps: NDArray[np.int64], tables: Sequence[tuple[Array, Mask]], keep: slice) -> Piece:
+        """The kept part of fields by rank; a rank without a row has no value."""
+        unknown = _either([~known for _, known in tables], keep)
+        return cls(steps, [values[keep] for values, _ in tables], unknown)
 
-    def _sorted(self, item: Field, labels: Labels) -> Array:
-        stored = np.concatenate([_stored(part, item, labels) for part in self.parts])
-        return stored if self.order is None else stored[self.order]
-
-
-def gather(parts: Sequence[Part]) -> Rows:
-    """Group the rows of parts (of one attempt, each writer's in sequence) by step."""
-    steps = np.concatenate([part.column("step") for part in parts])
-    ranks = np.repeat([part.header.rank for part in parts], [part.rows for part in parts])
-    if len(steps) < 2 or (np.diff(steps) > 0).all():
-        return Rows(parts, steps, None, None, ranks)
-    order = np.argsort(steps, kind="stable")
-    ordered = steps[order]
-    starts = np.flatnonzero(np.append(True, np.diff(ordered) > 0))
-    return Rows(parts, ordered[starts], order, starts, ranks[order])
+    @classmethod
+    def join(cls, pieces: Sequence[Piece]) -> Piece:
+        """Pieces one behind the other."""
+        columns = [np.concatenate(column) for column in zip(*(piece.columns for piece in pieces), strict=True)]
+        return cls(np.concatenate([piece.steps for piece in pieces]), columns,
+                   _joined([piece.unknown for piece in pieces], pieces),
+                   _joined([piece.partial for piece in pieces], pieces))
 
 
-def _stored(part: Part, item: Field, labels: Labels) -> Array:
-    """A part's values of a field on the given labels; a field or label that the part lacks is NaN, or 0 if added."""
-    missing = 0.0 if item.merge == "sum" and item.axes else np.nan
-    shape = tuple(len(labels[axis]) for axis in item.axes)
-    own = next((f for f in part.header.fields if f.name == item.name), None)
-    if own is None:
-        return np.full((part.rows, *shape), missing)
-    if all(part.header.labels[axis] == labels[axis] for axis in item.axes):
-        return values(part, own)
-    table = np.full((part.rows, *shape), missing)
-    where = [[labels[axis].index(name) for name in part.header.labels[axis]] for axis in item.axes]
-    table[np.ix_(range(part.rows), *where)] = values(part, own)
-    return table
+def _either(masks: Sequence[Mask | None], keep: slice) -> Mask | None:
+    found = [mask[keep] for mask in masks if mask is not None]
+    either = np.logical_or.reduce(found) if found else None
+    return either if either is not None and either.any() else None
 
 
-def common_labels(parts: Sequence[Part], item: Field) -> dict[str, tuple[str, ...]]:
-    """Labels of every axis over all parts, in order of first appearance."""
-    labels: dict[str, tuple[str, ...]] = {}
-    for axis in item.axes:
-        variants = dict.fromkeys(part.header.labels.get(axis, ()) for part in parts)
-        labels[axis] = tuple(dict.fromkeys(name for variant in variants for name in variant))
-    return labels
+def _joined(masks: Sequence[Mask | None], pieces: Sequence[Piece]) -> Mask | None:
+    shapes = {mask.shape[1:] for mask in masks if mask is not None}
+    if not shapes:
+        return None
+    shape = shapes.pop()
+    return np.concatenate([np.zeros((len(piece.steps), *shape), bool) if mask is None else mask
+                           for mask, piece in zip(masks, pieces, strict=True)])

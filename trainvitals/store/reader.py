@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,23 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, SIGNALS, Field, Signal, signal_of
+from trainvitals.catalogue import FIELDS, OWN, SIGNALS, Field, Signal, signal_of
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
-from trainvitals.store.attempts import ENDLESS, Attempt, Writer, group
+from trainvitals.sealed import MOST_BYTES, opened, seal
+from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group
 from trainvitals.store.contents import Contents
 from trainvitals.store.decimate import decimate
+from trainvitals.store.events import Event
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.store.merge import Rows, common_labels, gather
-from trainvitals.store.parts import LivePart, Part
+from trainvitals.store.liveness import Liveness, Watch, ages
+from trainvitals.store.merge import Piece
+from trainvitals.store.parts import Part
+from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
+from trainvitals.store.rows import Rows, common_labels, gather
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SILENT_SECONDS = 60.0
-"""A run without an orderly end and without data for so long is called silent."""
+LISTERS = 8
+"""Folders that are looked at side by side: a store behind a network has a wait for each."""
 PATIENCE_SECONDS = 30.0
-"""How long a step waits for the ranks that have not reported it before it is shown without them."""
+"""How long a step of a live run waits for the ranks that have not reported it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,24 @@ class Series:
     """Where a value exists at all (None: everywhere). A NaN that is present is data."""
     labels: tuple[tuple[str, ...], ...]
     """Labels of every axis."""
+    partial: NDArray[np.bool_] | None = None
+    """Steps at which some ranks are missing, so that the value is over the others [n]; None: nowhere."""
 
     def __len__(self) -> int:
         return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a run holds."""
+
+    rows: int
+    """Readable rows of all frames, ranks and attempts."""
+    ranks: int
+    """Ranks with a readable row."""
+    frames: int
+    attempts: int
+    first_step: int | None
 
 
 class Run:
@@ -64,30 +85,45 @@ class Run:
         self.attempts: tuple[Attempt, ...] = ()
         """Oldest first."""
         self._contents = Contents(folder)
+        self._watch = Watch()
         self._frames: dict[str, dict[str, list[Part]]] = {}
+        self._homes: dict[str, tuple[str, Field]] = {}
+        """Field -> its frame, and what the newest rows say of it."""
         self._rows: dict[tuple[str, int], Rows | None] = {}
+        self._known_labels: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._lacking: dict[tuple[str, int], list[str]] = {}
+        """Frame and attempt -> the ranks without rows that were met when it was last read, a sentence each."""
         self.refresh()
 
     def refresh(self) -> bool:
         """Look for new data; True if there was any. Raises RunNotFound if the folder is no longer a run."""
-        if not self._contents.refresh():
+        changed = self._contents.refresh()
+        self._watch.look(self._contents.sizes)
+        if not changed:
             return False
         self._rows.clear()
+        self._known_labels.clear()
         self._frames = {}
         writers, first_rows = {}, dict[str, int]()
         for event in self._contents.events:
             if event.kind == "started":
-                writers[event.writer] = Writer(event.writer, event.rank, event.world_size, event.start_step,
-                                               event.started)
+                writers[event.writer] = _introduced(event)
         for part in self._contents.parts.values():
             if part.rows:
                 name = part.name.writer
                 self._frames.setdefault(part.name.frame, {}).setdefault(name, []).append(part)
-                writers[name] = Writer.of(part.header)
+                known = writers.get(name)
+                writers[name] = Writer.of(part.header, known.clock_ahead if known else 0.0)
                 first_rows[name] = min(first_rows.get(name, ENDLESS), part.steps[0])
         for by_writer in self._frames.values():
             for parts in by_writer.values():
                 parts.sort(key=lambda part: part.name.first)
+        self._homes = {}
+        for frame, by_writer in self._frames.items():
+            newest = {id(parts[-1].header.fields): parts[-1].header.fields for parts in by_writer.values()}
+            for field in (field for fields in newest.values() for field in fields):
+                if field.name not in self._homes or FIELDS.get(field.name, field).frame == frame:
+                    self._homes[field.name] = frame, field
         self.attempts = group(writers.values(), first_rows)
         return True
 
@@ -114,7 +150,8 @@ class Run:
         """A signal at full resolution.
 
         Args:
-            name: a signal of the catalogue, a stored field, or a name that the user logged.
+            name: a signal of the catalogue, a stored field, or a name that the user logged. Ours win: a number that
+                the user logged as `loss/train` is `custom/loss/train`.
             steps: first and last step; None for all.
             branch: number of a branch (see `branches()`); None for the main line.
 
@@ -130,16 +167,17 @@ class Run:
         if not pieces:
             shape = (0, *(len(axis) for axis in labels))
             return Series(signal, np.empty(0, np.int64), np.empty(shape), None, labels)
-        at = np.concatenate([piece[0] for piece in pieces])
-        columns = [np.concatenate([piece[1][i] for piece in pieces]) for i in range(len(fields))]
+        piece = pieces[0] if len(pieces) == 1 else Piece.join(pieces)
         with np.errstate(over="ignore", invalid="ignore"):
-            result: Masked = signal.formula(*columns, *([self.card] if signal.needs_card else []))
-        values, present = result.values, result.present
+            result: Masked = signal.formula(*piece.columns, *([self.card] if signal.needs_card else []))
+        at, partial = piece.steps, piece.partial
+        values, present = _without(result, piece.unknown, signal)
         if steps is not None:
             inside = (at >= steps[0]) & (at <= steps[1])
             at, values = at[inside], values[inside]
             present = None if present is None else present[inside]
-        return Series(signal, at, values, present, labels)
+            partial = None if partial is None else partial[inside]
+        return Series(signal, at, values, present, labels, partial)
 
     def series(self, name: str, *, steps: tuple[int, int] | None = None, max_points: int | None = None,
                branch: int | None = None) -> pd.DataFrame:
@@ -198,6 +236,14 @@ class Run:
     # -- what happened --------------------------------------------------------------------------------------------
 
     @property
+    def first_step(self) -> int | None:
+        """Oldest step on the main line; None without data."""
+        begins = [part.steps[0] for attempt in self.attempts for writer in attempt.writers
+                  for by_writer in self._frames.values() for part in by_writer.get(writer.name, ())
+                  if part.steps[0] <= attempt.kept_until]
+        return min(begins, default=None)
+
+    @property
     def last_step(self) -> int | None:
         """Newest step on the main line; None without data."""
         ends = [min(part.steps[1], attempt.kept_until) for attempt in self.attempts for writer in attempt.writers
@@ -207,19 +253,59 @@ class Run:
 
     @property
     def last_time(self) -> float | None:
-        """Unix time in seconds of the newest row; None without data."""
-        newest = [float(parts[-1].column("time")[-1]) for by_writer in self._frames.values()
-                  for parts in by_writer.values()]
-        return max(newest, default=None)
+        """Unix time in seconds of the newest row, by the folder's clock as far as its writer knew it; None without
+        data.
+        """
+        ahead = self._clocks_ahead()
+        names = {name for by_writer in self._frames.values() for name in by_writer}
+        return max((self._last_row(name) - ahead.get(name, 0.0) for name in names), default=None)
 
     @property
-    def status(self) -> Literal["live", "finished", "silent"]:
-        """Finished: its last attempt ended in order. Silent: it did not, and no data came for a minute."""
+    def status(self) -> Literal["live", "finished", "silent", "unknown"]:
+        """Finished: its last attempt ended in order. Live or silent: it grew, or did not, within the last minute.
+
+        Unknown: this is an early look, and clocks that disagree are all there is to tell by.
+        """
+        return self.liveness.status
+
+    @property
+    def liveness(self) -> Liveness:
+        """The status, and what it was told by."""
         closed = {event.writer for event in self._contents.events if event.kind == "closed"}
         if self.attempts and {writer.name for writer in self.attempts[-1].writers} <= closed:
-            return "finished"
-        newest = max([self.last_time or 0.0, *(event.time for event in self._contents.events)])
-        return "silent" if time.time() - newest > SILENT_SECONDS else "live"
+            return Liveness("finished", "every writer of its last attempt ended in order")
+        return self._watch.judge(lambda: ages(self._contents.folder, self._newest()))
+
+    def _newest(self) -> float | None:
+        """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
+        ahead, rows = self._clocks_ahead(), self.last_time
+        times = [event.time - ahead.get(event.writer, 0.0) for event in self._contents.events]
+        return max([*times, *([] if rows is None else [rows])], default=None)
+
+    def _clocks_ahead(self) -> dict[str, float]:
+        """Writer -> seconds by which its clock was ahead of the file system's."""
+        return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
+
+    def _last_row(self, writer: str) -> float:
+        """Time of a writer's newest row, Unix seconds by its own clock; 0 without one."""
+        times = [newest_time(by_writer[writer]) for by_writer in self._frames.values() if writer in by_writer]
+        return max((at for at in times if at is not None), default=0.0)
+
+    def extent(self) -> Extent:
+        """How much there is on the main line and off it: what a sentence about the record can have looked at."""
+        parts = [part for by_writer in self._frames.values() for parts in by_writer.values() for part in parts]
+        ranks = {part.header.rank for part in parts}
+        first = min((part.steps[0] for part in parts), default=None)
+        return Extent(sum(part.rows for part in parts), len(ranks), len(self._frames), len(self.attempts), first)
+
+    def overlaps(self) -> list[str]:
+        """Jobs that wrote the same rank at once, one sentence each."""
+        return overlap_sentences(self.attempts, self._last_row, self._contents.events)
+
+    def clock_notes(self) -> list[str]:
+        """What shows that clocks of writers or file systems disagree, one sentence each."""
+        told = [f"{event.message}." for event in self._contents.events if event.kind == "clock_offset"]
+        return few(told) + few(clock_notes(self.attempts))
 
     def events(self) -> pd.DataFrame:
         """Events in order of time: time (unix s), step, kind, message, rank, attempt, data."""
@@ -250,44 +336,30 @@ class Run:
         return [item for item in stored if isinstance(item, dict)] if isinstance(stored, list) else []
 
     def stored_findings(self) -> dict[str, Any]:
-        """The last findings with the store `version` and `time` they were made at; empty before that."""
+        """The last findings with the store `version` and `time` they were made at; empty before that, or if damaged."""
         try:
-            raw = json.loads(self._contents.folder.read("findings/latest.json"))
-            return raw if isinstance(raw, dict) else {}
-        except (OSError, ValueError, RecursionError):
+            raw, state = opened(self._contents.folder.read("findings/latest.json", 0, MOST_BYTES))
+        except (OSError, ValueError):
             return {}
+        return {} if state == "broken" else raw
 
     def save_findings(self, findings: Sequence[dict[str, Any]]) -> None:
         """Store findings for readers, and keep them in the folder's history. Raises OSError."""
         record = {"version": self.version, "time": time.time(), "step": self.last_step, "findings": list(findings)}
-        text = json.dumps(record, indent=1, allow_nan=False).encode()
+        text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
         self._contents.folder.replace(f"findings/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json", text)
         self._contents.folder.replace("findings/latest.json", text)
 
     def problems(self) -> list[str]:
-        """What of this run could not be read or was not written, one sentence each."""
-        found = [f"{path} cannot be read: {why}." for path, why in self._contents.unreadable.items()]
-        live = self.status == "live"
-        newest = {(part.name.frame, part.name.writer): part.name.last for part in self._contents.parts.values()}
-        for path, part in self._contents.parts.items():
-            if not isinstance(part, LivePart):
-                continue
-            growing = live and newest[part.name.frame, part.name.writer] == part.name.last
-            if part.tail.torn_bytes and not growing:
-                found.append(f"{path} ends in {part.tail.torn_bytes} bytes that are no whole record: its writer was "
-                             "killed or the disk was full.")
-            if part.tail.damaged_batches:
-                found.append(f"{path} has {part.tail.damaged_batches} damaged records (CRC mismatch); their rows are "
-                             "left out.")
-        for event in self._contents.events:
-            if event.kind == "rows_dropped":
-                found.append(f"Rank {event.rank}: {event.message}.")
-        for attempt in self.attempts[-1:]:
-            missing = sorted(set(range(attempt.world_size)) - set(attempt.ranks))
-            if missing:
-                found.append(f"Ranks {', '.join(map(str, missing))} of {attempt.world_size} have written nothing: sums "
-                             "are over the others.")
-        return found
+        """What of this run could not be read or was not written, one sentence each.
+
+        Rows are verified when they are read, so damage in a column or a missing rank's row is named once the signal
+        has been asked for.
+        """
+        found = problems(self._contents, self.attempts, self.status == "live")
+        found += self.overlaps() + self.clock_notes()
+        found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
+        return [printable(sentence) for sentence in found]
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -295,19 +367,17 @@ class Run:
         return SIGNALS.get(name) or signal_of(self._field(name))
 
     def _field(self, name: str) -> Field:
-        for by_writer in self._frames.values():
-            for parts in by_writer.values():
-                for field in parts[-1].header.fields:
-                    if field.name == name:
-                        return field
+        if name in self._homes:
+            return self._homes[name][1]
         if name in FIELDS:
             return FIELDS[name]
+        if OWN + name in self._homes:  # a script's own `step`, say
+            return self._homes[OWN + name][1]
         raise UnknownSignal(f"{self.path} has no signal {name!r}. `run.signals()` lists those it has.")
 
     def _frame_of(self, field: str) -> str:
-        for frame, by_writer in self._frames.items():
-            if any(field == f.name for parts in by_writer.values() for f in parts[-1].header.fields):
-                return frame
+        if field in self._homes:
+            return self._homes[field][0]
         return FIELDS[field].frame if field in FIELDS else ""
 
     def _frame_parts(self, frame: str) -> list[Part]:
@@ -318,8 +388,13 @@ class Run:
             return (tuple(str(rank) for rank in self._ranks()),)
         known: dict[str, tuple[str, ...]] = {}
         for field in fields:
-            known |= common_labels(self._frame_parts(self._frame_of(field.name)), field)
+            known |= self._labels_of(field)
         return tuple(known[axis] for axis in signal.axes)
+
+    def _labels_of(self, field: Field) -> dict[str, tuple[str, ...]]:
+        if field.name not in self._known_labels:
+            self._known_labels[field.name] = common_labels(self._frame_parts(self._frame_of(field.name)), field)
+        return self._known_labels[field.name]
 
     def _ranks(self) -> list[int]:
         return sorted({rank for attempt in self.attempts for rank in attempt.ranks})
@@ -327,14 +402,19 @@ class Run:
     def _attempts_on(self, branch: int | None) -> list[int]:
         return list(range(len(self.attempts))) if branch is None else [branch]
 
+    def _taking_part(self, frame: str, index: int) -> list[Writer]:
+        """The writers of an attempt that have a file in a frame, be it readable or not."""
+        known = self._contents.writers.get(frame, set())
+        return [writer for writer in self.attempts[index].writers if writer.name in known]
+
     def _gathered(self, frame: str, index: int, steps: tuple[int, int] | None) -> Rows | None:
         """Rows of one frame in one attempt, of the parts that overlap `steps`."""
         if steps is None and (frame, index) in self._rows:
             return self._rows[frame, index]
-        parts = [part for writer in self.attempts[index].writers
-                 for part in self._frames.get(frame, {}).get(writer.name, ())
+        writers = self._taking_part(frame, index)
+        parts = [part for writer in writers for part in self._frames.get(frame, {}).get(writer.name, ())
                  if steps is None or (part.steps[0] <= steps[1] and part.steps[1] >= steps[0])]
-        rows = gather(parts) if parts else None
+        rows = gather(parts, len({writer.rank for writer in writers})) if parts else None
         if steps is None:
             self._rows[frame, index] = rows
         return rows
@@ -344,21 +424,34 @@ class Run:
         return np.empty(0, np.int64) if rows is None else rows.steps[self._kept(frame, index, rows, False)]
 
     def _piece(self, signal: Signal, fields: Sequence[Field], index: int, steps: tuple[int, int] | None,
-               branch: bool) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]] | None:
+               branch: bool) -> Piece | None:
         frame = self._frame_of(fields[0].name)
         rows = self._gathered(frame, index, steps)
         if rows is None:
             return None
         keep = self._kept(frame, index, rows, branch)
+        if steps is None or (frame, index) not in self._lacking:
+            self._note_lacking(frame, index, rows, keep)
         steps_kept = rows.steps[keep]
         if signal.by_rank:
-            return steps_kept, [rows.by_rank(field, self._ranks())[keep] for field in fields]
-        labels = [common_labels(self._frame_parts(frame), field) for field in fields]
+            return Piece.by_rank(steps_kept, [rows.by_rank(field, self._ranks()) for field in fields], keep)
+        labels = [self._labels_of(field) for field in fields]
+        alone = len(self.attempts[index].ranks) < self.attempts[index].world_size
         if signal.windows and len(steps_kept) > signal.windows:
             ends = steps_kept[np.linspace(0, len(steps_kept), signal.windows + 1)[1:].astype(int) - 1]
             edges = np.append(steps_kept[0] - 1, ends)
-            return ends, [rows.summed(field, names, edges) for field, names in zip(fields, labels, strict=True)]
-        return steps_kept, [rows.merged(field, names)[keep] for field, names in zip(fields, labels, strict=True)]
+            sums = [rows.summed(field, names, edges) for field, names in zip(fields, labels, strict=True)]
+            return Piece.of(ends, sums, slice(None), fields, signal.mean, alone)
+        merged = [rows.merged(field, names) for field, names in zip(fields, labels, strict=True)]
+        return Piece.of(steps_kept, merged, keep, fields, signal.mean, alone)
+
+    def _note_lacking(self, frame: str, index: int, rows: Rows, keep: slice) -> None:
+        ranks = sorted({writer.rank for writer in self._taking_part(frame, index)})
+        found = [lacking_sentence(frame, rank, steps) for rank, steps in rows.lacking(ranks, keep)]
+        if found:
+            self._lacking[frame, index] = found
+        else:
+            self._lacking.pop((frame, index), None)
 
     def _kept(self, frame: str, index: int, rows: Rows, branch: bool) -> slice:
         """Which of an attempt's steps are on the main line (or on its branch)."""
@@ -366,18 +459,66 @@ class Run:
         cut = int(np.searchsorted(rows.steps, attempt.kept_until, side="right"))
         if branch:
             return slice(cut, None)
-        if attempt.world_size > 1 and index == len(self.attempts) - 1 and self.status == "live":
+        if rows.missing is not None and index == len(self.attempts) - 1 and self.status in ("live", "unknown"):
             cut = min(cut, int(np.searchsorted(rows.steps, self._reported_by_all(frame, index), side="right")))
         return slice(0, cut)
 
     def _reported_by_all(self, frame: str, index: int) -> int:
-        """The last step that every rank still writing has reported."""
-        newest = {writer.name: self._frames[frame][writer.name][-1] for writer in self.attempts[index].writers
-                  if writer.name in self._frames.get(frame, {})}
-        times = {name: float(part.column("time")[-1]) for name, part in newest.items()}
-        fresh = [part.steps[1] for name, part in newest.items()
-                 if times[name] > max(times.values()) - PATIENCE_SECONDS]
-        return min(fresh, default=ENDLESS)
+        """The last step that all ranks have reported but those that are overdue.
+
+        A rank is overdue once another one, by its own clock, is `PATIENCE_SECONDS` past the step that the rank lacks.
+        """
+        newest = {writer.name: parts for writer in self._taking_part(frame, index)
+                  if (parts := self._frames.get(frame, {}).get(writer.name))}
+        ends = {name: parts[-1].steps[1] for name, parts in newest.items()}
+        first = max(ends, key=ends.__getitem__)
+        behind = sorted({end for end in ends.values() if end < ends[first]}, reverse=True)
+        if len(newest) < len(self._taking_part(frame, index)):
+            behind.append(-ENDLESS)
+        kept = ends[first]
+        for end in behind:
+            if seconds_since(newest[first], end) > PATIENCE_SECONDS:
+                break
+            kept = end
+        return kept
+
+
+def newest_time(parts: Sequence[Part]) -> float | None:
+    """Unix time in seconds of a writer's newest row whose time can be read."""
+    return next((found for part in reversed(parts) if (found := part.last_time) is not None), None)
+
+
+def seconds_since(parts: Sequence[Part], step: int) -> float:
+    """Seconds from a writer's first row after a step to its newest row, by its own clock."""
+    newest = first = newest_time(parts)
+    for part in reversed(parts):
+        times = part.column("time")[part.column("step") > step]
+        times = times[np.isfinite(times)]
+        first = float(times[0]) if len(times) else first
+        if part.steps[0] <= step:
+            break
+    return 0.0 if newest is None or first is None else newest - first
+
+
+def _without(result: Masked, unknown: NDArray[np.bool_] | None, signal: Signal
+             ) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Values and where they exist, without those of unknown steps; a running value stays unknown from there on."""
+    if unknown is None:
+        return result.values, result.present
+    if signal.running and not signal.windows:
+        unknown = np.logical_or.accumulate(unknown)
+    known = np.broadcast_to(~unknown.reshape(-1, *[1] * (result.values.ndim - unknown.ndim))
+                            if unknown.ndim == 1 else ~unknown, result.values.shape)
+    present = known if result.present is None else result.present & known
+    return np.where(known, result.values, np.nan), present
+
+
+def _introduced(event: Event) -> Writer:
+    """The writer that an event of the kind "started" introduces."""
+    numbers = [event.data.get(key) for key in ("attempt", "rewind", "clock_ahead")]
+    attempt, rewind, ahead = (n if isinstance(n, int | float) and abs(n) < ENDLESS else 0 for n in numbers)
+    return Writer(event.writer, event.rank, event.world_size, event.start_step, event.started, int(attempt),
+                  int(rewind), str(event.data.get("launch") or ""), float(ahead))
 
 
 def _joined(labels: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -397,14 +538,26 @@ def open_run(path: str | os.PathLike[str] | Folder) -> Run:
 
 
 def list_runs(path: str | os.PathLike[str]) -> list[str]:
-    """Paths of the runs in a folder, or of the folder itself if it is one; empty where there is none."""
+    """Paths of the runs in a folder, or of the folder itself if it is one; empty where there is none.
+
+    Raises StoreUnreachable where a store does not answer, or refuses.
+    """
     folder = open_folder(path)
     root = str(folder).rstrip("/")
-
-    def is_run(place: Folder) -> bool:
-        return "run.json" in place.sizes() or any(name in place.child_names() for name in ("frames", "events"))
-
-    if is_run(folder):
+    if _looks_like_run(folder.entries()):
         return [root]
     children = [f"{root}/{name}" for name in folder.child_names()]
-    return [child for child in children if is_run(open_folder(child))]
+    with ThreadPoolExecutor(LISTERS, thread_name_prefix="trainvitals-list") as pool:
+        return [child for child, is_run in zip(children, pool.map(_is_run, children), strict=True) if is_run]
+
+
+def _is_run(path: str) -> bool:
+    """Whether this is a run; a folder that cannot be looked at is none."""
+    try:
+        return _looks_like_run(open_folder(path).entries())
+    except OSError:
+        return False
+
+
+def _looks_like_run(entries: Mapping[str, bool]) -> bool:
+    return entries.get("run.json") is False or any(entries.get(name) for name in ("frames", "events"))

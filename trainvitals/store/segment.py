@@ -8,17 +8,28 @@ self-describing: which writer and attempt it belongs to, its fields, and the lab
 from __future__ import annotations
 
 import json
+import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
 
-from trainvitals.catalogue import Field
+from trainvitals.catalogue import Field, Merge
+from trainvitals.untrusted import MOST_RANKS, MOST_STEP, number, parse_json, shown, whole
 
+MERGES = get_args(Merge)
+DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
+          "bool")
+MOST_HEADER_BYTES = 64 << 20
+"""The ids of a vocabulary of half a million tokens, as labels, take a tenth of that."""
 METADATA_KEY = b"trainvitals"
 CRC_KEY = b"crc32"
+RESERVED = frozenset({"step", "time"})
+"""Columns that every frame has before its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,12 @@ class Header:
     fields: tuple[Field, ...]
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Axis name -> labels."""
+    attempt: int = 0
+    """Number of the attempt, rising from 1 (`trainvitals/store/claims.py`); 0 in folders of earlier versions."""
+    rewind: int = 0
+    """How often the process had gone back to an earlier step."""
+    launch: str = ""
+    """What all ranks of one job launch share; "" where nothing tells."""
 
     def shape(self, item: Field) -> tuple[int, ...]:
         """Shape of one row's value of a field."""
@@ -58,13 +75,30 @@ class Header:
 
     @classmethod
     def of(cls, schema: pa.Schema) -> Header:
-        """The header in a schema's metadata. Raises ValueError where there is none."""
-        raw: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"null")) or {}
-        if not raw:
+        """The header in a schema's metadata; keys that only newer versions know are passed over.
+
+        Raises ValueError where there is none, where it is damaged, or where the schema lacks columns that it names.
+        """
+        raw = parse_json((schema.metadata or {}).get(METADATA_KEY, b"null"), MOST_HEADER_BYTES, finite=False)
+        if not isinstance(raw, dict):
             raise ValueError("no trainvitals metadata in the schema")
-        fields = tuple(Field(**f | {"axes": tuple(f["axes"])}) for f in raw.pop("fields"))
-        labels = {axis: tuple(names) for axis, names in raw.pop("labels").items()}
-        return cls(**raw, fields=fields, labels=labels)
+        header = cls(
+            frame=_text(raw, "frame"), writer=_text(raw, "writer"),
+            rank=whole(raw.get("rank"), "rank", 0, MOST_RANKS),
+            world_size=whole(raw.get("world_size"), "world_size", 1, MOST_RANKS),
+            start_step=whole(raw.get("start_step"), "start_step", -MOST_STEP, MOST_STEP),
+            started=number(raw.get("started"), "started"),
+            sequence=whole(raw.get("sequence"), "sequence", 0, MOST_STEP),
+            fields=tuple(_field(item) for item in _items(raw, "fields")),
+            labels={axis: tuple(_label(name) for name in names) for axis, names in _labels(raw).items()},
+            attempt=whole(raw.get("attempt", 0), "attempt", 0, MOST_STEP),
+            rewind=whole(raw.get("rewind", 0), "rewind", 0, MOST_STEP), launch=str(raw.get("launch", "")))
+        kinds = _kinds(header.fields, tuple(header.labels.items()), len(schema.names))
+        found = dict(zip(schema.names, schema.types, strict=True))
+        wrong = [name for name, kind in kinds.items() if not _same(found.get(name), kind)]
+        if wrong or len(found) != len(schema.names):
+            raise ValueError(f"the schema does not hold what its header says{f': {shown(wrong[0])}' if wrong else ''}")
+        return header
 
     def next_sequence(self) -> Header:
         """The header of the segment that follows."""
@@ -85,45 +119,66 @@ def crc_of(batch: pa.RecordBatch) -> int:
     return zlib.crc32(batch.serialize(), zlib.crc32(batch.schema.serialize()))
 
 
-@dataclass(slots=True)
-class Tail:
-    """The readable part of a segment so far; `feed` it the new bytes of each poll."""
+@lru_cache(maxsize=64)  # a run has thousands of segments, and a few frames
+def _kinds(fields: tuple[Field, ...], labels: tuple[tuple[str, tuple[str, ...]], ...], most: int
+           ) -> dict[str, pa.DataType]:
+    """Name and type of every column that fields need. Raises ValueError where that is more than `most` or nonsense."""
+    header = Header("-", "-", 0, 1, 0, 0.0, 0, fields, dict(labels))
+    kinds = {"step": pa.int64(), "time": pa.float64()}
+    for item in fields:
+        missing = [axis for axis in item.axes if not header.labels.get(axis)]
+        if missing:
+            raise ValueError(f"field {shown(item.name)} has no labels for the axis {shown(missing[0])}")
+        if item.axes and math.prod(header.shape(item)[:-1]) > most:
+            raise ValueError(f"field {shown(item.name)} has more columns than the schema")
+        kind = pa.list_(pa.from_numpy_dtype(item.dtype), header.shape(item)[-1]) if item.axes else pa.float64()
+        kinds |= dict.fromkeys(header.columns(item), kind)
+    return kinds
 
-    schema: pa.Schema | None = None
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    """Whole rows in order; neighbours of similar length are joined, so the list stays short."""
-    offset: int = 0
-    """Bytes understood; everything before is final."""
-    torn_bytes: int = 0
-    """Bytes behind `offset` that do not form a whole record (yet)."""
-    damaged_batches: int = 0
-    """Whole records whose CRC did not match: skipped."""
 
-    @property
-    def rows(self) -> int:
-        return sum(batch.num_rows for batch in self.batches)
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key} is {shown(value)}, not a name")
+    return value
 
-    def feed(self, data: bytes) -> None:
-        """Read every whole batch from bytes that start at `offset`; what is torn is counted and left."""
-        opening = self.schema.serialize().to_pybytes() if self.schema is not None else b""
-        source, start = pa.BufferReader(opening + data), self.offset
-        try:
-            stream = pa.ipc.open_stream(source)
-            if self.schema is None:
-                Header.of(stream.schema)
-                self.schema, self.offset = stream.schema, source.tell()
-            while True:
-                batch, metadata = stream.read_next_batch_with_custom_metadata()
-                if metadata is not None and metadata.get(CRC_KEY) == str(crc_of(batch)).encode():
-                    self._add(batch)
-                else:
-                    self.damaged_batches += 1
-                self.offset = start + source.tell() - len(opening)
-        except (StopIteration, pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError):
-            # Whatever a killed writer or a broken disk left there: the rest is the torn tail.
-            self.torn_bytes = len(data) - (self.offset - start)
 
-    def _add(self, batch: pa.RecordBatch) -> None:
-        self.batches.append(batch)
-        while len(self.batches) > 1 and self.batches[-2].num_rows <= 2 * self.batches[-1].num_rows:
-            self.batches[-2:] = [pa.concat_batches(self.batches[-2:])]
+def _items(raw: Mapping[str, Any], key: str) -> list[Any]:
+    value = raw.get(key)
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {shown(value)}, not a list")
+    return value
+
+
+def _labels(raw: Mapping[str, Any]) -> dict[str, list[Any]]:
+    value = raw.get("labels", {})
+    if not isinstance(value, dict) or not all(isinstance(names, list) for names in value.values()):
+        raise ValueError(f"labels is {shown(value)}, not lists by name")
+    return value
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a label is {shown(value)}, not a text")
+    return value
+
+
+def _field(raw: Any) -> Field:
+    if not isinstance(raw, dict):
+        raise ValueError(f"a field is {shown(raw)}")
+    merge, dtype = raw.get("merge"), raw.get("dtype", "float64")
+    if merge not in MERGES:
+        raise ValueError(f"field {shown(raw.get('name'))} merges by {shown(merge)}, which this version does not know")
+    if dtype not in DTYPES:
+        raise ValueError(f"field {shown(raw.get('name'))} is of type {shown(dtype)}, which this version does not know")
+    axes = tuple(_label(axis) for axis in _items(raw, "axes"))
+    return Field(_text(raw, "name"), _text(raw, "frame"), str(raw.get("unit", "")), cast(Merge, merge),
+                 str(raw.get("meaning", "")), axes, dtype)
+
+
+def _same(found: pa.DataType | None, kind: pa.DataType) -> bool:
+    """Whether two types are the same but for the name of a list's elements."""
+    if found is None or not pa.types.is_fixed_size_list(kind):
+        return bool(found == kind)
+    return bool(pa.types.is_fixed_size_list(found) and found.list_size == kind.list_size
+                and found.value_type == kind.value_type)

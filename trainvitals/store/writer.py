@@ -1,34 +1,67 @@
 """One process's half of the run store: rows go into memory, a background thread takes them to disk.
 
-Appending a row copies numbers into a preallocated block and returns. The thread encodes full blocks, and every
-`flush_seconds` the partial ones, as one `write()` each. When the disk does not take them, blocks wait in a bounded
-queue; when that is full, rows are dropped and counted. Training never waits and never sees an error.
+Appending a row copies numbers into a preallocated block and returns. `Disk` encodes full blocks as they come, and the
+partial ones before `flush_seconds` are over, as one `write()` each. When the disk does not take them, blocks wait in a
+bounded queue; when that is full, rows are dropped and counted. Training never waits and never sees an error: nothing
+that it calls touches the folder.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import operator
 import os
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, Field, custom_field
+from trainvitals.catalogue import FIELDS, Field, custom_field, own_name
 from trainvitals.errors import UsageError
 from trainvitals.store.block import Block
+from trainvitals.store.claims import Claim, launch_of
+from trainvitals.store.disk import Disk
+from trainvitals.store.eventlog import cut, plain
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.store.segment import Header
-from trainvitals.store.sink import Sink
+from trainvitals.store.segment import RESERVED, Header
 
-log = logging.getLogger("trainvitals")
+STEP_LIMIT = 2**62
+"""Steps of readers are below this."""
 
-QUEUE_BYTES = 64 << 20
+
+FLUSH_SECONDS = 2.0
+FLUSHES_PER_SECOND = 50.0
+"""Of all ranks of a job on an object store, which bills every request and answers a bounded number of them."""
+FLUSH_VARIABLE = "TRAINVITALS_FLUSH_SECONDS"
+
+
+def flush_interval(folder: Folder, world_size: int) -> float:
+    """How often a writer flushes unless it is told otherwise, seconds.
+
+    What the environment variable `TRAINVITALS_FLUSH_SECONDS` says; else 2, and on a store that cannot append a second
+    more for every 50 ranks above 100. Raises UsageError where the variable is no number above 0.
+    """
+    text = os.environ.get(FLUSH_VARIABLE, "")
+    if not text:
+        return FLUSH_SECONDS if folder.appends_cheaply else max(FLUSH_SECONDS, world_size / FLUSHES_PER_SECOND)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{FLUSH_VARIABLE} is {text[:40]!r}, not a number of seconds above 0.")
+    return seconds
+
+
+def whole_step(step: Any) -> int | None:
+    """A step as a whole number that readers take; None for anything else."""
+    try:
+        at = operator.index(step)
+    except TypeError:
+        return None
+    return at if abs(at) < STEP_LIMIT else None
 
 
 class FrameWriter:
@@ -36,9 +69,9 @@ class FrameWriter:
 
     def __init__(self, owner: RunWriter, header: Header) -> None:
         self._owner = owner
-        self._block = Block(header)
+        self._keys: dict[str, str] = {}
+        self._block = Block(header, self._keys)
         self._lock = threading.Lock()
-        self.sink = Sink(owner.folder)
 
     @property
     def header(self) -> Header:
@@ -46,11 +79,15 @@ class FrameWriter:
         return self._block.header
 
     def append(self, step: int, values: Mapping[str, Any]) -> None:
-        """Add one row: numbers for scalar fields, arrays [*axes] for the others, NaN or 0 for what is missing.
+        """Add one row: numbers for scalar fields, arrays [*axes] for the others, None for what is missing.
 
-        A name that the frame does not know becomes a new scalar field. Raises UsageError for a value that is not a
-        number or has the wrong shape.
+        A name that the frame does not know becomes a new scalar field; where ours have that name already it is stored
+        as `custom/<name>`, see `own_name`. Raises UsageError for a value that is not a number or has the wrong shape,
+        and after `close`.
         """
+        if self._owner.closed:
+            raise UsageError(f"The writer of {self._owner.folder} is closed: step {step} of frame "
+                             f"{self.header.frame!r} cannot be stored. Append before close().")
         try:
             with self._lock:
                 if not self._block.put(step, time.time(), values):
@@ -59,11 +96,11 @@ class FrameWriter:
                 full = self._block.rows == self._block.capacity
                 if full:
                     self._hand_over()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"Step {step} of frame {self.header.frame!r} has a value that does not fit: {error}. "
                              "Scalars take a number, vectors an array of the axis' length.") from error
         if full:
-            self._owner.wait_for_room()
+            self._owner.disk.wait_for_room()
 
     def hand_over(self) -> None:
         """Queue the rows so far."""
@@ -74,17 +111,20 @@ class FrameWriter:
         """Continue under a new header (another attempt); rows so far are queued under the old one."""
         with self._lock:
             self._hand_over()
-            self._block = Block(header)
+            self._block = Block(header, self._keys)
 
     def _extend(self, names: Iterable[str]) -> None:
-        self._hand_over()
         old = self._block.header
-        self._block = Block(replace(old, fields=old.fields + tuple(custom_field(name) for name in names)))
+        taken = self._block.columns
+        fields = {name: custom_field(own_name(name, taken)) for name in names}
+        self._hand_over()
+        self._keys |= {field.name: name for name, field in fields.items()}
+        self._block = Block(replace(old, fields=old.fields + tuple(fields.values())), self._keys)
 
     def _hand_over(self) -> None:
         if self._block.rows:
-            self._owner.queue(self, self._block)
-            self._block = Block(self._block.header)
+            self._owner.disk.put(self.header.frame, self._block)
+            self._block = Block(self._block.header, self._keys)
 
 
 class RunWriter:
@@ -95,155 +135,108 @@ class RunWriter:
         rank, world_size: of this process in its job.
         start_step: the last step done before this process began; 0 for a fresh run. Rows that earlier attempts
             stored at later steps become a branch.
-        flush_seconds: at most so much is lost when the process is killed.
+        flush_seconds: when the process is killed, rows older than this are with the operating system or the store, but
+            for the time of one write. None: see `flush_interval`.
         when_full: "drop" rows and count them when the disk does not keep up (training), or "wait" for it (importers).
     """
 
     def __init__(self, path: str | os.PathLike[str] | Folder, *, rank: int = 0, world_size: int = 1,
-                 start_step: int = 0, flush_seconds: float = 2.0, when_full: Literal["drop", "wait"] = "drop") -> None:
+                 start_step: int = 0, flush_seconds: float | None = None,
+                 when_full: Literal["drop", "wait"] = "drop") -> None:
         self.folder = open_folder(path)
-        self.rank, self.world_size, self.flush_seconds, self.when_full = rank, world_size, flush_seconds, when_full
-        self.dropped_rows = 0
+        self.rank, self.world_size = rank, world_size
+        self.flush_seconds = flush_interval(self.folder, world_size) if flush_seconds is None else flush_seconds
+        self.launch = launch_of(os.environ)
+        self.closed = False
+        self._rewinds = 0
         self._process = os.getpid()
-        self._begin(start_step)
         self._frames: dict[str, FrameWriter] = {}
-        self._queue: deque[tuple[FrameWriter, Block]] = deque()
-        self._events: deque[tuple[str, bytes]] = deque()
-        self._queued_bytes = 0
-        self._failing = False
-        self._reported_drops = 0
-        self._wake, self._room, self._work = threading.Event(), threading.Condition(), threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="trainvitals-writer", daemon=True)
-        self._thread.start()
-        self.event("started", step=start_step, message=f"rank {rank} of {world_size} on {socket.gethostname()}")
+        self._begin(start_step)
+        mine = Claim(0, self.launch, world_size, start_step, self.writer)
+        self.disk = Disk(self.folder, mine, self.flush_seconds, when_full == "wait", self._hand_over)
+        self._introduce(f"rank {rank} of {world_size} on {socket.gethostname()}")
+        self.disk.start()
 
     def _begin(self, start_step: int) -> None:
         self.start_step, self.started = start_step, time.time()
         host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "._")[:40] or "host"
         self.writer = f"{host}-{self.rank}-{os.getpid()}-{time.time_ns() // 1000}"
 
+    def _introduce(self, message: str) -> None:
+        line = self._line("started", self.start_step, message)
+        self.disk.introduce(f"events/{self.writer}.jsonl", line | {
+            "data": {"attempt": self.disk.claim.attempt, "rewind": self._rewinds, "launch": self.launch,
+                     "flush_seconds": self.flush_seconds, "clock_ahead": self.disk.clock_ahead}})
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that found no room in memory while the disk did not take any."""
+        return self.disk.dropped_rows
+
     def frame(self, name: str, fields: Iterable[str | Field], labels: Mapping[str, Iterable[str]] | None = None
               ) -> FrameWriter:
-        """Open a frame. `fields` are catalogue names or Fields; `labels` names every axis that they use."""
+        """Open a frame. `fields` are catalogue names or Fields; `labels` names every axis that they use.
+
+        Raises UsageError for an axis without labels, and for a field with a name that every frame has.
+        """
         items = tuple(FIELDS[item] if isinstance(item, str) else item for item in fields)
         known = {axis: tuple(str(label) for label in names) for axis, names in (labels or {}).items()}
         missing = {axis for item in items for axis in item.axes} - set(known)
         if missing:
             raise UsageError(f"Frame {name!r} needs labels for the axes {sorted(missing)}.")
-        header = Header(name, self.writer, self.rank, self.world_size, self.start_step, self.started, 0, items, known)
+        taken = sorted(RESERVED & {item.name for item in items})
+        if taken:
+            raise UsageError(f"Frame {name!r} has a field {taken[0]!r}, which every frame has already. Rename it.")
+        header = Header(name, self.writer, self.rank, self.world_size, self.start_step, self.started, 0, items, known,
+                        rewind=self._rewinds, launch=self.launch)
+        if name in self._frames:
+            self._frames[name].hand_over()
         self._frames[name] = FrameWriter(self, header)
         return self._frames[name]
 
     def event(self, kind: str, *, step: int | None = None, message: str = "", **data: Any) -> None:
-        """Note something that a human would mark on the time axis."""
-        line = {"time": time.time(), "step": step, "kind": kind, "message": message, "rank": self.rank,
-                "world_size": self.world_size,
-                "writer": self.writer, "started": self.started, "start_step": self.start_step, "data": data}
-        self._events.append((f"events/{self.writer}.jsonl", (json.dumps(line, default=str) + "\n").encode()))
+        """Note something that a human would mark on the time axis. Long texts and large data are cut, with a mark."""
+        at = whole_step(step)
+        if at is None and step is not None:
+            data["step"] = step
+        line = self._line(kind, at, message) | {"data": plain(data)}
+        self.disk.events.add(f"events/{self.writer}.jsonl", line)
+
+    def _line(self, kind: str, step: int | None, message: str) -> dict[str, Any]:
+        return {"time": time.time(), "step": step, "kind": cut(str(kind), 100), "message": cut(str(message)),
+                "rank": self.rank, "world_size": self.world_size, "writer": self.writer, "started": self.started,
+                "start_step": self.start_step}
 
     def write_card(self, card: RunCard) -> None:
-        """Store the run card; an earlier one that differs is kept beside it."""
-        try:
-            text = card.to_json().encode()
-            if "run.json" in self.folder.sizes():
-                before = self.folder.read("run.json")
-                if before != text:
-                    self.folder.replace(f"cards/before-{self.writer}.json", before)
-            self.folder.replace("run.json", text)
-        except OSError as error:
-            self._complain(error)
+        """Store the run card at the next flush; an earlier one that differs is kept beside it."""
+        self.disk.put_card(card.to_json().encode())
 
     def rewind(self, step: int) -> None:
         """This process went back to `step` (a rollback): later rows form a new attempt from there."""
         self.event("rollback", step=step, message=f"went back to step {step}")
-        for frame in self._frames.values():
-            frame.hand_over()
+        self._hand_over()
+        self._rewinds += 1
         self._begin(step)
         for frame in self._frames.values():
-            frame.restart(replace(frame.header, writer=self.writer, start_step=step, started=self.started))
-        self.event("started", step=step, message=f"rank {self.rank} of {self.world_size}, after a rollback")
+            frame.restart(replace(frame.header, writer=self.writer, start_step=step, started=self.started,
+                                  rewind=self._rewinds))
+        self._introduce(f"rank {self.rank} of {self.world_size}, after a rollback")
 
-    def flush(self) -> None:
-        """Take everything so far to the folder, now and in this thread."""
-        for frame in self._frames.values():
-            frame.hand_over()
-        self._drain()
+    def flush(self) -> bool:
+        """Have everything so far written, and wait for it at most 10 s. False if the disk did not take it all."""
+        return self.disk.flush()
 
     def close(self) -> None:
-        """Flush, turn the segments into Parquet and end; calling it again does nothing."""
-        if self._closed or os.getpid() != self._process:
+        """Flush, turn the segments into Parquet and end; calling it again does nothing.
+
+        Returns within 10 s (`disk.CLOSE_SECONDS`), whatever the disk does; what it did not take is counted in the log.
+        """
+        if self.closed or os.getpid() != self._process:
             return  # a forked child has the parent's writer in memory, and must not end it
-        self._closed = True
-        self._wake.set()
-        self._thread.join(timeout=30)
-        self.flush()
-        for frame in self._frames.values():
-            with self._work:
-                frame.sink.end()
-        self.event("closed", message="the writer ended in order")
-        self._drain()
+        self.closed = True
+        self._hand_over()
+        self.disk.close(lambda: self.event("closed", message="the writer ended in order"))
 
-    def queue(self, frame: FrameWriter, block: Block) -> None:
-        """Put a block in line for the disk; drops it, counted, if the line is too long and must not wait."""
-        size = block.rows * block.row_bytes
-        if self.when_full == "drop" and self._queued_bytes + size > QUEUE_BYTES and self._queue:
-            self.dropped_rows += block.rows
-            return
-        with self._room:
-            self._queue.append((frame, block))
-            self._queued_bytes += size
-        self._wake.set()
-
-    def wait_for_room(self) -> None:
-        """Block while the queue is full, if this writer was told to wait."""
-        if self.when_full == "wait":
-            with self._room:
-                self._room.wait_for(lambda: self._queued_bytes <= QUEUE_BYTES // 4, timeout=60)
-
-    def _run(self) -> None:
-        deadline = time.monotonic() + self.flush_seconds
-        while not self._closed:
-            self._wake.wait(max(0.0, deadline - time.monotonic()))
-            self._wake.clear()
-            if time.monotonic() >= deadline:
-                for frame in list(self._frames.values()):
-                    frame.hand_over()
-                deadline = time.monotonic() + self.flush_seconds
-                self._drain()
-            elif not self._failing:
-                self._drain()
-
-    def _drain(self) -> None:
-        with self._work:
-            try:
-                while self._queue:
-                    frame, block = self._queue[0]
-                    frame.sink.write(block)
-                    with self._room:
-                        self._queue.popleft()
-                        self._queued_bytes -= block.rows * block.row_bytes
-                        self._room.notify_all()
-                if self.dropped_rows > self._reported_drops:
-                    self.event("rows_dropped", message=f"{self.dropped_rows} rows dropped: the disk did not keep up",
-                               rows=self.dropped_rows)
-                    self._reported_drops = self.dropped_rows
-                while self._events:
-                    self.folder.append(*self._events[0])
-                    self._events.popleft()
-                self._failing = False
-            except OSError as error:
-                self._complain(error)
-            except Exception as error:  # noqa: BLE001 - an encoding fault must not end the thread that keeps the rest
-                self._complain(error)
-                if self._queue:
-                    with self._room:
-                        _, block = self._queue.popleft()
-                        self._queued_bytes -= block.rows * block.row_bytes
-                        self.dropped_rows += block.rows
-
-    def _complain(self, error: Exception) -> None:
-        if not self._failing:
-            log.warning("trainvitals cannot write to %s (%s). Training goes on; rows wait in memory, then are dropped "
-                        "and counted. Free the disk or make the folder writable.", self.folder, error)
-        self._failing = True
+    def _hand_over(self) -> None:
+        for frame in list(self._frames.values()):
+            frame.hand_over()

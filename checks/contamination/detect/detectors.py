@@ -1,4 +1,4 @@
-"""The benchmark side of the three detectors: built once, kept on disk, mapped into memory by every worker."""
+"""The benchmark side of the detectors: built once, kept on disk, mapped into memory by every worker."""
 
 from __future__ import annotations
 

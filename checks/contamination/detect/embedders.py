@@ -25,11 +25,13 @@ from checks.contamination.detect.semantic import (
     NEAREST,
     Floats,
     Nearest,
+    copied_run,
     empirical_p,
     held_out,
     item_text,
     kinds_of,
     offer,
+    own_shingles,
 )
 from checks.contamination.records import PAIRS, Documents, Item
 from checks.contamination.text.words import Longs, Words, split_words
@@ -92,6 +94,10 @@ class EmbeddingIndex:
     """float32[items]: cosine to the nearest other item of its benchmark."""
     window: int
     """Words in a window of a document."""
+    shingles: NDArray[np.uint32]
+    """uint32: distinct shingles of all items, each item's ascending: they tell a near copy."""
+    shingle_first: Longs
+    """int64[items + 1]."""
 
     @classmethod
     def build(cls, items: Sequence[Item], embedder: str | Embedder = MINILM) -> EmbeddingIndex:
@@ -108,7 +114,7 @@ class EmbeddingIndex:
         kinds = kinds_of(items)
         typical = float(np.quantile(np.diff(words.first), 0.75)) if items else SHORTEST
         window = int(np.clip(1 << int(np.ceil(np.log2(max(typical, 1)))), SHORTEST, LONGEST))
-        return cls(embedder, vectors, kinds, held_out(*_others(vectors, kinds), words), window)
+        return cls(embedder, vectors, kinds, held_out(*_others(vectors, kinds), words), window, *own_shingles(words))
 
     def save(self, folder: Path) -> None:
         """Write the index to a folder, created where it is missing.
@@ -118,7 +124,7 @@ class EmbeddingIndex:
         """
         if not isinstance(self.embedder, str):
             raise UsageError("An audit with workers needs an embedder with a name or a folder, not a function.")
-        save_arrays(folder, {"vectors": self.vectors, "kinds": self.kinds, "null": self.null})
+        save_arrays(folder, {name: getattr(self, name) for name in _ARRAYS})
         (folder / "embedder.json").write_text(json.dumps({"embedder": self.embedder, "window": self.window}))
 
     @classmethod
@@ -126,7 +132,7 @@ class EmbeddingIndex:
         """Map a saved index into memory, read-only; the model is loaded by the first scanner."""
         card = json.loads((folder / "embedder.json").read_text())
         arrays = load_arrays(folder)
-        return cls(str(card["embedder"]), arrays["vectors"], arrays["kinds"], arrays["null"], int(card["window"]))
+        return cls(embedder=str(card["embedder"]), window=int(card["window"]), **arrays)
 
     def scanner(self) -> EmbeddingScanner:
         """A fresh scanner for one slice.
@@ -139,6 +145,9 @@ class EmbeddingIndex:
     def neighbour_p(self, items: Longs, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Empirical p of cosines (float64[k]) between items (positions, int64[k]) and documents: `empirical_p`."""
         return empirical_p(self.kinds, self.null, items, similarities)
+
+
+_ARRAYS = ("vectors", "kinds", "null", "shingles", "shingle_first")
 
 
 class EmbeddingScanner:
@@ -160,13 +169,35 @@ class EmbeddingScanner:
             starts, ends = words.starts[windows[:, 1]], words.ends[windows[:, 2] - 1]
             texts = [docs.text[a:b].tobytes().decode("utf-8", errors="replace")
                      for a, b in zip(starts, ends, strict=True)]
-            near, similarities = _nearest(_embed(self.embed, texts), self.index.vectors, NEAREST_WINDOWS)
-            for item in range(len(near)):
-                for window, similarity in zip(near[item], similarities[item], strict=True):
-                    doc = windows[window, 0]
-                    offer(self.best.state, item, similarity, docs.records[doc], doc, starts[window], ends[window])
+            vectors, count = _embed(self.embed, texts), NEAREST_WINDOWS
+            waiting = np.arange(len(self.index.vectors))
+            while len(waiting):
+                near, similarities = _nearest(vectors, self.index.vectors[waiting], count)
+                full = [self._offer(docs, words, windows, int(item), found, cosines)
+                        for item, found, cosines in zip(waiting, near, similarities, strict=True)]
+                # Where near copies took the places, look further for the rest.
+                waiting = waiting[~np.array(full)] if count < len(windows) else waiting[:0]
+                count *= 4
             self.best.settle(docs)
         return PAIRS.empty_table()
+
+    def _offer(self, docs: Documents, words: Words, windows: Longs, item: int, near: Longs, similarities: Floats
+               ) -> bool:
+        """Offer the windows that are nearest to an item, by document; whether enough of them were no copies of it."""
+        index = self.index
+        own = index.shingles[index.shingle_first[item] : index.shingle_first[item + 1]]
+        found: dict[int, list[tuple[int, int, float]]] = {}
+        for window, similarity in zip(near, similarities, strict=True):
+            doc, low, high = windows[window]
+            found.setdefault(int(doc), []).append((int(window), copied_run(words.hashes, low, high, own), similarity))
+        others = 0
+        for doc, seen in found.items():
+            run = max(run for _, run, _ in seen)
+            window, _, similarity = next(each for each in seen if (each[1] > 0) == (run > 0))
+            start, end = words.starts[windows[window, 1]], words.ends[windows[window, 2] - 1]
+            offer(self.best.state, item, similarity, docs.records[doc], doc, start, end, run)
+            others += run == 0
+        return others >= NEAREST
 
     def finish(self) -> pa.Table:
         """The nearest documents of each item, PAIRS."""

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from checks.contamination.detect import hits, windows
 from checks.contamination.detect.index import NgramIndex
-from checks.contamination.records import NS, PAIRS, SNIPPET, Documents
+from checks.contamination.detect.programs import PROGRAMS, ProgramScanner, table
+from checks.contamination.detect.snippets import snippet
+from checks.contamination.records import NS, PAIRS, Documents
 from checks.contamination.text.fold import fold_table
 from checks.contamination.text.words import Longs, Words, frozen
-
-CONTEXT = 400
-"""Bytes of text kept on each side of a window, for the answer that follows it and for the eye."""
 
 
 class ExactScanner:
@@ -32,11 +31,16 @@ class ExactScanner:
         self._bits = windows.bits(index)
         self._item_bytes = (np.diff(index.grams[3].first[index.item_units]) + 7) // 8  # for the n with most grams
         self._documents = 0
+        self._programs = ProgramScanner(index.programs)
 
     def scan(self, docs: Documents, words: Words) -> pa.Table:
         """The pairs (PAIRS, `slice` 0) of a batch, sorted by item and record; several rows where an item's fields lie
-        far from each other in one document.
+        far from each other in one document. Behind them those of the detector for code, which shares the index.
         """
+        found, code = self._scan_words(docs, words), self._programs.scan(docs)
+        return pa.concat_tables([found, table(code)]) if code else found
+
+    def _scan_words(self, docs: Documents, words: Words) -> pa.Table:
         hit_at, hit_gram, candidates = hits.find_hits(
             self._probes, self._state, frozen(words.hashes), frozen(words.first), self._documents
         )
@@ -45,8 +49,8 @@ class ExactScanner:
             return PAIRS.empty_table()
         documents, units, blocks = candidates.reshape(-1, 3).T
         order = np.lexsort((blocks, units, documents))
-        table = fold_table()
-        batch = windows.Batch(*map(frozen, (docs.text, words.starts, words.ends, words.first, *table)))
+        folds = fold_table()
+        batch = windows.Batch(*map(frozen, (docs.text, words.starts, words.ends, words.first, *folds)))
         rows, scores = np.empty((len(units), 5), np.int64), np.empty(len(units), np.float64)
         packed = np.empty((len(NS), int(self._item_bytes[self._index.unit_items[units]].sum())), np.uint8)
         ends = np.zeros((len(units) + 1, len(NS)), np.int64)
@@ -69,7 +73,8 @@ class ExactScanner:
         for n, counts in zip(NS, (held.three, held.five, held.eight, held.thirteen), strict=True):
             ids = np.flatnonzero(counts.documents).astype(np.int64)
             found[n] = ids, counts.documents[ids]
-        return found
+        ids = np.flatnonzero(self._programs.counts).astype(np.int64)
+        return found | {PROGRAMS: (ids, self._programs.counts[ids])}
 
 
 def _table(
@@ -95,19 +100,6 @@ def _table(
         pa.array([snippet(docs, *window) for window in zip(doc, starts, ends, strict=True)], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=PAIRS)
-
-
-def snippet(docs: Documents, doc: int, start: int, end: int) -> str:
-    """The text of a window, start to end in bytes of the batch, with context, at most SNIPPET bytes."""
-    end = min(end, start + SNIPPET)
-    context = min(CONTEXT, (SNIPPET - (end - start)) // 2)
-    low, high = max(docs.offsets[doc], start - context), min(docs.offsets[doc + 1], end + context)
-    # Context that starts or ends within a character loses its bytes, not more: UTF-8 continues with 10xxxxxx.
-    while low < start and docs.text[low] & 0xC0 == 0x80:
-        low += 1
-    while end < high < docs.offsets[doc + 1] and docs.text[high] & 0xC0 == 0x80:
-        high -= 1
-    return docs.text[low:high].tobytes().decode("utf-8", errors="replace")
 
 
 def _binary(data: NDArray[np.uint8], first: Longs) -> pa.Array:

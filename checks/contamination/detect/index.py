@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checks.contamination.detect.programs import PROGRAMS, Programs
 from checks.contamination.records import NS, ROLES, Item
 from checks.contamination.text.words import MIX_1, MIX_2, Hashes, Longs, Points, Words, spellings, split_words
 from trainvitals.errors import UsageError
@@ -25,7 +26,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-FORMAT = 1
+FORMAT = 2
 GRAM_STEP = np.uint64(0x9E3779B97F4A7C15)
 """Odd multiplier of the polynomial over word hashes (2^64 over the golden ratio)."""
 
@@ -130,14 +131,16 @@ class NgramIndex:
     """float32[units]: weight of anchors that every such window has; inf for units without any."""
     unit_windows: Longs
     """int64[units]: length of the window, words."""
+    programs: Programs
+    """The items' code."""
 
     def __len__(self) -> int:
         return len(self.item_units) - 1
 
     @property
     def sizes(self) -> dict[int, int]:
-        """How many distinct grams there are, by n."""
-        return {n: len(grams.keys) for n, grams in self.grams.items()}
+        """How many distinct grams there are, by n, and under PROGRAMS the runs of tokens of code."""
+        return {n: len(grams.keys) for n, grams in self.grams.items()} | {PROGRAMS: len(self.programs.keys)}
 
     @classmethod
     def build(cls, items: Sequence[Item]) -> NgramIndex:
@@ -170,6 +173,7 @@ class NgramIndex:
             weights=weights,
             filter=_filter(grams[3].keys),
             long_anchors=_posting(grams[8], *_distinct(grams[8])),
+            programs=Programs.of(items),
             **_measures(np.diff(words.first), grams[3], weights),
         )
 
@@ -203,8 +207,9 @@ class NgramIndex:
         plain = {f.name: array(f.name) for f in fields(cls) if f.name not in _PARTS}
         parts = {name: Posting(*(array(f"{name}-{f.name}") for f in fields(Posting)))  # type: ignore[arg-type]
                  for name in ("anchors", "long_anchors")}
+        programs = Programs(*(array(f"programs-{f.name}") for f in fields(Programs)))  # type: ignore[arg-type]
         grams = {n: Grams(*(array(f"grams{n}-{f.name}") for f in fields(Grams))) for n in NS}  # type: ignore[arg-type]
-        return cls(grams=grams, **parts, **plain)  # type: ignore[arg-type]
+        return cls(grams=grams, programs=programs, **parts, **plain)  # type: ignore[arg-type]
 
     def gram_ids(self, item: int, n: int) -> Longs:
         """Ids of the item's n-grams, in the order of role, then position; grams never cross fields. int64."""
@@ -240,12 +245,13 @@ class NgramIndex:
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARTS}
         for name in ("anchors", "long_anchors"):
             found |= {f"{name}-{f.name}": getattr(getattr(self, name), f.name) for f in fields(Posting)}
+        found |= {f"programs-{f.name}": getattr(self.programs, f.name) for f in fields(Programs)}
         for n, grams in self.grams.items():
             found |= {f"grams{n}-{f.name}": getattr(grams, f.name) for f in fields(Grams)}
         return found
 
 
-_PARTS = {"grams", "anchors", "long_anchors"}
+_PARTS = {"grams", "anchors", "long_anchors", "programs"}
 
 
 def _units(items: Sequence[Item]) -> list[tuple[int, int, str]]:

@@ -22,7 +22,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from checks.contamination.detect.arrays import load_arrays, save_arrays
-from checks.contamination.detect.exact import snippet
 from checks.contamination.detect.index import NgramIndex
 from checks.contamination.detect.lsh import Bands, Ints, bitmap, has, probe, shift_of
 from checks.contamination.detect.signatures import (
@@ -38,6 +37,7 @@ from checks.contamination.detect.signatures import (
     shingles,
     signatures,
 )
+from checks.contamination.detect.snippets import snippet
 from checks.contamination.records import NS, PAIRS, ROLES, Documents, Item
 from checks.contamination.text.jit import compiled
 from checks.contamination.text.words import Hashes, Longs, Words, words_of

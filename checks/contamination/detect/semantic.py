@@ -3,6 +3,9 @@
 A cosine has no natural threshold: it depends on the embedder and on how alike a benchmark's items are. So each item's
 nearest OTHER item gives the null distribution, and a neighbour in the corpus is judged by how rare such nearness is
 among items that are known to be different.
+
+Near copies are what the lexical detectors find. They are the nearest of all, so they have places of their own: a
+paraphrase has to be nearer than other paraphrases only.
 """
 
 # mypy: allow-untyped-defs
@@ -16,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from checks.contamination.detect.exact import snippet
 from checks.contamination.detect.minhash import CONFIRM
-from checks.contamination.detect.signatures import shingles
+from checks.contamination.detect.signatures import N, shingle, shingles
+from checks.contamination.detect.snippets import snippet
 from checks.contamination.records import NS, PAIRS, Documents, Item
 from checks.contamination.text.jit import compiled
 from checks.contamination.text.words import Longs, Words
@@ -26,7 +29,9 @@ from checks.contamination.text.words import Longs, Words
 Floats = NDArray[np.float32]
 
 NEAREST = 5
-"""Documents kept per item and slice."""
+"""Documents kept per item, slice and kind: near copies, and others."""
+OTHERS, COPIES = 0, 1
+"""Kinds of neighbours: their places are NEAREST * kind to NEAREST * (kind + 1)."""
 LEAST_NULL = 30
 """Other items below which a null distribution says nothing: the least p would be above 1 / 31."""
 
@@ -120,10 +125,10 @@ def held_out(similarities: Floats, others: Longs, words: Words) -> Floats:
 
 
 class Nearest:
-    """The NEAREST documents of every item so far; ties go to the document that came first."""
+    """The NEAREST documents of every item and kind so far; ties go to the document that came first."""
 
     def __init__(self, n_items: int) -> None:
-        shape = (n_items, NEAREST)
+        shape = (n_items, 2 * NEAREST)
         self.similarities = np.full(shape, -np.inf, np.float32)
         self.records = np.full(shape, -1, np.int64)
         self.docs = np.full(shape, -1, np.int64)
@@ -131,12 +136,14 @@ class Nearest:
         self.starts = np.zeros(shape, np.int64)
         self.ends = np.zeros(shape, np.int64)
         """Window, bytes of the batch's text."""
+        self.runs = np.zeros(shape, np.int64)
+        """Words of the longest run that a near copy shares; 0 for others."""
         self._rows: dict[tuple[int, int], dict[str, Any]] = {}
 
     @property
-    def state(self) -> tuple[Floats, Longs, Longs, Longs, Longs]:
+    def state(self) -> tuple[Floats, Longs, Longs, Longs, Longs, Longs]:
         """The arrays that `offer` takes."""
-        return self.similarities, self.records, self.docs, self.starts, self.ends
+        return self.similarities, self.records, self.docs, self.starts, self.ends, self.runs
 
     def settle(self, docs: Documents) -> None:
         """Write down the text of what a batch brought in, before the batch goes."""
@@ -148,22 +155,25 @@ class Nearest:
             self._rows[item, slot] = {
                 "item": item, "slice": 0, "record": int(docs.records[doc]), "byte_offset": int(docs.byte_offsets[doc]),
                 "document_id": docs.ids[doc] if docs.ids is not None else None,
-                "start": start + shift, "end": end + shift, "detector": "semantic", "score": similarity, "longest": 0,
-                "similarity": similarity, "text": snippet(docs, doc, start, end),
+                "start": start + shift, "end": end + shift, "detector": "semantic", "score": similarity,
+                "longest": int(self.runs[item, slot]), "similarity": similarity,
+                "text": snippet(docs, doc, start, end),
             } | {f"grams{n}": b"" for n in NS}
         self.docs[:] = -1
 
     def table(self) -> pa.Table:
         """All neighbours, PAIRS, by item and record."""
-        rows = sorted(self._rows.values(), key=lambda row: (row["item"], row["record"]))
+        held = np.isfinite(self.similarities)
+        rows = sorted((row for place, row in self._rows.items() if held[place]),
+                      key=lambda row: (row["item"], row["record"]))
         return pa.Table.from_pylist(rows, schema=PAIRS)
 
 
 @compiled
-def worst(similarities, records, item):
-    """The place of an item's neighbour that goes first: least similar, then last come."""
-    at = 0
-    for k in range(1, similarities.shape[1]):
+def worst(similarities, records, item, kind):
+    """The place of an item's neighbour of a kind that goes first: least similar, then last come."""
+    at = kind * NEAREST
+    for k in range(at + 1, at + NEAREST):
         if similarities[item, k] < similarities[item, at] or (
             similarities[item, k] == similarities[item, at] and records[item, k] > records[item, at]
         ):
@@ -172,18 +182,60 @@ def worst(similarities, records, item):
 
 
 @compiled
-def offer(state, item, similarity, record, doc, start, end):
-    """Put a window in its place among the item's neighbours, one place per record, or leave it."""
-    similarities, records, docs, starts, ends = state
-    at = -1
+def offer(state, item, similarity, record, doc, start, end, run):
+    """Put the best window of a document in its place among the item's neighbours of its kind, or leave it.
+
+    `run` is above 0 for near copies. A document has one place: one that proves to be a copy is no other.
+    """
+    similarities, records, docs, starts, ends, runs = state
+    kind, at = (COPIES if run > 0 else OTHERS), -1
     for k in range(similarities.shape[1]):
         if records[item, k] == record and similarities[item, k] > -np.inf:
-            at = k
+            if k // NEAREST == kind:
+                at = k
+            elif kind == OTHERS:
+                return
+            else:
+                similarities[item, k], docs[item, k] = -np.inf, -1
     if at < 0:
-        at = worst(similarities, records, item)
+        at = worst(similarities, records, item, kind)
     if similarity > similarities[item, at]:
         similarities[item, at], records[item, at], docs[item, at] = similarity, record, doc
-        starts[item, at], ends[item, at] = start, end
+        starts[item, at], ends[item, at], runs[item, at] = start, end, run
+
+
+@compiled
+def copied_run(hashes, begin, end, own):
+    """Words of the longest run that the words begin to end share with a text, if they hold CONFIRM of its shingles
+    (`own`: sorted uint32); else 0.
+    """
+    seen = np.zeros(len(own), np.bool_)
+    count, run, longest = 0, 0, 0
+    for i in range(begin, end - N + 1):
+        key = shingle(hashes, i)
+        low, high = 0, len(own)
+        while low < high:
+            middle = (low + high) // 2
+            if own[middle] < key:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(own) or own[low] != key:
+            run = 0
+            continue
+        run += 1
+        longest = max(longest, run)
+        count += not seen[low]
+        seen[low] = True
+    return longest + N - 1 if count > 0 and count >= CONFIRM * len(own) else 0
+
+
+def own_shingles(words: Words) -> tuple[NDArray[np.uint32], Longs]:
+    """The distinct shingles of each text, ascending: those of text i are out[first[i]:first[i + 1]]."""
+    hashed, first = shingles(words.hashes, words.first)
+    sets = [np.unique(hashed[first[i] : first[i + 1]]) for i in range(len(first) - 1)]
+    return (np.concatenate([np.empty(0, np.uint32), *sets]),
+            np.cumsum([0, *map(len, sets)], dtype=np.int64))
 
 
 def kinds_of(items: Sequence[Item]) -> Longs:

@@ -23,15 +23,20 @@ from numpy.typing import NDArray
 
 from checks.contamination.detect.arrays import load_arrays, save_arrays
 from checks.contamination.detect.semantic import (
+    COPIES,
+    OTHERS,
     Floats,
     Nearest,
+    copied_run,
     empirical_p,
     held_out,
     item_text,
     kinds_of,
     offer,
+    own_shingles,
     worst,
 )
+from checks.contamination.detect.signatures import UInts
 from checks.contamination.records import PAIRS, Documents, Item
 from checks.contamination.text.jit import compiled
 from checks.contamination.text.words import Hashes, Longs, Words, split_words
@@ -79,6 +84,10 @@ class TfidfIndex:
     """float64[items]: sum of its rest_weights."""
     norms: Doubles
     """float64[items]: of the vector of idf of the item's words."""
+    shingles: UInts
+    """uint32: distinct shingles of all items, each item's ascending: they tell a near copy."""
+    shingle_first: Longs
+    """int64[items + 1]."""
     kinds: Longs
     """int64[items]: benchmark of each item, numbered."""
     null: Floats
@@ -126,7 +135,8 @@ class TfidfIndex:
         _look(
             words.hashes, words.first, words.starts, words.ends, docs.records, self.table, self.ids, self.squares,
             self.commons, float(self.absent[0]), self.windows, self.post_first, self.post_items, self.post_weights,
-            self.rest_first, self.rest_terms, self.rest_weights, self.rest_totals, self.norms, best.state, self.kinds,
+            self.rest_first, self.rest_terms, self.rest_weights, self.rest_totals, self.norms, self.shingles,
+            self.shingle_first, best.state, self.kinds,
             np.empty(0, np.int64) if apart is None else apart,
         )
 
@@ -171,7 +181,9 @@ def _vectors(words: Words, n_items: int) -> dict[str, NDArray[Any]]:
     slot = classes[owner] * len(vocabulary) + term
     by_slot = np.argsort(slot[posted], kind="stable")
     table, ids = _hash_table(vocabulary)
+    own, own_first = own_shingles(words)
     return {
+        "shingles": own, "shingle_first": own_first,
         "table": table, "ids": ids, "squares": squares, "commons": squares * common, "norms": norms,
         "absent": np.array([(np.log(1 + n_items) + 1) ** 2]), "windows": windows,
         "post_first": np.searchsorted(slot[posted][by_slot], np.arange(len(windows) * len(vocabulary) + 1)),
@@ -225,7 +237,8 @@ def _terms(hashes, low, n, table, ids, absent_from, out):
 @compiled
 def _look(
     hashes, first, starts, ends, records, table, ids, squares, commons, absent, windows, post_first, post_items,
-    post_weights, rest_first, rest_terms, rest_weights, rest_totals, norms, state, kinds, apart,
+    post_weights, rest_first, rest_terms, rest_weights, rest_totals, norms, shingles, shingle_first, state, kinds,
+    apart,
 ):
     n_terms, n_items = len(squares), len(norms)
     longest = 0
@@ -237,14 +250,18 @@ def _look(
     products, touched = np.zeros(n_items), np.empty(n_items, np.int64)
     floors = np.empty(n_items)
     for item in range(n_items):
-        floors[item] = state[0][item, worst(state[0], state[1], item)]
+        floors[item] = state[0][item, worst(state[0], state[1], item, OTHERS)]
+    # The best window of the document at hand for each item, of each kind.
+    best = np.empty((n_items, 2))
+    best_begin, best_end = np.empty((n_items, 2), np.int64), np.empty((n_items, 2), np.int64)
+    runs, offered, offers = np.zeros(n_items, np.int64), np.full(n_items, -1, np.int64), np.empty(n_items, np.int64)
     window = 0
     for doc in range(len(first) - 1):
         low, n = first[doc], first[doc + 1] - first[doc]
         if n == 0:
             continue
         _terms(hashes, low, n, table, ids, n_terms, terms)
-        was_begin, was_end, known, square, common = -1, -1, 0, 0.0, 0.0
+        was_begin, was_end, known, square, common, n_offers = -1, -1, 0, 0.0, 0.0, 0
         for level in range(len(windows)):
             for begin in range(0, n, windows[level] // 2):
                 end = min(begin + windows[level], n)
@@ -284,8 +301,22 @@ def _look(
                     for k in range(rest_first[item], rest_first[item + 1]):
                         if last_seen[rest_terms[k]] == window:
                             product += rest_weights[k]
-                    offer(state, item, np.float32(product / norm), records[doc], doc, starts[low + begin],
-                          ends[low + end - 1])
-                    floors[item] = state[0][item, worst(state[0], state[1], item)]
+                    if offered[item] != doc:
+                        offered[item], offers[n_offers], runs[item] = doc, item, 0
+                        best[item, OTHERS] = best[item, COPIES] = -np.inf
+                        n_offers += 1
+                    own = shingles[shingle_first[item]:shingle_first[item + 1]]
+                    run = copied_run(hashes, low + begin, low + end, own)
+                    kind = COPIES if run > 0 else OTHERS
+                    runs[item] = max(runs[item], run)
+                    if product / norm > best[item, kind]:
+                        best[item, kind] = product / norm
+                        best_begin[item, kind], best_end[item, kind] = starts[low + begin], ends[low + end - 1]
                 if end == n:
                     break
+        for i in range(n_offers):
+            item = offers[i]
+            kind = COPIES if runs[item] > 0 else OTHERS
+            offer(state, item, np.float32(best[item, kind]), records[doc], doc, best_begin[item, kind],
+                  best_end[item, kind], runs[item])
+            floors[item] = state[0][item, worst(state[0], state[1], item, OTHERS)]

@@ -6,17 +6,28 @@ N-gram bits say how much is shared; only the text says whether a copy was edited
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.contamination.text.words import UNDERSCORE, Hashes, Words, spellings, words_of
+from checks.contamination.judge.turns import (
+    LABELS,
+    SHORT_INSERT,
+    Known,
+    ends_sentence,
+    replaced_words,
+    turned_signs,
+)
+from checks.contamination.records import SNIPPET
+from checks.contamination.text.escapes import UNDERSCORE
+from checks.contamination.text.numbers import as_read, numbers_of
+from checks.contamination.text.words import Hashes, Words, spellings, words_of
 
 MARGIN = 5
 """Words looked at on both sides of the shared part."""
@@ -24,31 +35,10 @@ ANSWER_BYTES = 1_500
 """How far behind the question an answer is near: three times the mean length of GSM8K's solutions."""
 LONG_ANSWER = 8
 """Words from which an answer is a text of its own, found by n-grams."""
-_UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-          "seventeen eighteen nineteen twenty").split()
-SPOKEN = {word: str(value) for value, word in enumerate(_UNITS)} | {
-    word: str(10 * value) for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)
-} | {word: word for word in ("hundred thousand million billion dozen half third thirds quarter quarters once twice "
-                             "thrice double triple").split()}
-"""English number words and their digits; from a hundred up they mostly are parts of numbers and stand as they are."""
-_NUMBER = re.compile(rf"(?<!\w)(\d+(?:[.,]\d+)*|(?:{'|'.join(SPOKEN)})(?!\w))", re.IGNORECASE)
-_THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
-# Rougher than `words.unescape`: it only keeps the letter of an escape from touching a number.
-_ESCAPE = re.compile(r"\\+(?:[nrt]|u[0-9a-fA-F]{4})|&#?\w{1,7};")
+LONGEST_GAP = 4_096
+"""Bytes between two words that are looked at."""
+_SIGNED = re.compile(r"[-\u2212$\u20ac\u00a3\u00a5]\s*$")
 _PUNCTUATION = re.compile(r"[^\w\s]")
-
-
-@lru_cache(maxsize=1 << 16)
-def is_number(word: str) -> bool:
-    """Whether a word is a number: it begins with a digit, or is one of `SPOKEN`."""
-    return word[:1].isdigit() or word.casefold() in SPOKEN
-
-
-def numbers_of(text: str) -> list[str]:
-    """All numbers of a text in order: 3.5 is one, as 80,000 is, and neither int_0 nor x2 is any."""
-    plain = unicodedata.normalize("NFKC", _ESCAPE.sub(" ", text))
-    found = (_THOUSANDS.sub("", match.casefold()) for match in _NUMBER.findall(plain))
-    return [SPOKEN.get(number, number) for number in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +53,9 @@ class Comparison:
     numbers: tuple[str, str] | None
     """Numbers of the field that the copy has not, and those that it has in their place, or all where only their order
     is another; None without such. Numbers that are only left out or only added replace none."""
+    turned: tuple[str, str] | None
+    """What the copy says another way, and what it says in its place, either of which may be empty; None where no edit
+    can change the answer (`turns.py`)."""
     start: int
     """Byte of the window's text at which the copy begins."""
     end: int
@@ -73,39 +66,111 @@ class Comparison:
         return self.changed == 0
 
 
-def compare(field: str, window: str) -> Comparison | None:
-    """Set a field of an item against the part of a window that shares most with it; None where nothing is shared."""
-    ours, theirs = words_of(field), words_of(window)
-    region = _densest(ours.hashes, theirs.hashes)
+def compare(field: str, window: str, known: Known = lambda word, times: False) -> Comparison | None:
+    """Set a field of an item against the part of a window that shares most with it; None where nothing is shared.
+
+    `known` says which words the benchmarks hold: a slip of the pen makes none of these.
+    """
+    ours, theirs = Side.of(field), Side.of(window)
+    region = _densest(ours.words.hashes, theirs.words.hashes)
     if region is None:
         return None
     low, high = region
-    raw = window.encode("utf-8", errors="replace")
-    a, b = _spelled(field, ours), _spelled(window, theirs)[low:high]
-    matcher = SequenceMatcher(None, ours.hashes.tolist(), theirs.hashes[low:high].tolist(), autojunk=False)
-    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    opcodes = _aligned(ours.words.hashes, theirs.words.hashes, low, high)
+    blocks = [opcode[1:] for opcode in opcodes if opcode[0] == "equal"]
     if not blocks:
         return None
-    changed = 0
-    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
-        if tag == "equal":
-            continue
-        if a0 < a1 and _recut(a[a0:a1], b[b0:b1], at_start=a0 == 0, at_end=a1 == len(a)):
+    first, last, length = blocks[0][2], blocks[-1][3] - 1, len(ours.spelled)
+    # As far as the copy would reach if its first and last words were changed, not left out.
+    begin, end = max(first - blocks[0][0], 0), min(last + length - blocks[-1][1], len(theirs.spelled) - 1)
+    bare = not _PUNCTUATION.search(theirs.text(first, last))
+    changed, turned = 0, _signs_between(ours, theirs, opcodes, bare)
+    for tag, a0, a1, b0, b1 in opcodes:
+        if tag == "equal" or (a0 < a1 and _recut(ours.spelled[a0:a1], theirs.spelled[b0:b1], at_start=a0 == 0,
+                                                 at_end=a1 == length)):
             continue
         # What stands around a copy is no edit of it.
         if a0 == 0:
             b0 = max(b0, b1 - (a1 - a0))
-        if a1 == len(a):
+        if a1 == length:
             b1 = min(b1, b0 + (a1 - a0))
         changed += max(a1 - a0, b1 - b0)
-    first, last = low + blocks[0].b, low + blocks[-1].b + blocks[-1].size - 1
-    # As far as the copy would reach if its first and last words were changed, not left out.
-    begin = max(first - blocks[0].a, 0)
-    end = min(last + len(a) - (blocks[-1].a + blocks[-1].size), len(theirs) - 1)
-    copy = raw[int(theirs.starts[begin]) : int(theirs.ends[end])].decode("utf-8", errors="replace")
-    bare = not _PUNCTUATION.search(raw[int(theirs.starts[first]) : int(theirs.ends[last])].decode(errors="replace"))
-    numbers = _replaced(field, copy, changed, bare)
-    return Comparison(len(a), changed, numbers, int(theirs.starts[first]), int(theirs.ends[last]))
+        turned = turned or _turn(ours, theirs, (a0, a1, b0, b1), known, full=len(window.encode()) >= SNIPPET)
+    numbers = _replaced(field, theirs.text(begin, end), changed, bare)
+    return Comparison(length, changed, numbers, turned, int(theirs.words.starts[first]), int(theirs.words.ends[last]))
+
+
+Opcode = tuple[str, int, int, int, int]
+"""As of difflib: what to do, from and to in the field, from and to in the window, in words."""
+
+
+def _aligned(ours: Hashes, theirs: Hashes, low: int, high: int) -> list[Opcode]:
+    """How the field becomes what stands between two words of the window; at once where it stands there whole."""
+    if (at := find(theirs[low:high], ours)) >= 0:
+        return [("equal", 0, len(ours), low + at, low + at + len(ours))]
+    matcher = SequenceMatcher(None, ours.tolist(), theirs[low:high].tolist(), autojunk=False)
+    return [(tag, a0, a1, low + b0, low + b1) for tag, a0, a1, b0, b1 in matcher.get_opcodes()]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A text as words."""
+
+    raw: bytes
+    words: Words
+    spelled: list[str]
+    """Folded, as they are matched."""
+
+    @classmethod
+    def of(cls, text: str) -> Side:
+        raw, words = text.encode("utf-8", errors="replace"), words_of(text)
+        points, first = spellings(np.frombuffer(raw, np.uint8), words)
+        letters = points.tobytes().decode("utf-32-le", errors="replace")
+        return cls(raw, words, [letters[a:b] for a, b in pairwise(first.tolist())])
+
+    def text(self, first: int, last: int) -> str:
+        """From one word to another, as it is written."""
+        return self.raw[int(self.words.starts[first]) : int(self.words.ends[last])].decode("utf-8", errors="replace")
+
+    def gap(self, word: int) -> str:
+        """What stands before a word, or behind the last."""
+        low = int(self.words.ends[word - 1]) if word else 0
+        high = int(self.words.starts[word]) if word < len(self.spelled) else len(self.raw)
+        return as_read(self.raw[low : min(high, low + LONGEST_GAP)].decode("utf-8", errors="replace"))
+
+
+def _turn(ours: Side, theirs: Side, edit: tuple[int, int, int, int], known: Known, *, full: bool
+          ) -> tuple[str, str] | None:
+    """What one edit says another way, if that can change the answer. `full`: the window was cut to size."""
+    a0, a1, b0, b1 = edit
+    inner = 0 < a0 and a1 < len(ours.spelled)
+    lost, new = replaced_words(_said(ours, a0, a1), _said(theirs, b0, b1), known)
+    if not inner:
+        lost = [word for word in lost if word not in LABELS]
+        if not lost or (full and a1 == len(ours.spelled) and b1 == len(theirs.spelled)):
+            return None
+    elif not lost and new and len(new) > SHORT_INSERT:
+        return None
+    elif not lost and new and ends_sentence(theirs.gap(b0)) and ends_sentence(theirs.gap(b1)):
+        return None
+    return (" ".join(lost), " ".join(new)) if lost or new else None
+
+
+def _said(side: Side, low: int, high: int) -> list[str]:
+    """Words without commands of LaTeX."""
+    return [side.spelled[k] for k in range(low, high) if not side.gap(k).endswith("\\")]
+
+
+def _signs_between(ours: Side, theirs: Side, opcodes: Sequence[Opcode], bare: bool
+                   ) -> tuple[str, str] | None:
+    for tag, a0, a1, b0, _ in opcodes:
+        if tag == "equal":
+            mine, other = ([side.gap(k) for k in range(at, at + a1 - a0)] for side, at in ((ours, a0), (theirs, b0)))
+            if a0 == 0 and not _SIGNED.search(mine[0]):
+                other[0] = mine[0] = ""  # what stands before the copy is not of it
+            if found := turned_signs(ours.spelled[a0:a1], mine, other, bare):
+                return found
+    return None
 
 
 def _replaced(field: str, copy: str, changed: int, bare: bool) -> tuple[str, str] | None:
@@ -115,7 +180,8 @@ def _replaced(field: str, copy: str, changed: int, bare: bool) -> tuple[str, str
     """
     ours, theirs = numbers_of(field), numbers_of(copy)
     variants = [ours, *(numbers_of(_PUNCTUATION.sub(mark, field)) for mark in ("", " ") if bare)]
-    if any(_in_order(variant, theirs) for variant in variants):
+    loose = numbers_of(field, loose=True), numbers_of(copy, loose=True)
+    if any(_in_order(variant, theirs) for variant in variants) or _in_order(*loose):
         return None
     lost, new = list((Counter(ours) - Counter(theirs)).elements()), list((Counter(theirs) - Counter(ours)).elements())
     if lost and new:
@@ -134,12 +200,16 @@ def _recut(ours: Sequence[str], theirs: Sequence[str], *, at_start: bool, at_end
 
     At the start of the field their last words count, at its end their first: the others stand around the copy.
     """
-    letters = "".join(ours).casefold()
+    letters = _letters(ours)
     if at_start:
-        return any("".join(theirs[k:]).casefold() == letters for k in range(len(theirs)))
+        return any(_letters(theirs[k:]) == letters for k in range(len(theirs)))
     if at_end:
-        return any("".join(theirs[:k]).casefold() == letters for k in range(1, len(theirs) + 1))
-    return "".join(theirs).casefold() == letters
+        return any(_letters(theirs[:k]) == letters for k in range(1, len(theirs) + 1))
+    return _letters(theirs) == letters
+
+
+def _letters(words: Sequence[str]) -> str:
+    return "".join(words).replace("_", "")
 
 
 def _densest(ours: Hashes, theirs: Hashes) -> tuple[int, int] | None:
@@ -163,11 +233,6 @@ def runs(hashes: Hashes, n: int) -> NDArray[np.uint64]:
     for k in range(n):
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + hashes[k : k + len(keys)]
     return keys
-
-
-def _spelled(text: str, words: Words) -> list[str]:
-    raw = text.encode("utf-8", errors="replace")
-    return [raw[a:b].decode("utf-8", errors="replace") for a, b in zip(words.starts, words.ends, strict=True)]
 
 
 @lru_cache(maxsize=256)

@@ -15,9 +15,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from checks.contamination.detect.index import NgramIndex
-from checks.contamination.judge.edits import is_number
-from checks.contamination.judge.weights import WEIGHED, Flags, Floats, Longs, Weighed, common_above, weigh_items
+from checks.contamination.detect.programs import PROGRAMS
+from checks.contamination.judge.weights import (
+    COMMON_LEAST,
+    WEIGHED,
+    Flags,
+    Floats,
+    Longs,
+    Weighed,
+    common_above,
+    weigh_items,
+)
 from checks.contamination.records import MOST_PAIRS, NS, ROLES, Item
+from checks.contamination.text.numbers import is_number
 
 Counts = Mapping[int, NDArray[np.uint32]]
 """For each n, documents that hold each n-gram of the index."""
@@ -71,6 +81,21 @@ class Evidence:
     literature counts; None where there is none."""
     covered8: float | None
     """Share of its 8-grams seen anywhere (PaLM's rule is 0.7 or more, https://arxiv.org/abs/2204.02311)."""
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is known of an item's code as runs of tokens, names by their places."""
+
+    tokens: int
+    """0 where it has none."""
+    rare: float
+    """Share of its runs that are not common: in items, or in documents that do not hold the program."""
+    copies: int
+    """Documents that hold most of it."""
+    idiom: bool
+    """It stands in so many documents that it is an idiom, or a program that everybody writes so."""
 
 
 def gather(
@@ -86,7 +111,8 @@ def gather(
         documents: Documents scanned.
     """
     bits = {n: pairs[f"grams{n}"].combine_chunks() for n in WEIGHED}
-    exact = np.array([detector == "exact" for detector in pairs["detector"].to_pylist()], bool)
+    detectors = np.array(pairs["detector"].to_pylist(), object)
+    exact, code = detectors == "exact", detectors == "code"
     edges = np.searchsorted(pairs["item"].to_numpy(), np.arange(len(items) + 1))
     limit = common_above(documents)
     for item in weigh_items(items, index):
@@ -100,7 +126,18 @@ def gather(
         testable = max(len(np.unique(item.ids[n][telling[n]])) for n in WEIGHED)
         numbers = _holding_numbers(item, items[item.position]) if len(exact[rows]) else crowded
         hits, covered8 = _anywhere(item, index, counts)
-        yield Evidence(item, _pair_rows(item, rows, found, common, crowded, numbers), testable, hits, covered8)
+        program = _program(item.position, index, counts, int(code[rows].sum()), limit)
+        yield Evidence(item, _pair_rows(item, rows, found, common, crowded, numbers), testable, hits, covered8, program)
+
+
+def _program(position: int, index: NgramIndex, counts: Counts, copies: int, limit: float) -> Program:
+    programs = index.programs
+    runs = programs.runs(position)
+    if not len(runs):
+        return Program(0, 0.0, 0, idiom=False)
+    items = np.diff(programs.run_first)[runs]
+    common = (counts[PROGRAMS][runs] - float(copies) > limit) | (items > COMMON_LEAST)
+    return Program(int(programs.lengths[position]), float(1 - common.mean()), copies, copies > limit)
 
 
 def _unpack(column: pa.BinaryArray, grams: int) -> Flags:

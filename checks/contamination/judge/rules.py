@@ -1,8 +1,8 @@
 """The rules of an audit: from the evidence on one item to a level, a kind and a sentence for each of its pairs.
 
 - contaminated: the item itself stands in one window: weighted containment above a cut that falls with length, all but
-  one word in twenty in order, or all words of a short item;
-- suspect: an edited copy, other numbers, only the passage or the solution, a template, a similar meaning;
+  one word in twenty in order, or all words of a short item; and no edit can turn it into another question (`turns.py`);
+- suspect: such an edit, an edited copy, other numbers, only the passage or the solution, a template, a similar meaning;
 - below: anything less, kept for the threshold sweep and for people.
 """
 
@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from checks.contamination.detect.programs import named_share, program_of
 from checks.contamination.judge.edits import Comparison, answer_near, choices_found, compare, contains, letters_of
 from checks.contamination.judge.evidence import CHANCE_WORDS, Evidence
+from checks.contamination.judge.turns import Known
 from checks.contamination.records import EvidenceKind, Item
+from checks.contamination.text.code import tokens_of
 
 Level = Literal["contaminated", "suspect", "below"]
 
@@ -38,7 +41,8 @@ class Rules:
     plain: float = 0.5
     """Least share of all n-grams, common ones included, of a copy: rare words alone are no copy."""
     words_per_change: int = 20
-    """One word changed in this many leaves a copy a copy, if it is no number; it costs five 5-grams of sixteen."""
+    """One word changed in this many leaves a copy a copy, if the change turns nothing; it costs five 5-grams of
+    sixteen."""
     informative: int = 2
     """Distinct informative n-grams that must be shared; 1 for items of up to 4 words
     (https://github.com/marin-community/marin/pull/7051)."""
@@ -63,6 +67,17 @@ class Rules:
     """Containment from which a long answer stands near."""
     answer_bytes: int = 100
     """How far behind a common short question its answer shows that the item itself stands there."""
+    program: float = 0.8
+    program_tokens: int = 40
+    program_least: int = 24
+    """Share of a program's runs of tokens, names aside, from which it is known again, from `program_tokens` tokens on;
+    below, all of them. Below `program_least` there is one way to write it: two people who write a greatest common
+    divisor write the same 17 tokens."""
+    program_named: int = 12
+    program_names: float = 0.8
+    """Tokens from which a program is known by its names, and the share of its runs that have them."""
+    program_rare: float = 0.5
+    """Share of a program's runs that few documents and items hold: less is an idiom, or boilerplate."""
     p: float = 0.01
     """Empirical p below which a neighbour in meaning is suspect: one false alarm in a hundred items."""
 
@@ -85,6 +100,8 @@ class Row:
     p: float
     """NaN for all but the semantic detector."""
     text: str
+    document: tuple[int, int] = (0, 0)
+    """Slice and record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +114,36 @@ class Judged:
     score: float
 
 
-def judge(evidence: Evidence, item: Item, rows: Sequence[Row], rules: Rules) -> list[Judged]:
-    """Judge every pair of one item."""
-    return [_judge_row(evidence, item, row, k, rules) for k, row in enumerate(rows)]
+def judge(evidence: Evidence, item: Item, rows: Sequence[Row], rules: Rules, known: Known) -> list[Judged]:
+    """Judge every pair of one item; `known` are the words of the benchmarks."""
+    programs = {row.document for row in rows if row.detector == "code" and (
+        _program(evidence, item, row, rules).level == "suspect")} if evidence.item.asks == "code" else set()
+    judged = [_judge_row(evidence, item, row, k, rules, known, row.document in programs) for k, row in enumerate(rows)]
+    if any(each.level == "contaminated" and row.text for each, row in zip(judged, rows, strict=True)):
+        return judged
+    # Only the best documents keep their text. Where none of these is a copy, no other is, for edits show in text alone.
+    return [Judged("suspect", "edited copy", f"{each.rule} No document whose text was kept is a copy.", each.score)
+            if each.level == "contaminated" else each for each in judged]
 
 
-def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules) -> Judged:
+def _judge_row(evidence: Evidence, item: Item, row: Row, k: int, rules: Rules, known: Known, same_program: bool
+               ) -> Judged:
     weighed, pairs = evidence.item, evidence.pairs
     words = weighed.length
     if row.detector == "semantic":
         return _similar(row, rules)
+    if row.detector == "code":
+        return _program(evidence, item, row, rules)
     if not row.text and not pairs.score3[k] and row.detector == "minhash":
         return _signature(row, rules)
     # A whole copy of more than a phrase needs no rare words: its length alone rules out chance.
     enough = pairs.informative[k] >= rules.needed(words) or (pairs.whole[k] and words > CHANCE_WORDS)
     score = _score(evidence, k, enough)
-    found = (_short if words <= CHANCE_WORDS else _long)(evidence, item, row, k, score, enough, rules)
+    asked = "\n".join(item.fields[role] for role in weighed.stem)
+    compared = compare(asked, row.text, known) if row.text and asked else None
+    if compared is not None and same_program:
+        compared = replace(compared, turned=None)  # other names change no answer where the program is the same
+    found = (_short if words <= CHANCE_WORDS else _long)(evidence, item, row, k, score, enough, rules, compared)
     return found or _other_fields(evidence, k, score, rules) or Judged("below", _below(evidence, k, rules), "", score)
 
 
@@ -125,7 +156,8 @@ def _score(evidence: Evidence, k: int, enough: bool) -> float:
     return score if pairs.asked[k] >= 0.5 else min(score, float(pairs.asked[k]))
 
 
-def _short(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough: bool, rules: Rules) -> Judged | None:
+def _short(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough: bool, rules: Rules,
+           compared: Comparison | None) -> Judged | None:
     """Items of three to seven words: whole or nothing."""
     weighed, pairs = evidence.item, evidence.pairs
     if not pairs.whole[k] or row.longest < weighed.length:
@@ -134,7 +166,9 @@ def _short(evidence: Evidence, item: Item, row: Row, k: int, score: float, enoug
     if row.text and not contains(row.text, asked):
         return None
     told = f"All {weighed.length} words of the {weighed.asks} stand in the window, in order"
-    compared = compare(asked, row.text)
+    if compared is not None and (turned := compared.numbers or compared.turned):
+        return Judged("suspect", "edited numbers" if compared.numbers else "edited copy", f"{told}, {_said(turned)}.",
+                      score)
     if not enough:
         if compared is not None and _answered_at_once(item, row, compared, rules):
             why = "which many documents do, and its answer stands right behind"
@@ -157,7 +191,18 @@ def _answered_at_once(item: Item, row: Row, compared: Comparison, rules: Rules) 
     return bool(telling) and answer_near(answer, None, row.text, compared.end, rules.answer_bytes)
 
 
-def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough: bool, rules: Rules) -> Judged | None:
+def _said(turned: tuple[str, str]) -> str:
+    """What an edit that can change the answer does."""
+    lost, new = (" ".join(words.split()[:6]) for words in turned)
+    if lost and new:
+        edit = f'"{new}" in place of "{lost}"'
+    else:
+        edit = f'without "{lost}"' if lost else f'with "{new}" added'
+    return f"but {edit}: an edit that can change the answer"
+
+
+def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough: bool, rules: Rules,
+          compared: Comparison | None) -> Judged | None:
     """Items of eight words and more: containment, then the text."""
     weighed, pairs = evidence.item, evidence.pairs
     words, cut = weighed.length, rules.cut(weighed.length)
@@ -171,7 +216,6 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
         return None
     if "passage" in weighed.stem and pairs.asked[k] < rules.plain:
         return None
-    compared = compare("\n".join(item.fields[role] for role in weighed.stem), row.text) if row.text else None
     if weak and (compared is None or compared.changed > 1):
         return None
     told = f"{score:.2f} of its weighted {weighed.n}-grams stand in one window"
@@ -190,10 +234,12 @@ def _long(evidence: Evidence, item: Item, row: Row, k: int, score: float, enough
     ):
         why = "but the question is a template and its choices are not near"
         return Judged("suspect", "template", f"{told}, {why}.", score)
+    if compared is not None and compared.turned and not (lettered and compared.changed):
+        return Judged("suspect", "edited copy", f"{told}, {_said(compared.turned)}.", score)
     kind = _kind(evidence, item, row, k, compared, rules)
     if score < cut - 1e-6:
         said = f" but {compared.changed}" if compared and compared.changed and not lettered else ""
-        why = f"no number is replaced ({rules.words_per_change} words allow one change)" if said else (
+        why = f"nothing that can change the answer ({rules.words_per_change} words allow one change)" if said else (
             "letter for letter: only what stands between them differs"
         )
         return Judged("contaminated", kind, f"All of its {words} words{said} stand in one window, in order, and {why}.",
@@ -251,6 +297,21 @@ def _similar(row: Row, rules: Rules) -> Judged:
         told = f"Cosine {row.similarity:.2f} to its nearest neighbour; of unrelated items {row.p:.1%} come as near."
         return Judged("suspect", "similar meaning", told, 0.0)
     return Judged("below", "similar meaning", "", 0.0)
+
+
+def _program(evidence: Evidence, item: Item, row: Row, rules: Rules) -> Judged:
+    """The same program under other names: never more than suspect, for two people may have written it."""
+    program, share = evidence.program, row.similarity
+    if program.tokens < rules.program_named or program.rare < rules.program_rare:
+        return Judged("below", "", "", 0.0)
+    named = named_share(tokens_of(program_of(item)), tokens_of(row.text)) >= rules.program_names
+    cut = rules.program if program.tokens >= rules.program_tokens else 1.0
+    if not named and (share < cut - 1e-6 or program.idiom or program.tokens < rules.program_least):
+        return Judged("below", "template" if program.idiom else "", "", 0.0)
+    kind: EvidenceKind = "edited copy" if evidence.item.asks == "code" else "answer only"
+    names = "names included" if named else "names aside"
+    told = f"{share:.2f} of the runs of its program's {program.tokens} tokens stand in one window, {names}"
+    return Judged("suspect", kind, f"{told}: comments, documentation and layout are no part of a program.", 0.0)
 
 
 def _signature(row: Row, rules: Rules) -> Judged:

@@ -15,6 +15,7 @@ from checks.contamination.detect.index import NgramIndex
 from checks.contamination.judge.evidence import CHANCE_WORDS, Evidence, gather
 from checks.contamination.judge.rules import Judged, Row, Rules, judge
 from checks.contamination.judge.spans import item_text, shared_spans
+from checks.contamination.judge.turns import Vocabulary
 from checks.contamination.partial import Merged, records_before
 from checks.contamination.records import DETECTORS, ITEMS, MATCHES, Item, Slice
 
@@ -52,13 +53,14 @@ def judge_items(
     rules = rules or Rules()
     pairs = merged.pairs
     columns = _columns(pairs, p_value)
+    known = Vocabulary.of(index.word_hashes)
     places = _Places.of(merged, pieces)
     rows: list[tuple[int, dict[str, Any]]] = []
     matches: list[dict[str, Any]] = []
     for evidence in gather(items, index, pairs, merged.counts, merged.documents):
         item = items[evidence.item.position]
         at = range(evidence.pairs.rows.start, evidence.pairs.rows.stop)
-        judged = judge(evidence, item, [_row(columns, k) for k in at], rules)
+        judged = judge(evidence, item, [_row(columns, k) for k in at], rules, known)
         order = sorted(range(len(at)), key=lambda k: _rank(judged[k], columns, at[k]))
         rows.append((evidence.item.position, _item_row(evidence, item, judged, order, columns, places, rules)))
         matches += _match_rows(evidence, item, judged, order, columns, places)
@@ -87,7 +89,7 @@ def _columns(pairs: pa.Table, p_value: PValue | None) -> Columns:
 
 def _row(columns: Columns, k: int) -> Row:
     return Row(columns["detector"][k], int(columns["longest"][k]), float(columns["similarity"][k]),
-               float(columns["p"][k]), columns["text"][k])
+               float(columns["p"][k]), columns["text"][k], (int(columns["slice"][k]), int(columns["record"][k])))
 
 
 def _rank(judged: Judged, columns: Columns, k: int) -> tuple[Any, ...]:

@@ -10,22 +10,25 @@ but the files that the evaluation left behind.
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from checks.contamination.readers import hub, rows
+from checks.contamination.readers.choices import strings_in, value_at
 from checks.contamination.readers.compressed import SUFFIXES as COMPRESSED
 from checks.contamination.readers.corpus import files_of, is_dataset_name, kind_of
 from checks.contamination.readers.ledger import Ledger
+from checks.contamination.readers.nested import along, flattened
 from checks.contamination.readers.roles import (
     ID_NAMES,
     INDEX_NAMES,
     Roles,
     columns_of,
+    first_number,
     guess_roles,
     item_fields,
-    value_at,
 )  # fmt: skip
 from checks.contamination.records import ROLES, Benchmark, Item, Tally
 from trainvitals.errors import UsageError
@@ -50,7 +53,7 @@ def parse_roles(text: str) -> dict[str, tuple[str, ...]]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         role, _, column = (side.strip() for side in part.partition("="))
         if role not in (*ROLES, "id") or not column:
-            raise UsageError(f"Role {part!r} is not known. Write {'=COLUMN, '.join(ROLES)}=COLUMN or id=COLUMN.")
+            raise UsageError(f"Role {part!r} is not known. Write --map {'=COLUMN, '.join(ROLES)}=COLUMN or id=COLUMN.")
         roles[role] = (*roles.get(role, ()), column)
     return roles
 
@@ -70,7 +73,7 @@ def read_benchmarks(paths: Sequence[str], roles: Roles | None = None) -> list[Be
         found[name] = read_benchmark(source, roles, name=name, roles_must_fit=len(sources) == 1)
     columns = {column for names in (roles or {}).values() for column in names}
     if roles and not any(columns & set(benchmark.roles) for benchmark in found.values()):
-        raise UsageError(f"No benchmark has the columns of --roles: {', '.join(sorted(columns))}. Check their names.")
+        raise UsageError(f"No benchmark has the columns of --map: {', '.join(sorted(columns))}. Check their names.")
     return list(found.values())
 
 
@@ -90,29 +93,31 @@ def read_benchmark(
     """
     tally = Tally()
     ledger = Ledger(source, tally)
-    read = rows.read_rows(source, _kind(source), ledger)
+    by_number = roles is not None and all(name.isdigit() for names in roles.values() for name in names)
+    read = rows.read_rows(source, _kind(source), ledger, numbered=by_number)
     if not read:
         ledger.close()
         why = "".join(f" {problem.place}: {problem.what}" for problem in tally.problems[:3])
         raise UsageError(f"{source} holds no rows.{why} Give a benchmark with at least one item.")
     read, sample_ids = _documents(read)
+    given, read = _given_roles(roles, read)
+    if roles and roles_must_fit and not given:
+        has = _listed(columns_of(read[:SAMPLE_ROWS]))
+        raise UsageError(f"{source} lacks columns of --map {dict(roles)}. It has {has}.")
+    if not given:
+        read = flattened(read, _has_question)
     columns = columns_of(read[:SAMPLE_ROWS])
-    if not guess_roles(columns).keys() & {"question", "code"}:
-        read = rows.unwrapped(read)
-        columns = columns_of(read[:SAMPLE_ROWS])
-    fits = roles is not None and all(name in columns.values() for names in roles.values() for name in names)
-    if roles and roles_must_fit and not fits:
-        raise UsageError(f"{source} lacks columns of --roles {dict(roles)}. It has {_listed(columns)}.")
-    chosen: dict[str, Sequence[str]] = dict(roles) if roles and fits else dict(guess_roles(columns))
+    chosen: dict[str, Sequence[str]] = dict(given or _headless(columns) or guess_roles(columns))
     if not chosen.get("question") and not chosen.get("code"):
         raise UsageError(
-            f"{source} has no column that looks like a question. It has {_listed(columns)}: "
-            "name the one with --roles question=COLUMN,answer=COLUMN."
+            f"{source} has no column that looks like a question. It has {_listed(columns)}. "
+            f"Say which is which, such as: {_suggested(read[:SAMPLE_ROWS], columns)}"
         )
     ids = sample_ids if sample_ids and "id" not in chosen else _ids(read, chosen.pop("id", ()), columns)
     name = name or _name(source)
+    first = first_number(read, chosen)
     items = [
-        Item(name, item_id, item_fields(row, chosen))
+        Item(name, item_id, item_fields(row, chosen, first))
         for row, item_id in zip(read, _unique_ids(ids, ledger), strict=True)
     ]
     for number, item in enumerate(items):
@@ -124,8 +129,41 @@ def read_benchmark(
     return Benchmark(name, source, sha256, items, read, used, tally.problems)
 
 
+def _has_question(read: Sequence[rows.Row]) -> bool:
+    return bool(guess_roles(columns_of(read[:SAMPLE_ROWS])).keys() & {"question", "code"})
+
+
+def _given_roles(roles: Roles | None, read: list[rows.Row]) -> tuple[Roles, list[rows.Row]]:
+    """The roles, or none where the rows lack one of the columns; and the rows that hold them, which may lie inside."""
+    named = [name for names in (roles or {}).values() for name in names]
+    for found in (read, *(along(read, name) for name in named if "." in name)):
+        columns = {value for value in columns_of(found[:SAMPLE_ROWS]).values()}
+        if roles and all(name in columns or _reaches(found[:SAMPLE_ROWS], name) for name in named):
+            return roles, found
+    return {}, read
+
+
+def _reaches(read: Sequence[rows.Row], name: str) -> bool:
+    return any(value_at(row, name) is not None for row in read)
+
+
+def _headless(columns: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """Two columns without names are question and answer: NQ-open, MGSM, pairs of translations."""
+    return {"question": ("0",), "answer": ("1",)} if set(columns) == {"0", "1"} else {}
+
+
+def _suggested(read: Sequence[rows.Row], columns: Mapping[str, str]) -> str:
+    """A --map to copy: the column with the longest text as the question, the next as the answer."""
+    lengths = {
+        name: sum(len("\n".join(strings_in(value_at(row, name)))) for row in read) for name in columns.values()
+    }
+    longest = sorted((name for name in lengths if lengths[name]), key=lambda name: -lengths[name])[:2]
+    pairs = zip(("question", "answer"), longest or ["COLUMN"], strict=False)
+    return " ".join(f"--map {shlex.quote(f'{role}={name}')}" for role, name in pairs)
+
+
 def _sources(path: str) -> list[str]:
-    files, _ = files_of(path)
+    files = files_of(path)
     if files or not is_dataset_name(path):
         if not files:
             raise UsageError(f"No benchmark file {path!r}. Name files, folders, globs or hf://owner/name:split.")

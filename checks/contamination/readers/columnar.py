@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from checks.contamination.readers.batches import BATCH, Texts, batches, id_strings, string_buffers
-from checks.contamination.readers.fields import ALL_COLUMNS, NO_TEXT, Columns, choose_columns, table_text
-from checks.contamination.readers.ledger import EVERY_COLUMN, Ledger
+from checks.contamination.readers.fields import ID_COLUMNS, NO_TEXT, ONLY_TOKENS, table_text, text_columns_of
+from checks.contamination.readers.ledger import PLACES, Ledger
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.readers.stored import local_path, stored_size
 from checks.contamination.readers.tokens import TOKEN_COLUMN, TokenTable, token_table
@@ -20,8 +20,8 @@ from checks.contamination.records import Documents, Slice
 ROWS = 1024
 """Rows per batch where their size is not known beforehand."""
 NOT_UTF8 = "Invalid UTF-8: the bytes were kept, words end there."
-NO_COLUMN = "No column holds text (or the columns named are not there): the records were skipped."
-ONLY_TOKENS = "The records hold token ids only: they were skipped. Name their tokenizer.json with --tokenizer."
+NO_COLUMN = "No column holds text: the records were skipped."
+UNREAD_TOKENS = "Token ids beside little text: they were not searched. Name their tokenizer.json with --tokenizer."
 BROKEN = "Not readable as {}: what is named here was lost. ({})"
 ARROW_MAGIC = b"ARROW1"
 
@@ -30,43 +30,61 @@ class Rows:
     """Turns batches of columns, in their order, into documents."""
 
     def __init__(self, schema: pa.Schema, ledger: Ledger, options: CorpusOptions) -> None:
-        self.ledger = ledger
-        self.tokens: TokenTable | None = None
-        self.columns = choose_columns(schema, options.text_columns, options.id_column)
-        self.only_tokens = not self.columns.text and TOKEN_COLUMN in schema.names
-        if self.only_tokens:
-            self.tokens = token_table(options.tokenizer) if options.tokenizer else None
-            self.columns = Columns((TOKEN_COLUMN,) if self.tokens else (), self.columns.id)
+        self.ledger, self.only = ledger, options.text_columns
+        self.text = text_columns_of(schema)
+        self.has_tokens = TOKEN_COLUMN in schema.names
+        known = self.has_tokens and options.tokenizer
+        self.tokens: TokenTable | None = token_table(options.tokenizer) if known else None
+        names = [options.id_column] if options.id_column else ID_COLUMNS
+        self.id = next((name for name in names if name in schema.names), "")
+
+    def all(self) -> list[str]:
+        """The columns that have to be read."""
+        tokens = [TOKEN_COLUMN] if self.has_tokens else []
+        return list(dict.fromkeys([*self.text, *tokens, *([self.id] if self.id else [])]))
 
     def documents(self, batch: pa.RecordBatch | pa.Table) -> Iterator[Documents]:
         """The documents of a batch; every row is counted."""
         first = self.ledger.tally.records
-        arrays = {name: _one_array(batch.column(name)) for name in self.columns.all()}
-        if not self.columns.text:
-            self.ledger.tally.records += batch.num_rows
-            what = ONLY_TOKENS if self.only_tokens else NO_COLUMN
-            self.ledger.skip(what, f"rows {first + 1} to {first + batch.num_rows}", batch.num_rows)
-            return
-        if self.tokens is None:
-            text, read = table_text(arrays, self.columns)
-        else:
-            text, read = self.tokens.texts(arrays[TOKEN_COLUMN]), [TOKEN_COLUMN]
-        self.ledger.read_from(read if self.columns.known else [EVERY_COLUMN])
         self.ledger.tally.records += batch.num_rows
-        if not self.columns.known:
-            self.ledger.note(ALL_COLUMNS, f"row {first + 1}")
+        where = f"rows {first + 1} to {first + batch.num_rows}"
+        text, read = self._text(batch, where)
+        if text is None:
+            what = ONLY_TOKENS if self.has_tokens else NO_COLUMN
+            self.ledger.skip(what, where, batch.num_rows)
+            return
+        self.ledger.read_from(read)
         try:
-            text.validate(full=True)
+            text.view(pa.large_string()).validate(full=True)
         except pa.ArrowInvalid:
-            self.ledger.note(NOT_UTF8, f"in rows {first + 1} to {first + batch.num_rows}")
+            self.ledger.note(NOT_UTF8, f"in {where}")
         missing = text.is_null().to_numpy(zero_copy_only=False)
-        for i in np.flatnonzero(missing):
-            self.ledger.skip(NO_TEXT, f"row {first + int(i) + 1}", gap=False)
+        without = np.flatnonzero(missing)
+        places = [f"row {first + int(i) + 1}" for i in without[:PLACES]]
+        self.ledger.skip_many(NO_TEXT, places, len(without), gap=False)
         rows = np.flatnonzero(~missing).astype(np.int64)
-        ids = arrays[self.columns.id].filter(pa.array(~missing)).to_pylist() if self.columns.id else None
+        ids = _one_array(batch.column(self.id)).filter(pa.array(~missing)).to_pylist() if self.id else None
         texts = string_buffers(text.drop_null())
         no_offsets = np.full(len(rows), -1, np.int64)
         yield from batches(Texts(*texts, first + rows, no_offsets, None if ids is None else id_strings(ids)))
+
+    def _text(self, batch: pa.RecordBatch | pa.Table, where: str) -> tuple[pa.Array | None, list[str]]:
+        """The text of each row and the columns it is from; None where there is none to be had from any row."""
+        arrays = {name: _one_array(batch.column(name)) for name in self.text}
+        text, read = table_text(arrays, batch.num_rows, self.ledger.left, self.only) if arrays else (None, [])
+        if not self.has_tokens:
+            return text, read
+        ids = _one_array(batch.column(TOKEN_COLUMN))
+        size = 0 if text is None else pa.compute.sum(pa.compute.binary_length(text)).as_py() or 0
+        if size >= len(ids.flatten()):
+            return text, read  # the ids of the text that lies beside them
+        if self.tokens is None:
+            if size:
+                self.ledger.note(UNREAD_TOKENS, where, gap=True)
+            return (text, read) if size else (None, [])
+        decoded = self.tokens.texts(ids)
+        parts = {TOKEN_COLUMN: decoded} if text is None else {TOKEN_COLUMN: decoded, "text": text}
+        return table_text(parts, batch.num_rows, self.ledger.left)[0], [*read, TOKEN_COLUMN]
 
 
 def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -109,6 +127,8 @@ def read_parquet(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterato
                 rows = Rows(file.schema_arrow, ledger, options)
                 for group in range(part.start, file.num_row_groups if part.stop is None else part.stop):
                     yield from _group(file, group, rows, ledger)
+                    if ledger.is_bomb():
+                        return
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             ledger.note(BROKEN.format("Parquet", _first_line(error)), "the whole shard", gap=True)
 
@@ -128,7 +148,7 @@ def _group(file: pq.ParquetFile, group: int, rows: Rows, ledger: Ledger) -> Iter
     size = max(1, about.total_byte_size // max(1, about.num_rows))
     before = ledger.tally.records
     size = max(1, min(1 << 16, BATCH // size))
-    batches_read = file.iter_batches(size, row_groups=[group], columns=rows.columns.all(), use_threads=False)
+    batches_read = file.iter_batches(size, row_groups=[group], columns=rows.all(), use_threads=False)
     while True:
         try:
             batch = next(batches_read, None)
@@ -141,6 +161,8 @@ def _group(file: pq.ParquetFile, group: int, rows: Rows, ledger: Ledger) -> Iter
         if batch is None:
             return
         yield from rows.documents(batch)
+        if ledger.is_bomb():
+            return
 
 
 def read_arrow(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[Documents]:

@@ -24,6 +24,11 @@ HEADER = 10
 """Bytes needed to recognise the start of a member."""
 
 
+FREE, EXPANSION = 64 << 20, 200
+"""A file may expand to 64 MiB, and to 200 times its stored bytes more: text is packed 3 to 20 times smaller."""
+BOMB = "It expands to more than {} times its stored bytes: the rest was not read."
+
+
 class Member(Protocol):
     """One gzip member or zstd frame being decompressed."""
 
@@ -131,7 +136,18 @@ def plain_blocks(shard: str, ledger: Ledger, stop: int | None = None) -> Iterato
     codec = codec_of(shard)
     if codec is None:
         return stored_blocks(shard, ledger.tally, 0, stop)
-    return _coalesced(expand(stored_blocks(shard, ledger.tally, size=STORED_BLOCK), codec, ledger))
+    return _bounded(_coalesced(expand(stored_blocks(shard, ledger.tally, size=STORED_BLOCK), codec, ledger)), ledger)
+
+
+def _bounded(blocks: Iterator[bytes], ledger: Ledger) -> Iterator[bytes]:
+    """No more than `EXPANSION` times the stored bytes: a few kilobytes can hold terabytes of line breaks."""
+    size = 0
+    for block in blocks:
+        yield block
+        size += len(block)
+        if size > FREE + EXPANSION * ledger.tally.bytes_read:
+            ledger.note(BOMB.format(EXPANSION), f"after {size:,} bytes", gap=True)
+            return
 
 
 def _coalesced(blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -10,17 +10,16 @@ Whatever cannot be read is a `Problem` in the tally and the reading goes on; mem
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-import fsspec
 import pyarrow as pa
 
-from checks.contamination.readers import arrays, columnar, hub, jsonl, stored, texts, tokens
+from checks.contamination.readers import arrays, columnar, files, hub, jsonl, stored, texts, tokens
+from checks.contamination.readers.compressed import BOMB, EXPANSION, FREE, codec_of, plain_blocks
 from checks.contamination.readers.compressed import SUFFIXES as COMPRESSED
-from checks.contamination.readers.compressed import codec_of, plain_blocks
+from checks.contamination.readers.encodings import SNIFFED, sniffed
 from checks.contamination.readers.ledger import Ledger
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.records import OVERLAP, Documents, Slice, Tally
@@ -37,12 +36,8 @@ KINDS = {
     "text": (".txt", ".text", ".md", ".rst", ".tex", ".html", ".htm", ".xml", ".csv", ".tsv", ".py", ".c", ".h",
              ".cpp", ".cc", ".java", ".js", ".ts", ".go", ".rs", ".rb", ".php", ".sh", ".sql", ".lean", ".ipynb"),
 }  # fmt: skip
-BOOKKEEPING = ("state.json", "dataset_info.json", "dataset_dict.json",
-               "license", "licence", "copying", "notice", "success")  # fmt: skip
-"""Names of files that `datasets`, publishers and Hadoop write beside the shards."""
-NO_TEXT = (".md5", ".sha1", ".sha256", ".sha512", ".md5sum", ".sha256sum", ".crc", ".asc", ".sig", ".idx", ".lock",
-           ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".ico")  # fmt: skip
-"""Checksums, signatures, indices and images: what they hold is no training text."""
+MOST_SHARDS = 200_000
+"""Files of a corpus; each is a piece of work of its own, of milliseconds."""
 
 Reader = Callable[[Slice, Ledger, CorpusOptions], Iterator[Documents]]
 READERS: dict[str, Reader] = {
@@ -59,29 +54,47 @@ NO_DOCUMENTS = "The shard holds no documents."
 UNREAD = {
     "unknown": "A file of a kind that is not read: it was not searched. Name it by itself to have it read as text.",
     "token ids": "Token ids without their tokenizer: they were not searched. Name its tokenizer.json with --tokenizer.",
+    files.SPECIAL: "A pipe, a socket or a device, no file: it was not searched.",
+    files.BROKEN_LINK: "A link that leads nowhere: what it should name was not searched.",
+    files.UNREADABLE: "A folder that cannot be listed: what is in it was not searched.",
 }
 """Kinds of files in a folder that no reader takes, and what is said of them."""
 STOPPED = "Reading stopped here: what follows in this shard was not read. ({})"
 
 
-def plan_slices(paths: Sequence[str], options: CorpusOptions) -> list[Slice]:
+def plan_slices(
+    paths: Sequence[str], options: CorpusOptions, *, out: str = "", left_out: list[str] | None = None
+) -> list[Slice]:
     """All slices of a corpus, in the order of `paths` and by name within a folder or glob; a file counts once.
 
     Args:
         paths: files, folders, globs, fsspec URLs, and data sets as `owner/name` or `hf://owner/name/config:split`.
         options: how to cut and what to read.
+        out: folder of the audit that is being made, which is no part of its corpus.
+        left_out: takes sentences on what lies there and is no text: empty and hidden files, earlier audits.
 
     Raises:
         UsageError: a path that names nothing, or token shards without a tokenizer.
     """
     found: dict[str, tuple[str, str]] = {}
+    all_left: list[str] = []
     for path in paths:
-        for shard, kind in _shards(os.fspath(path), options):
+        for shard, kind in _shards(os.fspath(path), options, out, all_left):
             file = shard if "://" in shard else os.path.realpath(shard)
             if file not in found or found[file][1] in UNREAD:
                 found[file] = shard, kind
+    if left_out is not None:
+        left_out += dict.fromkeys(all_left)
     if not found:
-        raise UsageError(f"No file of a corpus in {', '.join(paths) or 'an empty list'}. Name files, folders or globs.")
+        said = "".join(f" {sentence}" for sentence in all_left[:3])
+        raise UsageError(
+            f"No file of a corpus in {', '.join(paths) or 'an empty list'}.{said} Name files, folders or globs."
+        )
+    if len(found) > MOST_SHARDS:
+        raise UsageError(
+            f"The corpus has {len(found):,} files, more than {MOST_SHARDS:,}. Pack them into JSONL or Parquet, or "
+            "audit its folders one by one."
+        )
     slices: list[Slice] = []
     for shard, kind in found.values():
         for start, stop, size in _ranges(shard, kind, options):
@@ -105,6 +118,9 @@ def read_slice(part: Slice, tally: Tally, options: CorpusOptions) -> Iterator[Do
             tally.documents += len(documents) - pieces
             tally.text_bytes += len(documents.text) - OVERLAP * pieces
             yield documents
+            if part.kind == "parquet" and tally.text_bytes > FREE + EXPANSION * tally.bytes_read:
+                ledger.note(BOMB.format(EXPANSION), f"after {tally.text_bytes:,} bytes of text", gap=True)
+                return
         if not tally.documents and part.start == 0:
             ledger.note(NO_DOCUMENTS, "the whole shard")
     except (OSError, pa.ArrowInvalid) as error:
@@ -122,53 +138,37 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _shards(path: str, options: CorpusOptions) -> Iterator[tuple[str, str]]:
+def _shards(path: str, options: CorpusOptions, out: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
     """Shards that one argument names, each with its kind."""
-    files, alone = files_of(path)
-    if not files and is_dataset_name(path):
+    found = found_at(path, out)
+    left_out += found.left_out()
+    if not (found.files or found.unread or found.empty or found.audits or found.passed):
+        if not is_dataset_name(path):
+            raise UsageError(f"No file, folder or glob {path!r}. Name files, folders, globs, URLs or hf://owner/name.")
         for name in hub.splits_of(path):
             yield name, "dataset"
         return
-    if not files:
-        raise UsageError(f"No file, folder or glob {path!r}. Name files, folders, globs, URLs or hf://owner/name.")
-    for file in files:
+    for file, alone in found.files:
         kind = kind_of(file) or (_kind_by_content(file) if alone else "unknown")
         if kind == "tokens" and not options.tokenizer:
             if alone:
                 raise UsageError(f"{file} holds token ids. Name their tokenizer.json with --tokenizer.")
             kind = "token ids"
         yield file, kind
+    yield from found.unread
 
 
-def files_of(path: str) -> tuple[list[str], bool]:
-    """Files behind a path, folder, glob or URL, sorted; and whether they were named, not found in a folder."""
-    if path.startswith(hub.SCHEME) and not path.startswith("hf://datasets/"):
-        return [], True
-    if not stored.is_url(path):
-        if os.path.isdir(path):
-            inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-            return sorted(file for file in inside if _counts(os.path.relpath(file, path))), False
-        if os.path.lexists(path):
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise UsageError(f"{path} is no file that can be read twice. Write its content to a file first.")
-            return [path], True
-        return sorted(filter(os.path.isfile, glob.glob(path, recursive=True))), True
-    try:
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        if filesystem.isdir(inner):
-            found, alone = [name for name in filesystem.find(inner) if _counts(name[len(inner) :].strip("/"))], False
-        else:
-            found, alone = (filesystem.glob(inner) if glob.has_magic(inner) else [inner]), True
-        return sorted(filesystem.unstrip_protocol(name) for name in found if filesystem.isfile(name)), alone
-    except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"{path} cannot be opened: {_reason(error)}. Check the URL and its package.") from error
+def found_at(path: str, out: str = "") -> files.Found:
+    """The files that a path, folder, glob or URL names; none of a data set."""
+    found = files.Found()
+    if not path.startswith(hub.SCHEME) or path.startswith("hf://datasets/"):
+        files.find(path, found, out)
+    return found
 
 
-def _counts(relative: str) -> bool:
-    """Whether a file in a folder is data: names that begin with . or _ are not, as in Spark and pyarrow.dataset."""
-    parts = relative.lower().split("/")
-    hidden = any(part.startswith((".", "_")) for part in parts)
-    return not hidden and parts[-1] not in BOOKKEEPING and not parts[-1].endswith(NO_TEXT)
+def files_of(path: str) -> list[str]:
+    """The regular files with data among them."""
+    return [file for file, _ in found_at(path).files]
 
 
 def is_dataset_name(path: str) -> bool:
@@ -190,7 +190,9 @@ def _json_kind(shard: str) -> str:
         opening = _opening(shard)
     except OSError:
         return "jsonl"  # its reader will say what is wrong with the file
-    line = opening.removeprefix(jsonl.BOM).lstrip().partition(b"\n")
+    name, mark = sniffed(opening)
+    opening = opening[mark:] if name == "utf-8" else opening[mark:].decode(name, "replace").encode("utf-8", "replace")
+    line = opening.lstrip().partition(b"\n")
     is_lines = line[0].startswith(b"{") and (not line[1] or line[0].rstrip().endswith(b"}"))
     return "jsonl" if is_lines else "json"
 
@@ -209,7 +211,9 @@ def _kind_by_content(shard: str) -> str:
         return "parquet"
     if opening[:6] == columnar.ARROW_MAGIC:
         return "arrow"
-    return "jsonl" if opening.lstrip()[:2] in (b'{"', b"{'") else "text"
+    name, mark = sniffed(opening)
+    start = opening[mark:].decode(name, "replace").lstrip()[:2]
+    return "jsonl" if start in ('{"', "{'") else "text"
 
 
 def _ranges(shard: str, kind: str, options: CorpusOptions) -> list[tuple[int, int | None, int]]:
@@ -218,7 +222,7 @@ def _ranges(shard: str, kind: str, options: CorpusOptions) -> list[tuple[int, in
         return [(0, None, 0)]
     try:
         size = stored.stored_size(shard)
-        if size > options.slice_bytes and kind == "jsonl" and codec_of(shard) is None:
+        if size > options.slice_bytes and kind == "jsonl" and codec_of(shard) is None and _is_utf8(shard):
             count = -(-size // options.slice_bytes)
             cuts = [size * i // count for i in range(count + 1)]
             return [(start, stop, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
@@ -227,6 +231,11 @@ def _ranges(shard: str, kind: str, options: CorpusOptions) -> list[tuple[int, in
     except (OSError, pa.ArrowException):
         return [(0, None, 0)]  # its reader will say what is wrong with the file
     return [(0, None, size)]
+
+
+def _is_utf8(shard: str) -> bool:
+    """Whether lines of the file end at the byte of a line break."""
+    return sniffed(stored.head(shard, SNIFFED))[0] == "utf-8"
 
 
 def _group_ranges(shard: str, options: CorpusOptions) -> list[tuple[int, int | None, int]]:

@@ -7,28 +7,30 @@ about 500 MB/s and 100 MB/s per core.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from checks.contamination.readers.batches import Ints, Texts, batches, from_bytes, id_strings, streamed, string_buffers
 from checks.contamination.readers.compressed import plain_blocks
+from checks.contamination.readers.encodings import WESTERN, as_western, utf8_blocks
 from checks.contamination.readers.fields import (
-    ALL_COLUMNS,
     ID_COLUMNS,
     NO_TEXT,
-    TEXT_COLUMNS,
-    Columns,
+    ONLY_TOKENS,
+    SENTENCE_SPACES,
+    LeftOut,
+    holds_text,
+    holds_tokens,
     record_text,
     table_text,
-)  # fmt: skip
-from checks.contamination.readers.keys import keys_in
-from checks.contamination.readers.ledger import EVERY_COLUMN, Ledger
+)
+from checks.contamination.readers.keys import is_plain
+from checks.contamination.readers.ledger import PLACES, Ledger
 from checks.contamination.readers.lines import Block, LongLine, line_blocks, range_blocks, unescaped
 from checks.contamination.readers.options import CorpusOptions
 from checks.contamination.readers.stored import stored_size
@@ -38,33 +40,13 @@ BOM = b"\xef\xbb\xbf"
 NEWLINE, RETURN, BRACE = b"\n\r{"
 _ALLOWED = bytes([13, *range(32, 256)])
 _LENIENT = json.JSONDecoder(strict=False)
-_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-"""Types of columns that hold no text by the first record; where a later one has text in them, the slow way reads it."""
 
 BLANK = "Blank lines were skipped."
 NOT_JSON = "Not valid JSON (a half line, or not JSON at all): the line was skipped."
-NOT_OBJECT = "Not a JSON object but a bare value: the line was skipped."
+NOT_OBJECT = "A bare value without text: the line was skipped."
 NOT_UTF8 = "Invalid UTF-8: the bytes were kept, words end there."
 CONTROL = "Raw NUL or control characters inside JSON strings: the text was kept, words end there."
 LONG_LINE = "The line is above {:,} bytes: it was scanned as raw text in pieces, its keys included, not parsed."
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What the first record of a slice says about its columns."""
-
-    schema: pa.Schema | None
-    """For pyarrow's parser; None where only the slow way can read such records."""
-    columns: Columns
-
-    def with_keys_of(self, block: bytes) -> Layout:
-        """With the columns known to hold text that the first record had not, but a record of this block may have."""
-        new = keys_in(block, [name for name in TEXT_COLUMNS if name not in self.columns.text])
-        if self.schema is None or not new:
-            return self
-        text = tuple(name for name in TEXT_COLUMNS if name in (*self.columns.text, *new))
-        fields = {name: pa.string() for name in text} | {field.name: field.type for field in self.schema}
-        return Layout(pa.schema(list(fields.items())), replace(self.columns, text=text))
 
 
 def read_jsonl(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[Documents]:
@@ -75,7 +57,7 @@ def read_jsonl(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[
     """
     lines = _Lines(ledger, options, numbered=part.start == 0)
     if part.start == 0 and part.stop is None:
-        start, blocks = 0, plain_blocks(part.shard, ledger)
+        start, blocks = 0, utf8_blocks(plain_blocks(part.shard, ledger), ledger, whole=False)
     else:
         stop = stored_size(part.shard) if part.stop is None else part.stop
         start, blocks = range_blocks(part.shard, ledger.tally, part.start, stop)
@@ -84,6 +66,8 @@ def read_jsonl(part: Slice, ledger: Ledger, options: CorpusOptions) -> Iterator[
             yield from lines.long(block)
         else:
             yield from batches(lines.texts(block))
+        if ledger.is_bomb():
+            return
 
 
 class _Lines:
@@ -91,7 +75,8 @@ class _Lines:
 
     def __init__(self, ledger: Ledger, options: CorpusOptions, numbered: bool) -> None:
         self.ledger, self.options, self.numbered = ledger, options, numbered
-        self.layout: Layout | None = None
+        self.id_column = options.id_column
+        self.strings: dict[str, pa.DataType] = {}  # columns that the parser would take for points in time
 
     def place(self, record: int, byte: int) -> str:
         """Of a line. Lines are numbered from the start of the shard, so a slice from its middle has bytes only."""
@@ -114,8 +99,9 @@ class _Lines:
         records = self.ledger.tally.records + filled
         self.ledger.tally.records += len(starts)
         rows = _Rows(data, starts[filled], ends[filled], records, start + starts[filled])
-        if self.layout is None:
-            self.layout = next((_layout(row, self.options) for row in map(_parsed, rows.lines()) if row), None)
+        if not self.id_column:
+            first = next((row for row in map(_parsed, rows.lines()) if type(row) is dict), {})
+            self.id_column = next((name for name in ID_COLUMNS if type(first.get(name)) in (str, int)), "")
         return self._fast(rows) or self._slow(rows)
 
     def _filled(self, data: bytes, starts: Ints, ends: Ints, start: int) -> Ints:
@@ -124,42 +110,61 @@ class _Lines:
         blank = lengths == 0
         single = np.flatnonzero(lengths == 1)
         blank[single] = array[starts[single]] == RETURN
-        for i in np.flatnonzero(blank):
-            self.ledger.skip(BLANK, self.place(self.ledger.tally.records + int(i), start + int(starts[i])), gap=False)
+        if len(found := np.flatnonzero(blank)):
+            places = [self.place(self.ledger.tally.records + int(i), start + int(starts[i])) for i in found[:PLACES]]
+            self.ledger.skip_many(BLANK, places, len(found), gap=False)
         return np.flatnonzero(~blank).astype(np.int64)
 
     def _fast(self, rows: _Rows) -> Texts | None:
-        if self.layout is None or self.layout.schema is None or not rows.all_objects():
+        if not rows.all_objects() or not is_plain(rows.data):
             return None
-        if not self.options.text_columns:
-            self.layout = self.layout.with_keys_of(rows.data)
+        left = LeftOut()
         try:
-            table = _parse_block(rows.data, self.layout.schema)
-            if table.num_rows != len(rows.starts):
+            table = self._parsed_block(rows.data)
+            table.validate()  # pyarrow 26 loses the nulls of a list before its first value
+            if table.num_rows != len(rows.starts) or _has_sentences(table.schema):
                 return None  # white space or two objects on one line: rows are no longer lines
-            columns = {name: table[name].combine_chunks() for name in table.column_names}
-            text, read = table_text(columns, self.layout.columns)
-            text.validate(full=True)  # UTF-8: the parser lets any bytes through
-        except pa.ArrowInvalid:
+            columns = {
+                name: table[name].combine_chunks() for name in table.column_names if holds_text(table[name].type)
+            }
+            text, read = table_text(columns, table.num_rows, left, self.options.text_columns)
+            text.view(pa.large_string()).validate(full=True)  # UTF-8: the parser lets any bytes through
+        except pa.ArrowException:
             return None
+        missing = text.is_null().to_numpy(zero_copy_only=False) if text.null_count else None
+        if missing is not None and _holds_lists(table.schema):
+            return None  # token ids, perhaps: the slow way looks
+        self.ledger.left.add(left)
         self.ledger.read_from(read)
-        text = text.view(pa.large_binary())
-        if text.null_count:
-            missing = np.flatnonzero(text.is_null().to_numpy(zero_copy_only=False))
-            found = pa.array([self._record_text(rows, int(i))[0] for i in missing], text.type)
-            text = pc.replace_with_mask(text, text.is_null(), found)
-        keep = np.flatnonzero(text.is_valid().to_numpy(zero_copy_only=False))
-        name = self.layout.columns.id
-        ids = id_strings(columns[name].to_pylist()) if name else None
-        if len(keep) < len(text):
-            text, ids = text.drop_null(), ids and [ids[i] for i in keep]
-        return Texts(*string_buffers(text), rows.records[keep], rows.byte_offsets[keep], ids)
+        ids = self._ids(table)
+        if missing is None:
+            return Texts(*string_buffers(text), rows.records, rows.byte_offsets, ids)
+        where = np.flatnonzero(missing)
+        places = [self.place(int(rows.records[i]), int(rows.byte_offsets[i])) for i in where[:PLACES]]
+        self.ledger.skip_many(NO_TEXT, places, len(where), gap=False)
+        keep = np.flatnonzero(~missing)
+        ids = ids and [ids[i] for i in keep]
+        return Texts(*string_buffers(text.drop_null()), rows.records[keep], rows.byte_offsets[keep], ids)
+
+    def _parsed_block(self, data: bytes) -> pa.Table:
+        table = _parse_block(data, self.strings)
+        if timed := {part.name: _without_times(part.type) for part in table.schema if _holds_time(part.type)}:
+            self.strings |= timed
+            table = _parse_block(data, self.strings)
+        return table
+
+    def _ids(self, table: pa.Table) -> list[str] | None:
+        if not self.id_column:
+            return None
+        if self.id_column not in table.column_names:
+            return [""] * table.num_rows
+        return id_strings(table[self.id_column].to_pylist())
 
     def _slow(self, rows: _Rows) -> Texts:
         found = [self._record_text(rows, i) for i in range(len(rows.starts))]
         keep = np.array([i for i, (text, _) in enumerate(found) if text is not None], np.int64)
         texts = [text for text, _ in found if text is not None]
-        ids = [found[i][1] for i in keep] if self.layout is not None and self.layout.columns.id else None
+        ids = [found[i][1] for i in keep] if self.id_column else None
         return from_bytes(texts, rows.records[keep], rows.byte_offsets[keep], ids)
 
     def _record_text(self, rows: _Rows, i: int) -> tuple[bytes | None, str]:
@@ -168,17 +173,21 @@ class _Lines:
         record = self._record(rows.line(i), place)
         if record is None:
             return None, ""
-        text, read, known = record_text(record, self.options.text_columns)
+        text, read = record_text(record, self.ledger.left, self.options.text_columns)
         if not text:
-            self.ledger.skip(NO_TEXT, place, gap=False)
+            if type(record) is not dict:
+                self.ledger.skip(NOT_OBJECT, place, gap=False)
+            elif holds_tokens(record):
+                self.ledger.skip(ONLY_TOKENS, place)
+            else:
+                self.ledger.skip(NO_TEXT, place, gap=False)
             return None, ""
-        if not known:
-            self.ledger.note(ALL_COLUMNS, place)
-        self.ledger.read_from(read if known else [EVERY_COLUMN])
-        name = self.layout.columns.id if self.layout else ""
-        return utf8(text), id_strings([record.get(name)])[0]
+        self.ledger.read_from(read)
+        document_id = record.get(self.id_column) if type(record) is dict else None
+        return utf8(text), id_strings([document_id])[0]
 
-    def _record(self, line: bytes, place: str) -> Mapping[str, Any] | None:
+    def _record(self, line: bytes, place: str) -> Any:
+        """The value of a line; None where there is none, which is then on the books."""
         if not line.strip():
             self.ledger.skip(BLANK, place, gap=False)
             return None
@@ -186,15 +195,18 @@ class _Lines:
             value = json.loads(line.decode())
         except (ValueError, RecursionError):
             value = self._lenient(line, place)
-        if type(value) is dict:
-            return value
-        self.ledger.skip(NOT_JSON if value is None and line.strip() != b"null" else NOT_OBJECT, place)
-        return None
+        if value is None:
+            empty = line.strip() == b"null"
+            self.ledger.skip(NOT_OBJECT if empty else NOT_JSON, place, gap=not empty, size=len(line))
+        return value
 
     def _lenient(self, line: bytes, place: str) -> Any:
         """The value of a line with bytes that JSON forbids, which are named; None where that is not all."""
+        if not _is_utf8(line) and (recoded := as_western(line)) is not None:
+            line = recoded
+            self.ledger.note(WESTERN, place)
         value = _parsed(line)
-        if type(value) is dict:
+        if value is not None:
             for what, wrong in ((NOT_UTF8, not _is_utf8(line)), (CONTROL, bool(line.translate(None, _ALLOWED)))):
                 if wrong:
                     self.ledger.note(what, place)
@@ -232,35 +244,42 @@ def line_bounds(data: bytes) -> tuple[Ints, Ints]:
     return starts, ends
 
 
-def _parse_block(data: bytes, schema: pa.Schema) -> pa.Table:
+def _parse_block(data: bytes, strings: Mapping[str, pa.DataType]) -> pa.Table:
     return pj.read_json(
         pa.BufferReader(data),
         read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
-        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        parse_options=pj.ParseOptions(explicit_schema=pa.schema(list(strings.items())) if strings else None),
     )
 
 
-def _layout(record: Any, options: CorpusOptions) -> Layout | None:
-    """Columns and types for the fast parser, by the first record of the slice."""
-    if not isinstance(record, Mapping):
-        return None
-    columns = _columns(record, options)
-    names = columns.all()
-    present = [record[name] for name in names if record.get(name) is not None]
-    types = {name: _TYPES.get(type(record.get(name)), pa.string()) for name in columns.text}
-    if columns.id:
-        types[columns.id] = pa.int64() if type(record.get(columns.id)) is int else pa.string()
-    # Chat messages, lists of choices and unknown columns are the slow way's: their types may change on any line.
-    fast = any(name in record for name in columns.text) and all(type(v) in (str, *_TYPES) for v in present)
-    return Layout(pa.schema(list(types.items())) if fast else None, columns)
+def _holds_time(kind: pa.DataType) -> bool:
+    """Whether the parser took strings for points in time, at any depth."""
+    return not kind.equals(_without_times(kind))
 
 
-def _columns(record: Mapping[str, Any], options: CorpusOptions) -> Columns:
-    guessed = next((name for name in ID_COLUMNS if type(record.get(name)) in (str, int)), "")
-    document_id = options.id_column or guessed
-    if options.text_columns:
-        return Columns(options.text_columns, document_id)
-    return Columns(tuple(name for name in TEXT_COLUMNS if name in record), document_id)
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_without_times(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(part.name, _without_times(part.type)) for part in kind])
+    return kind
+
+
+def _has_sentences(parts: Iterable[pa.Field]) -> bool:
+    """Whether a key is text itself."""
+    return any(part.name.count(" ") >= SENTENCE_SPACES or _has_sentences(_inside(part.type)) for part in parts)
+
+
+def _inside(kind: pa.DataType) -> Sequence[pa.Field]:
+    if pa.types.is_list(kind):
+        return _inside(kind.value_type)
+    return list(kind) if pa.types.is_struct(kind) else []
+
+
+def _holds_lists(schema: pa.Schema) -> bool:
+    return any(pa.types.is_list(part.type) and pa.types.is_integer(part.type.value_type) for part in schema)
 
 
 def _parsed(line: bytes) -> Any:

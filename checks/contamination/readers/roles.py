@@ -8,12 +8,11 @@ an item and are left alone.
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from checks.contamination.readers.fields import joined, strings_in
+from checks.contamination.readers.choices import Choices, answers, choices_of, joined, value_at
 from checks.contamination.records import ROLES
 
 Row = Mapping[str, Any]
@@ -22,23 +21,27 @@ Roles = Mapping[str, Sequence[str]]
 
 NAMES: dict[str, tuple[str, ...]] = {
     "question": ("question", "question_stem", "question_content", "query", "problem", "prompt", "ctx", "goal",
-                 "sentence", "premise", "instruction", "input", "inputs", "turns", "text", "content"),
-    "passage": ("passage", "context", "article", "support", "paragraph", "story", "background"),
-    "choices": ("choices", "options", "endings", "multiple_choice_targets"),
+                 "sentence", "premise", "instruction", "input", "inputs", "input_text", "turns", "text", "content"),
+    "passage": ("passage", "context", "contexts", "article", "support", "paragraph", "story", "background"),
+    "choices": ("choices", "options", "endings", "multiple_choice_targets", "target_scores"),
     "answer": ("answer", "answerkey", "solution", "target", "targets", "canonical_solution", "correct_answer",
-               "best_answer", "correct_answers", "answers", "gold", "label", "output", "completion", "response",
-               "solutions", "code", "cop", "correct_option", "answer_number", "answers_spans.spans"),
+               "best_answer", "correct_answers", "answers", "gold", "gold_label", "label", "output", "completion",
+               "response", "solutions", "code", "reference_code", "cop", "correct_option", "answer_number",
+               "answers_spans.spans", "final_decision", "long_answer", "target_scores"),
 }  # fmt: skip
 CHOICE_COLUMNS = (
-    ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"), ("option1", "option2"), ("sol1", "sol2"),
-    ("answera", "answerb", "answerc"), ("choice1", "choice2"), ("opa", "opb", "opc", "opd"),
-    ("ending0", "ending1", "ending2", "ending3"),
+    ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"),
+    *(tuple(f"{stem}{end}" for end in ends)
+      for stem in ("option", "option_", "choice", "choice_", "ending", "ending_", "sol", "answer", "answer_", "op",
+                   "opt")
+      for ends in ("0123456789", "123456789", "abcdefghij")),
+    ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
     ("correct_answer", "distractor1", "distractor2", "distractor3"),
     ("correct_answer", "incorrect_answer_1", "incorrect_answer_2", "incorrect_answer_3"),
 )  # fmt: skip
 """Choices spread over columns: MMLU, WinoGrande, PIQA, SIQA, COPA, MedMCQA, SWAG, SciQ, GPQA. Two must be there."""
-ONE_BASED = ("option1", "answera")
-"""First choice column of layouts that number answers from 1: WinoGrande, SIQA."""
+ZERO_BASED = ("sol1", "choice1")
+"""First choice column of layouts that number columns from 1 and answers from 0: PIQA, COPA."""
 SPECIAL: tuple[tuple[tuple[str, ...], dict[str, tuple[str, ...]]], ...] = (
     # BigCodeBench, MultiPL-E, HumanEval: the prompt is a function header with its docstring.
     (("complete_prompt", "instruct_prompt"), {
@@ -47,6 +50,9 @@ SPECIAL: tuple[tuple[tuple[str, ...], dict[str, tuple[str, ...]]], ...] = (
     (("prompt", "canonical_solution"), {"code": ("prompt",), "answer": ("canonical_solution",)}),
     # ANLI, RTE, MNLI: the premise is a text from elsewhere, as a passage is.
     (("premise", "hypothesis"), {"passage": ("premise",), "question": ("hypothesis",), "answer": ("label",)}),
+    # LogiQA 2.0, ReClor: the text that the question is about.
+    (("text", "question", "options"), {
+        "passage": ("text",), "question": ("question",), "choices": ("options",), "answer": ("answer", "label")}),
     # GLUE's RTE, MRPC, WNLI.
     (("sentence1", "sentence2"), {"passage": ("sentence1",), "question": ("sentence2",), "answer": ("label",)}),
     # SVAMP, ASDiv: the question alone ("How many are left?") is nobody's.
@@ -62,9 +68,12 @@ SPECIAL: tuple[tuple[tuple[str, ...], dict[str, tuple[str, ...]]], ...] = (
     # SIQA: its questions are templates ("How would X feel?"); the one-sentence context is what makes an item itself.
     (("context", "question", "answera", "answerb"), {
         "question": ("context", "question"), "choices": ("answera", "answerb", "answerc"), "answer": ("label",)}),
-    # COPA: its question is one of the words "cause" and "effect".
+    # PubMedQA: the abstract's conclusion, and yes, no or maybe.
+    (("question", "context.contexts"), {
+        "question": ("question",), "passage": ("context.contexts",), "answer": ("final_decision", "long_answer")}),
+    # COPA: its question is one of the words "cause" and "effect", which no text prints behind the premise.
     (("premise", "question", "choice1", "choice2"), {
-        "question": ("premise", "question"), "choices": ("choice1", "choice2"), "answer": ("label",)}),
+        "question": ("premise",), "choices": ("choice1", "choice2"), "answer": ("label",)}),
     (("question.stem", "question.choices"), {
         "question": ("question.stem",), "choices": ("question.choices",), "answer": ("answerkey",)}),
     # TruthfulQA, multiple choice: the labels 0 and 1 lie beside the choices.
@@ -79,7 +88,8 @@ ID_NAMES = ("task_id", "id", "question_id", "qid", "unique_id", "problem_id", "r
 """Columns of ids: where one repeats, that is worth a word."""
 INDEX_NAMES = ("uid", "ind", "idx", "index", "doc_id")
 """Columns that may be ids, or may number something else (HellaSwag's `ind`): taken only where they never repeat."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PAIR = re.compile(r"translation\.[a-z]{2,3}([_-]\w+)?")
+"""WMT: {"translation": {"de": ..., "en": ...}}."""
 
 
 def canonical(name: str) -> str:
@@ -107,6 +117,9 @@ def guess_roles(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         if all(name in columns for name in needs):
             chosen = {role: tuple(columns[name] for name in names if name in columns) for role, names in roles.items()}
             return {role: names for role, names in chosen.items() if names}
+    pair = [name for key, name in columns.items() if _PAIR.fullmatch(key)]
+    if len(pair) > 1:
+        return {"question": (pair[0],), "answer": (pair[1],)}
     roles = {}
     for role, names in NAMES.items():
         first = next((columns[name] for name in names if name in columns), None)
@@ -121,35 +134,47 @@ def guess_roles(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return roles
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The choices of one item."""
-
-    texts: Sequence[str]
-    labels: Sequence[str]
-    """What the answer column calls each of them; a choice may be called by several names in `answer`."""
-    first: int = 0
-    """Number of the first choice where the answer is a number."""
+def known_names() -> set[str]:
+    """All names that any layout gives its columns, in their canonical form."""
+    names = {name for names in NAMES.values() for name in names}
+    names |= {name for group in CHOICE_COLUMNS for name in group if not name.isdigit()}
+    return names | {name for needs, _ in SPECIAL for name in needs} | {*ID_NAMES, *INDEX_NAMES}
 
 
-def item_fields(row: Row, roles: Roles) -> dict[str, str]:
-    """The text of one row by role, in the order of `ROLES`, empty roles left out."""
-    choices = _choices(row, roles.get("choices", ()))
+def item_fields(row: Row, roles: Roles, first: int = 0) -> dict[str, str]:
+    """The text of one row by role, in the order of `ROLES`, empty roles left out.
+
+    `first` is the number of the first choice where the answer is a number.
+    """
+    columns = roles.get("choices", ())
+    choices = choices_of(row, columns, first) if columns else Choices()
     fields = {role: _clean(_plain(row, roles.get(role, ()))) for role in ROLES}
     fields["choices"] = _clean("\n".join(choices.texts))
     fields["answer"] = _clean("\n".join(dict.fromkeys(
-        text for name in roles.get("answer", ()) for text in _answer(value_at(row, name), choices)
+        text for name in roles.get("answer", ()) for text in answers(value_at(row, name), choices)
     )))  # fmt: skip
     return {role: text for role, text in fields.items() if text.strip()}
 
 
-def value_at(row: Row, path: str) -> Any:
-    """A column's value; `question.stem` reaches into an object where no column is called so."""
-    if path in row or "." not in path:
-        return row.get(path)
-    name, _, part = path.partition(".")
-    inner = row.get(name)
-    return value_at(inner, part) if isinstance(inner, Mapping) else None
+def first_number(rows: Sequence[Row], roles: Roles) -> int:
+    """Whether answers that are numbers count choices from 0 or from 1: the rows tell, else the columns' own numbers.
+
+    WinoGrande and SIQA count from 1, PIQA from 0, whatever their columns are called: no row of the first kind says 0,
+    and one of them says the number of choices.
+    """
+    columns = roles.get("choices", ())
+    zero = last = False
+    for row in rows if columns else ():
+        n = len(choices_of(row, columns).texts)
+        for name in roles.get("answer", ()):
+            value = value_at(row, name)
+            text = "" if isinstance(value, bool) else str(value).strip().removesuffix(".0")
+            zero |= text == "0"
+            last |= n > 0 and text == str(n)
+    if zero or last:
+        return int(not zero)
+    own = canonical(columns[0]) if len(columns) > 1 else ""
+    return int(own.endswith(("1", "answera")) and own not in ZERO_BASED)
 
 
 def _plain(row: Row, columns: Sequence[str]) -> str:
@@ -160,52 +185,3 @@ def _plain(row: Row, columns: Sequence[str]) -> str:
 def _clean(text: str) -> str:
     """Lone surrogates cannot be written as UTF-8."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _choices(row: Row, columns: Sequence[str]) -> Choices:
-    if len(columns) != 1:
-        texts = [str(value_at(row, name) or "") for name in columns]
-        first = int(bool(columns) and canonical(columns[0]) in ONE_BASED)
-        return Choices(texts, LETTERS[: len(texts)], first)
-    value = value_at(row, columns[0])
-    if isinstance(value, Mapping):  # ARC, CommonsenseQA: {"text": [...], "label": [...]}; TruthfulQA: {"choices": ...}
-        texts = strings_in(value.get("text", value.get("choices")))
-        if not texts and all(isinstance(text, str) for text in value.values()):  # MedQA: {"A": ..., "B": ...}
-            return Choices(list(value.values()), [str(label) for label in value])
-        return Choices(texts, [str(label) for label in value.get("label", LETTERS[: len(texts)])])
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):  # [{"label": "A", "text": ...}]
-        texts = [str(choice.get("text", "")) for choice in value]
-        pairs = zip(value, LETTERS, strict=False)
-        return Choices(texts, [str(choice.get("label", letter)) for choice, letter in pairs])
-    texts = strings_in(_listed(value))
-    return Choices(texts, LETTERS[: len(texts)])
-
-
-def _listed(value: Any) -> Any:
-    """A list that a CSV file holds as Python or JSON text; any other value as it is."""
-    if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
-        return value
-    try:
-        items = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
-    return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else value
-
-
-def _answer(value: Any, choices: Choices) -> list[str]:
-    """Text of the answer: the choice that an index or a letter stands for, or what the column says."""
-    if isinstance(value, bool):
-        return ["yes" if value else "no"]
-    if isinstance(value, Mapping) and isinstance(value.get("labels"), list):  # TruthfulQA
-        return [text for text, label in zip(choices.texts, value["labels"], strict=False) if label == 1]
-    if isinstance(value, int | float | str):
-        return [_chosen(str(value).strip(), choices) if choices.texts else str(value)]
-    return strings_in(value)
-
-
-def _chosen(answer: str, choices: Choices) -> str:
-    if answer in choices.labels:
-        return choices.texts[list(choices.labels).index(answer)]
-    if answer.isdecimal() and 0 <= int(answer) - choices.first < len(choices.texts):
-        return choices.texts[int(answer) - choices.first]
-    return answer

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +26,18 @@ def is_url(shard: str) -> bool:
 
 
 def open_stored(shard: str) -> BinaryIO:
-    """The shard's bytes as they are stored, from a path or an fsspec URL."""
+    """The shard's bytes as they are stored, from a path or an fsspec URL.
+
+    Raises:
+        OSError: cannot be opened, or is no regular file: a pipe or a device may never end.
+    """
     if not is_url(shard):
-        return open(shard, "rb")
+        # Not to wait for a writer of a pipe that has taken the file's place.
+        number = os.open(shard, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise OSError(errno.EINVAL, "Not a regular file", shard)
+        return os.fdopen(number, "rb")
     filesystem, path = fsspec.core.url_to_fs(shard)
     return cast(BinaryIO, filesystem.open(path, "rb"))
 

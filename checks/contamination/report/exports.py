@@ -5,13 +5,12 @@
     replace.csv               the contaminated items, why, and the document that shows it
     drop_documents.csv        every listed document that is evidence for a contaminated item
 
-A cell that a spreadsheet would run as a formula begins with an apostrophe
-(https://owasp.org/www-community/attacks/CSV_Injection).
+What a spreadsheet would run as a formula has an apostrophe before it: see `trainvitals.spreadsheet`, which also takes
+it away again.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +21,8 @@ from typing import Any
 import pandas as pd
 
 from checks.contamination.records import Benchmark
+from trainvitals.spreadsheet import write_csv
 
-_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 REPLACE = (
     "benchmark",
     "item_id",
@@ -143,14 +142,4 @@ def _place(byte_offset: float) -> str:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([safe_cell(value) for value in row] for row in rows)
-
-
-def safe_cell(value: Any) -> str:
-    """A cell that no spreadsheet runs: formula starts are quoted by an apostrophe, NUL bytes are made visible."""
-    if value is None or value is pd.NA or isinstance(value, float) and pd.isna(value):
-        return ""
-    text = str(value).replace("\0", "\u2400")
-    return "'" + text if text.lstrip(" \u00a0").startswith(_FORMULA) else text
+        write_csv(file, header, rows)

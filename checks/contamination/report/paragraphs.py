@@ -43,8 +43,8 @@ METHOD = (
     ),
     (
         "Untestable",
-        "Too short, or made of runs that occur in many documents. Silence about these items proves nothing: they "
-        "count neither as clean nor as contaminated.",
+        "Too short, or made of runs that occur in many documents; or nothing was found and too little of the text "
+        "was searched. Silence about these items proves nothing: they count neither as clean nor as contaminated.",
     ),
     (
         "Clean",

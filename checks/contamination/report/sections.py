@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from checks.contamination import reach
 from checks.contamination.report import paragraphs as words
 from checks.contamination.report.charts import legend, sweep_plot
-from checks.contamination.report.summary import shards_searched
 from checks.contamination.report.text import (
     Html,
     figure,
@@ -27,13 +27,16 @@ from checks.contamination.report.text import (
 
 SHARDS = 50
 PROBLEMS = 200
+COLUMNS = 4
+"""Columns whose left-out bytes are named for each shard."""
 
 
 def searched(audit: Mapping[str, Any]) -> Html:
     """Corpus, shards, benchmarks and every problem with its place."""
     corpus = audit["corpus"]
     totals = table(
-        ("Records", "Documents searched", "Skipped", "Bytes read", "Text searched", "Shards"),
+        ("Records", "Documents searched", "Skipped", "Bytes read", "Text searched", "Text not searched", "Not text",
+         "Shards"),
         [
             [
                 f"{corpus['records']:,}",
@@ -41,12 +44,15 @@ def searched(audit: Mapping[str, Any]) -> Html:
                 f"{corpus['skipped']:,}",
                 size(corpus["bytes_read"]),
                 size(corpus["text_bytes"]),
-                shards_searched(corpus).partition(" shard")[0],
+                size(corpus.get("unsearched_bytes") or 0),
+                size(corpus.get("no_text_bytes") or 0),
+                reach.shards_searched(corpus).partition(" shard")[0],
             ]
         ],
     )
     shards = table(
-        ("Shard", "Kind", "Columns read", "Bytes", "Records", "Documents", "Skipped", "Text", "SHA-256"),
+        ("Shard", "Kind", "Columns read", "Bytes", "Records", "Documents", "Skipped", "Text searched", "Not searched",
+         "Not text", "SHA-256"),
         [
             [
                 tag("code", s["shard"]),
@@ -57,6 +63,8 @@ def searched(audit: Mapping[str, Any]) -> Html:
                 f"{s['documents']:,}",
                 f"{s['skipped']:,}",
                 size(s["text_bytes"]),
+                _by_column(s.get("unsearched")),
+                _by_column(s.get("no_text")),
                 tag("code", s["sha256"] or "–", class_="hash"),
             ]
             for s in corpus["shards"][:SHARDS]
@@ -81,6 +89,8 @@ def searched(audit: Mapping[str, Any]) -> Html:
             totals,
             tag("p", "Corpus SHA-256 ", tag("code", corpus["sha256"], class_="hash")),
             _cut(corpus),
+            *(tag("p", said) for said in corpus.get("left_out") or ()),
+            *(tag("p", said) for b in audit["benchmarks"] if (said := reach.itself(b))),
             _problems([*corpus["problems"], *(p for b in audit["benchmarks"] for p in b["problems"])]),
             tag("h3", "Benchmarks"),
             benchmarks,
@@ -88,6 +98,15 @@ def searched(audit: Mapping[str, Any]) -> Html:
             shards,
         ]
     )
+
+
+def _by_column(counted: Mapping[str, int] | None) -> Html:
+    """Bytes and what they are, the most first."""
+    if not counted:
+        return tag("td", "–")
+    names = [f"{name} {size(n)}" for name, n in list(counted.items())[:COLUMNS]]
+    more = f", {len(counted) - COLUMNS:,} more" if len(counted) > COLUMNS else ""
+    return tag("td", size(sum(counted.values())), tag("small", text(", ".join(names) + more, 200)))
 
 
 def _cut(corpus: Mapping[str, Any]) -> Html | None:

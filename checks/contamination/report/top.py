@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from checks.contamination import reach
 from checks.contamination.recall.plant import ANY
 from checks.contamination.records import VERDICTS
 from checks.contamination.report.charts import score_plot, verdict_bar
-from checks.contamination.report.summary import shards_searched
 from checks.contamination.report.text import Html, figure, percent, percents, plural, prose, size, tag, text
 from checks.contamination.score.decision import coverage, decide_benchmark, lost_records, primary
 
@@ -56,8 +56,9 @@ def facts(audit: Mapping[str, Any]) -> str:
     lost = lost_records(corpus)
     return " · ".join(
         (
-            f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of text) in "
-            f"{shards_searched(corpus)}",
+            f"Searched {plural(corpus['documents'], 'document')} ({size(corpus['text_bytes'])} of "
+            f"{size(corpus['text_bytes'] + (corpus.get('unsearched_bytes') or 0))} of text) in "
+            f"{reach.shards_searched(corpus)}",
             f"{plural(lost, 'record')} could not be read" if lost else "no record lost",
             f"{recall(audit)}.",
         )
@@ -114,8 +115,13 @@ def _benchmark_row(benchmark: Mapping[str, Any], corpus: Mapping[str, Any]) -> H
 
 def _trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any], model: Mapping[str, Any] | None) -> Html:
     decision = decide_benchmark(benchmark, corpus)
-    subset = {"fail": "clean", "warn": "whole", "pass": "whole"}.get(decision.level)
-    if model is None or subset is None or decision.trusts_no_score:
+    subset = decision.trusted
+    if model is not None and not subset and decision.level == "fail" and model["subsets"]["clean"]["n"]:
+        both = [f"{figure(model['subsets'][name]['value'], 2)} on {words}"
+                for name, words in (("whole", "all"), ("clean", "clean items"))]
+        shown = [tag("b", ", ".join(both)), tag("small", text(model["reading"], 240))]
+        return tag("td", *shown, class_=f"trust {decision.level}")
+    if model is None or not subset:
         return tag("td", tag("p", text(decision.sentence, 240), class_="advice"), class_=f"trust {decision.level}")
     score, whole, clean = (model["subsets"][name] for name in (subset, "whole", "clean"))
     digits = 3 if subset == "clean" and figure(score["value"], 2) == figure(whole["value"], 2) else 2
@@ -127,10 +133,11 @@ def _trust(benchmark: Mapping[str, Any], corpus: Mapping[str, Any], model: Mappi
         tag("p", f"on {score['n']:,} clean items" if subset == "clean" else on_all),
     ]
     if decision.level == "fail":
-        shown += [
-            tag("p", "not ", tag("s", figure(whole["value"], digits)), f" on {scored or 'all'}", class_="not"),
-            tag("small", text(model["reading"], 240)),
-        ]
+        if subset == "clean":
+            shown.append(
+                tag("p", "not ", tag("s", figure(whole["value"], digits)), f" on {scored or 'all'}", class_="not")
+            )
+        shown.append(tag("small", text(model["reading"], 240)))
     if decision.level == "warn":
         without = f" Without them: {figure(clean['value'], 2)}." if clean["n"] else ""
         suspects = plural(benchmark["verdicts"]["suspect"], "suspect")

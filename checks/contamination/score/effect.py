@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ SUBSETS: Mapping[str, tuple[str, ...]] = {
 MIN_ITEMS = 30
 """Dirty and clean items below which no gap is tested; convention: the normal approximation of a mean needs about 30."""
 ALPHA = 0.05
+MARGIN = 0.01
+"""Points of 1 by which a leak may have moved the whole score and the score still stands; convention: what two decimals
+show."""
 RESAMPLES = 9_999
 """Of bootstrap and permutation; one observed value is added to make 10,000."""
 DRAWN_AT_ONCE = 4_000_000
@@ -62,6 +65,11 @@ class Gap:
     """One-sided: contaminated items score higher. Permutation of the verdicts (Fisher's exact test for 0/1 scores)."""
 
 
+Standing = Literal["raised", "stands", "open", "few", "no controls"]
+"""What the controls say of the score on all items: the leak raised it; whatever the leak did, it moved it by no more
+than MARGIN; they leave it open; too few items to compare; there is no control."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One model on one benchmark."""
@@ -81,9 +89,13 @@ class Effect:
     """None below `MIN_ITEMS` contaminated or clean items."""
     versus_control: Gap | None
     """The gap less the control models' gap on the same items: difference in differences."""
+    log_odds: tuple[float, float, float] | None
+    """The same difference in log-odds, low and high: a weak model gains more points on easy items than a strong control
+    that has no room left, and no more log-odds."""
     controls: tuple[str, ...]
     p_holm: float | None
     """p of `versus_control`, or of `gap` without control models, after Holm over this model's benchmarks."""
+    standing: Standing
     reading: str
     """What follows, in one sentence."""
 
@@ -106,7 +118,7 @@ def _effect(rows: pd.DataFrame, controls: pd.DataFrame, matched: Matched, seed: 
     benchmark, model, control = (rows[name].iloc[0] for name in ("benchmark", "model", "control"))
     by_subset = {name: rows.loc[rows["verdict"].isin(v), "score"].to_numpy(float) for name, v in SUBSETS.items()}
     enough = min(len(by_subset["dirty"]), len(by_subset["clean"])) >= MIN_ITEMS
-    against = None if control or controls.empty else _less_controls(rows, controls)
+    against = None if control or controls.empty else _beside_controls(rows, controls)
     return Effect(
         benchmark=str(benchmark),
         model=str(model),
@@ -119,23 +131,52 @@ def _effect(rows: pd.DataFrame, controls: pd.DataFrame, matched: Matched, seed: 
             name: llama2_z(by_subset[name], by_subset["whole"]) for name in ("dirty", "clean", "not_clean", "not_dirty")
         },
         gap=gap(by_subset["dirty"], by_subset["clean"], seed) if enough else None,
-        versus_control=None if against is None or min(map(len, against)) < MIN_ITEMS else gap(*against, seed),
-        controls=() if against is None else tuple(dict.fromkeys(controls["model"])),
+        versus_control=_beyond(*against, seed) if against else None,
+        log_odds=log_odds_beyond(*against) if against else None,
+        controls=() if control else tuple(dict.fromkeys(controls["model"])),
         p_holm=None,
+        standing="no controls",
         reading="",
     )
 
 
-def _less_controls(rows: pd.DataFrame, controls: pd.DataFrame) -> tuple[Floats, Floats]:
-    """Per item, the score less the mean of the control models: of dirty and of clean items.
+Beside = tuple[Floats, Floats]
+"""Scores of a model and the mean scores of the control models, [n] each, on the same items."""
+
+
+def _beside_controls(rows: pd.DataFrame, controls: pd.DataFrame) -> tuple[Beside, Beside] | None:
+    """Dirty and clean items with the control models' scores; None below MIN_ITEMS of either.
 
     An item that a control model has not scored is left out, so that every difference rests on the same controls.
     """
     wide = controls.pivot(index="item_id", columns="model", values="score").dropna()
     both = rows.merge(wide.mean(axis=1).rename("expected"), left_on="item_id", right_index=True)
-    both = both.assign(difference=both["score"] - both["expected"])
-    dirty, clean = (both.loc[both["verdict"].isin(SUBSETS[name]), "difference"] for name in ("dirty", "clean"))
-    return dirty.to_numpy(float), clean.to_numpy(float)
+    dirty, clean = (both[both["verdict"].isin(SUBSETS[name])] for name in ("dirty", "clean"))
+    if min(len(dirty), len(clean)) < MIN_ITEMS:
+        return None
+    return ((dirty["score"].to_numpy(float), dirty["expected"].to_numpy(float)),
+            (clean["score"].to_numpy(float), clean["expected"].to_numpy(float)))
+
+
+def _beyond(dirty: Beside, clean: Beside, seed: int) -> Gap:
+    return gap(dirty[0] - dirty[1], clean[0] - clean[1], seed)
+
+
+def log_odds_beyond(dirty: Beside, clean: Beside) -> tuple[float, float, float]:
+    """Log-odds of dirty less clean items, less the controls' same difference, with a 95 % interval.
+
+    Halves are added to hits and misses, and the variance is the sum of their reciprocals (Haldane 1956,
+    https://doi.org/10.1111/j.1469-1809.1955.tb01285.x). Models agree on what is hard, so this interval is too wide
+    rather than too narrow.
+    """
+    def odds(scores: Floats) -> tuple[float, float]:
+        hits, misses = scores.sum() + 0.5, len(scores) - scores.sum() + 0.5
+        return float(np.log(hits / misses)), float(1 / hits + 1 / misses)
+
+    signed = [(sign, odds(part)) for sign, part in zip((1, -1, -1, 1), (*dirty, *clean), strict=True)]
+    value = sum(sign * each for sign, (each, _) in signed)
+    half = float(norm.ppf(0.975)) * float(np.sqrt(sum(variance for _, (_, variance) in signed)))
+    return value, value - half, value + half
 
 
 def is_binary(scores: Floats) -> bool:
@@ -264,8 +305,26 @@ def _with_holm(effects: dict[str, list[Effect]]) -> dict[str, list[Effect]]:
     done = {}
     for name, found in effects.items():
         with_p = [replace(effect, p_holm=adjusted.get((name, effect.model))) for effect in found]
-        done[name] = [replace(effect, reading=read_effect(effect)) for effect in with_p]
+        told = [replace(effect, standing=standing_of(effect)) for effect in with_p]
+        done[name] = [replace(effect, reading=read_effect(effect)) for effect in told]
     return done
+
+
+def standing_of(effect: Effect) -> Standing:
+    """What the control models say of the score on all items.
+
+    "raised" takes both scales: an interaction that another scale removes says nothing of what is behind the scores
+    (Loftus 1978, https://doi.org/10.3758/BF03197461).
+    """
+    if not effect.controls:
+        return "no controls"
+    beyond, odds = effect.versus_control, effect.log_odds
+    if beyond is None or odds is None:
+        return "few"
+    if effect.p_holm is not None and effect.p_holm <= ALPHA and beyond.low > 0 and odds[1] > 0:
+        return "raised"
+    share = effect.subsets["dirty"].n / effect.subsets["whole"].n
+    return "stands" if beyond.high * share <= MARGIN else "open"
 
 
 def read_effect(effect: Effect) -> str:
@@ -286,4 +345,11 @@ def read_effect(effect: Effect) -> str:
         return f"{higher}: {why}."
     beyond = effect.versus_control
     range_ = f"{100 * beyond.value:+.1f} [{100 * beyond.low:+.1f}, {100 * beyond.high:+.1f}] beyond the control models"
-    return f"{higher}, {range_}: {'the leak raises this score' if sure else 'no gain shown'}."
+    return f"{higher}, {range_}: {_READINGS[effect.standing]}."
+
+
+_READINGS: Mapping[Standing, str] = {
+    "raised": "the leak raises this score",
+    "stands": "no gain that two decimals would show",
+    "open": "no gain shown, and none ruled out",
+}

@@ -85,10 +85,22 @@ def read_scores(specs: Sequence[str | Path], controls: Sequence[str | Path] = ()
 
 
 def _split_spec(spec: str) -> tuple[str, str]:
-    name, sign, path = spec.partition("=")
-    if sign and path and not os.path.exists(spec) and not re.search(r"[/\\]|://", name):
-        return name, path
-    return "", spec
+    """Model and path. Both may hold `=`, as in lm-eval's `pretrained=org/model`: what is there decides."""
+    if _is_there(spec):
+        return "", spec
+    cuts = [found.start() for found in re.finditer("=", spec) if found.end() < len(spec)]
+    for cut in cuts:
+        if _is_there(spec[cut + 1 :]):
+            return spec[:cut], spec[cut + 1 :]
+    name, _, path = spec.partition("=")
+    return (name, path) if path and not re.search(r"[/\\]", name) else ("", spec)
+
+
+def _is_there(path: str) -> bool:
+    """Whether a path names something: a URL is taken at its word."""
+    if re.match(r"[a-z][a-z0-9+.-]*://", path):
+        return True
+    return os.path.exists(path) or bool(glob.glob(path, recursive=True))
 
 
 def _sources(path: str) -> list[str]:

@@ -66,7 +66,7 @@ def letters(character: str) -> tuple[int, ...]:
     """What one character folds to: (SEPARATOR,), (IGNORED,), or its letters, code points with SOLO and MARK flags."""
     category = unicodedata.category(character)
     if category == "Cf":
-        return (SEPARATOR if character == "\u200b" else IGNORED,)
+        return (IGNORED,)
     if category[0] == "M":
         return (_mark(character),)
     if category[0] not in "LN":

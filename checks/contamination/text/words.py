@@ -1,8 +1,8 @@
 """Words of UTF-8 text, as hashes and byte positions, at the speed of memory and without a Python object per word.
 
-A word is a run of letters and digits of any script, folded as `fold.py` says; invalid bytes separate words, and escapes
-of JSON and HTML count as what they stand for: code is copied inside notebooks, pages and dumps. Word hashes are 64 bits
-wide: good for finding, never the last word (`spells` compares the letters themselves).
+A word is a run of letters and digits of any script, folded as `fold.py` says; invalid bytes separate words, escapes
+count as what they stand for (`escapes.py`), and markup is no word (`markup.py`). Word hashes are 64 bits wide: good for
+finding, never the last word (`spells` compares the letters themselves).
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checks.contamination.text.escapes import AMPERSAND, BACKSLASH, BASIS, PRIME, UNDERSCORE
 from checks.contamination.text.fold import (
     EXPANDED,
     IGNORED,
@@ -28,39 +29,26 @@ from checks.contamination.text.fold import (
     fold_table,
 )
 from checks.contamination.text.jit import compiled
+from checks.contamination.text.markup import (
+    BRACKET,
+    INLINE_TAG,
+    LESS,
+    character,
+    fresh_memory,
+    markup_at,
+    skip_tag,
+)
 
 Bytes = NDArray[np.uint8]
 Longs = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Points = NDArray[np.uint32]
 
-# FNV-1a over letters (http://www.isthe.com/chongo/tech/comp/fnv/), finished by the mixer of MurmurHash3
-# (https://github.com/aappleby/smhasher/blob/master/src/MurmurHash3.cpp).
-BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+# The mixer of MurmurHash3 (https://github.com/aappleby/smhasher/blob/master/src/MurmurHash3.cpp) finishes FNV-1a.
 MIX_1, MIX_2, HALF = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
 
-UNDERSCORE = ord("_")
-BACKSLASH, AMPERSAND, SEMICOLON, HASH = (ord(c) for c in "\\&;#")
-LINE_BREAK = ord("\n")
-ESCAPE = IGNORED
-"""Entry for the two ASCII characters that begin an escape; no other ASCII character is ignored."""
-LONGEST_ENTITY = 8
-"""Characters between & and ;."""
-ENTITIES = ("quot", "amp", "lt", "gt", "nbsp", "apos", "lsquo", "rsquo", "ldquo", "rdquo", "ndash", "mdash", "hellip")
-"""The ones that cleaning leaves behind; each stands for a character that separates words."""
-COMMANDS = tuple((
-    "ne neq neg nabla nu not notin ni nmid rho right rangle rfloor rceil rm rbrace rvert times theta text textbf "
-    "textit textrm tan tanh tau to top tfrac tilde triangle"
-).split())  # fmt: skip
-"""Of LaTeX, with the letter of an escape behind the backslash, which is none there."""
-
-
-def _packed(names: tuple[str, ...]) -> Hashes:
-    """Up to eight letters each, as numbers that kernels can compare."""
-    return np.array([int.from_bytes(name.encode(), "big") for name in names], np.uint64)
-
-
-PACKED_ENTITIES, PACKED_COMMANDS = _packed(ENTITIES), _packed(COMMANDS)
+SPECIAL = IGNORED
+"""Entry for the ASCII characters that begin an escape or markup; no other ASCII character is ignored."""
 LONGEST_EXPANSION = 18
 """Letters that one character can fold to (U+FDFA)."""
 
@@ -101,7 +89,7 @@ def split_words(text: Bytes, offsets: Longs) -> Words:
     first = np.empty(len(offsets), np.int64)
     table = fold_table()
     text, offsets = frozen(text), frozen(offsets)
-    count = _split(text, offsets, table.values, table.expansions, hashes, starts, ends, first)
+    count = _split(text, offsets, table.values, table.expansions, fresh_memory(), hashes, starts, ends, first)
     return Words(hashes[:count], starts[:count], ends[:count], first)
 
 
@@ -120,109 +108,6 @@ def mix(h):
 
 
 @compiled
-def decode(text, at, end):
-    """Code point at a byte, and the byte after it; -1 and the next byte where the UTF-8 is invalid."""
-    b = text[at]
-    if b < 0x80:
-        return np.int64(b), at + 1
-    if 0xC2 <= b <= 0xDF:
-        size, point, least = 2, np.int64(b & 0x1F), 0x80
-    elif 0xE0 <= b <= 0xEF:
-        size, point, least = 3, np.int64(b & 0x0F), 0x800
-    elif 0xF0 <= b <= 0xF4:
-        size, point, least = 4, np.int64(b & 0x07), 0x10000
-    else:
-        return np.int64(-1), at + 1
-    if at + size > end:
-        return np.int64(-1), at + 1
-    for k in range(1, size):
-        c = text[at + k]
-        if (c & 0xC0) != 0x80:
-            return np.int64(-1), at + 1
-        point = (point << 6) | np.int64(c & 0x3F)
-    if point < least or point > 0x10FFFF:
-        return np.int64(-1), at + 1
-    return point, at + size
-
-
-@compiled
-def _digits(text, at, end, base):
-    """Value of the digits text[at:end] in base 10 or 16; -1 where any is none, or there is none."""
-    value = np.int64(-1 if at >= end else 0)
-    for k in range(at, end):
-        digit = np.int64(text[k]) - 48
-        if digit > 9:
-            digit = (digit | 32) - 39  # a to f follow 9
-            digit = digit if digit >= 10 else np.int64(base)
-        if not 0 <= digit < base:
-            return np.int64(-1)
-        value = value * base + digit
-    return value
-
-
-@compiled
-def _is_one_of(text, at, stop, packed):
-    """Whether text[at:stop], of up to eight bytes, is one of these names."""
-    if stop - at > 8:
-        return False
-    name = np.uint64(0)
-    for k in range(at, stop):
-        name = (name << np.uint64(8)) | np.uint64(text[k])
-    for k in range(len(packed)):
-        if packed[k] == name:
-            return True
-    return False
-
-
-@compiled
-def unescape(text, at, end):
-    """Code point for an escape that begins at a byte, and the byte after it; the byte itself where it begins none.
-
-    A run of backslashes counts as one: text may be written as JSON inside JSON.
-    """
-    b = np.int64(text[at])
-    if b == BACKSLASH:
-        after = at + 1
-        while after < end and text[after] == BACKSLASH:
-            after += 1
-        kind = np.int64(text[after]) if after < end else np.int64(0)
-        if kind == 110 or kind == 114 or kind == 116:  # n, r, t
-            stop = after
-            while stop < end and stop - after <= 8 and 97 <= (text[stop] | 32) <= 122:  # a to z
-                stop += 1
-            if _is_one_of(text, after, stop, PACKED_COMMANDS):
-                return b, after
-            return np.int64(LINE_BREAK), after + 1
-        if kind == 117 and after + 5 <= end:  # u
-            point = _digits(text, after + 1, after + 5, 16)
-            if point >= 0:
-                return point, after + 5
-        return b, after
-    stop = at + 1
-    while stop < end and stop - at <= LONGEST_ENTITY and text[stop] != SEMICOLON:
-        stop += 1
-    if stop >= end or text[stop] != SEMICOLON or stop - at < 3:
-        return b, at + 1
-    if text[at + 1] == HASH:
-        hexadecimal = np.int64(text[at + 2]) | 32 == 120  # x
-        point = _digits(text, at + 3, stop, 16) if hexadecimal else _digits(text, at + 2, stop, 10)
-        if point < 0:
-            return b, at + 1
-        return (point if point <= 0x10FFFF else np.int64(-1)), stop + 1
-    if _is_one_of(text, at + 1, stop, PACKED_ENTITIES):
-        return np.int64(LINE_BREAK), stop + 1
-    return b, at + 1
-
-
-@compiled
-def letter_at(text, at, end):
-    """Code point at a byte, an escape counting as what it stands for, and the byte after it."""
-    if text[at] == BACKSLASH or text[at] == AMPERSAND:
-        return unescape(text, at, end)
-    return decode(text, at, end)
-
-
-@compiled
 def folded(point, values):
     """Entry of the fold table for a code point of any size, or for the -1 of `decode`."""
     if 0 <= point < LIMIT:
@@ -231,9 +116,10 @@ def folded(point, values):
 
 
 @compiled
-def _split(text, offsets, values, expansions, hashes, starts, ends, first):
+def _split(text, offsets, values, expansions, memory, hashes, starts, ends, first):
     ascii_values = values[:128].astype(np.uint64)
-    ascii_values[BACKSLASH] = ascii_values[AMPERSAND] = np.uint64(ESCAPE)
+    ascii_values[BACKSLASH] = ascii_values[AMPERSAND] = ascii_values[LESS] = np.uint64(SPECIAL)
+    ascii_values[BRACKET] = np.uint64(SPECIAL)
     count, joiner, underscore = 0, np.uint64(JOINER), np.uint64(UNDERSCORE)
     for doc in range(len(offsets) - 1):
         first[doc] = count
@@ -261,10 +147,12 @@ def _split(text, offsets, values, expansions, hashes, starts, ends, first):
                     hashes[count], starts[count], ends[count] = mix(h), start, end
                     count += 1
                     inside, solo = False, False
-                if letter != ESCAPE:
+                if letter != SPECIAL:
                     continue
                 at -= 1
-            point, after = letter_at(text, at, stop)
+            point, after = character(text, at, stop)
+            if point == LESS or b == BRACKET:
+                point, after = markup_at(text, at, after, stop, memory)
             value = folded(point, values)
             base, parts = np.int64(0), np.int64(1)
             if value & EXPANDED:
@@ -273,8 +161,11 @@ def _split(text, offsets, values, expansions, hashes, starts, ends, first):
             for k in range(parts):
                 part = expansions[base + 1 + k] if value & EXPANDED else value
                 if part == IGNORED:
-                    if inside:
+                    if inside and point != INLINE_TAG:
                         end = after
+                    continue
+                if part == JOINER:
+                    joined = inside
                     continue
                 joins = inside and part != SEPARATOR and ((part & MARK) != 0 or not (solo or (part & SOLO) != 0))
                 if inside and not joins:
@@ -301,7 +192,10 @@ def spelling(text, start, end, values, expansions, out):
     """Write the letters of one word, text[start:end], to `out` from its beginning; return how many there are."""
     count, at, joined = 0, start, False
     while at < end:
-        point, at = letter_at(text, at, end)
+        point, at = character(text, at, end)
+        if point == LESS:
+            at = skip_tag(text, at, end)
+            continue
         value = folded(point, values)
         if value == IGNORED or value == JOINER:
             joined = joined or value == JOINER
@@ -324,7 +218,10 @@ def spells(text, start, end, values, expansions, letters):
     """Whether the word text[start:end] has exactly these letters."""
     count, at, joined = 0, start, False
     while at < end:
-        point, at = letter_at(text, at, end)
+        point, at = character(text, at, end)
+        if point == LESS:
+            at = skip_tag(text, at, end)
+            continue
         value = folded(point, values)
         if value == IGNORED or value == JOINER:
             joined = joined or value == JOINER
