@@ -135,8 +135,9 @@ class Steps:
 
     def coming_back(self, batch: Batch) -> None:
         """A gradient comes back through a forward's output."""
-        self._coming.append(batch)
-        self._guard(None, self._call_at_the_end)
+        if not self._coming or self._coming[-1] is not batch:  # once for all the tensors of an output
+            self._coming.append(batch)
+            self._guard(None, self._call_at_the_end)
 
     def _call_at_the_end(self) -> None:
         """Ask, once, to be called when the backward that runs has ended."""
@@ -160,7 +161,7 @@ class Steps:
         if not accumulates:
             return
         if self._replaced():
-            self.cleared()
+            self.cleared(there=False)
         reached = [batch for batch in self.waiting if batch.reached]
         self.waiting = [batch for batch in self.waiting if not batch.reached]
         self.taken += reached
@@ -176,8 +177,11 @@ class Steps:
         parameter, gradient = self._sentinel
         return gradient() is not parameter.grad
 
-    def cleared(self) -> None:
-        """Gradients are set to zero. If no update used them, their forwards were for nothing."""
+    def cleared(self, there: bool = True) -> None:
+        """Gradients are set to zero, now or (not `there`) at some time since the last backward.
+
+        If no update used them, their forwards were for nothing.
+        """
         if not self.taken or self.updated or self._updating:
             return
         moved = self._weights != self._versions()
@@ -190,7 +194,7 @@ class Steps:
                        unknown=False)
         else:
             self.skipped += 1
-            self._tell("skipped", self.done + 1)
+            self._tell("skipped", self.done + 1, there)
 
     # ---- updates ---------------------------------------------------------------------------------------------
 

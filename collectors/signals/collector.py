@@ -179,8 +179,8 @@ class Collector:
     def gradients(self) -> None:
         """A backward ended: gradients are whole and as they came, unless another micro-batch adds to them."""
 
-    def skipped(self, step: int) -> None:
-        """The gradient for this step was thrown away, the weights are as they were."""
+    def skipped(self, step: int, there: bool) -> None:
+        """The gradient for this step is thrown away, the weights are as they were. `there`: it can still be read."""
 
     def before_update(self, part: Part) -> None:
         """An optimizer is about to change the weights of its part, with gradients that are final."""

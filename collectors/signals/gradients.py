@@ -5,22 +5,32 @@ Metrics recorded:
                 finite
     skipped/*   where a gradient was thrown away: how many, and how many of their tensors were not finite
 
-Norms are taken twice, at two moments: when a backward has ended, and when the optimizer is about to use the gradient.
-What lies between them is the loop's: clipping of whatever kind, by whatever function, or none. Both passes read each
-gradient once, fused (`torch._foreach_norm`); nothing of torch is replaced. A gradient scaler's factor is divided out.
+Norms are taken at two moments: when a backward has ended, and when the optimizer is about to use the gradient. What
+lies between them is the loop's: clipping of whatever kind, by whatever function, or none. A pass reads each gradient
+once, fused (`torch._foreach_norm`), and is left out where stamps of the gradients show that it would find what is
+known. What a loop has not shown in its first steps is a surprise: said, unknown at that step, and measured from then
+on. A gradient scaler's factor is divided out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from collectors.model.layers import local, norms, stacked
+from collectors.signals.clipping import Clip, ClipWatch, Stamp, Watcher, stamp
 from collectors.signals.collector import Collector
 from collectors.step import Part
+
+EAGER_STEPS = 3
+"""Steps in which every norm is measured, before what was seen of the loop is relied on."""
+SURPRISE = ("The gradient was changed between backward and update in a way that this loop had not shown before: its "
+            "norm before that is unknown at step {step}, and measured from the next one on.")
 
 
 class GradientCollector(Collector):
@@ -34,13 +44,24 @@ class GradientCollector(Collector):
             "grad", ["grad/sumsq", "grad/sumsq_by_layer", "grad/clipped_sumsq", "grad/nonfinite"],
             labels={"layer": self.tap.layers.labels})
         self.skip_frame = self.tap.frame("skipped", ["skipped/gradients", "skipped/nonfinite"])
+        self.everything = range(len(self.tap.layers.parameters))
+        self.owned = {id(p) for p in self.tap.layers.parameters}
+        self.eager: float = EAGER_STEPS
+        """Steps to come in which norms are measured at the end of the backward, needed or not."""
         self.rewind()
+        self.handles.append(ClipWatch(self))
 
     def rewind(self) -> None:
         self.before: dict[int, Tensor] = {}
         """Norm of every gradient as the last backward left it, by parameter."""
         self.after: dict[int, Tensor] = {}
-        """The same when its optimizer was about to use it."""
+        """The same when its optimizer was about to use it; of `scaled` ones before torch's clipping."""
+        self.scaled: set[int] = set()
+        self.start: Stamp | None = None
+        self.clip: Clip | None = None
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        """Samples of gradients that are taken for unchanged between two moments."""
+        self.explained = True
         self.before_scale: Tensor | None = None
         self.after_scale: Tensor | None = None
         self.overflow: Tensor | None = None
@@ -48,34 +69,92 @@ class GradientCollector(Collector):
         self.skipped_nonfinite: Tensor | float = 0.0
 
     @torch.no_grad()
-    def _norms(self, members: range | tuple[int, ...]) -> dict[int, Tensor]:
+    def _norms(self, members: Sequence[int]) -> dict[int, Tensor]:
         parameters = self.tap.layers.parameters
         found = {i: local(gradient) for i in members if (gradient := parameters[i].grad) is not None}
         dense = [g.coalesce().values() if g.is_sparse else g for g in found.values()]
         return dict(zip(found, norms(dense), strict=True)) if found else {}
 
     def gradients(self) -> None:
-        if self.due(self.tap.step + 1) and (found := self._norms(range(len(self.tap.layers.parameters)))):
-            self.before, self.before_scale = found, self.tap.loss_scale
+        if not self.due(self.tap.step + 1):
+            return
+        start = stamp(self.tap.layers.parameters, self.everything)
+        found = self._norms(self.everything) if self.eager > 0 or start is None else {}
+        if start is not None or found:  # else optimizers that step inside the backward have used and cleared it all
+            self.clip, self.before, self.start, self.before_scale = None, found, start, self.tap.loss_scale
+
+    # ---- torch's own clipping ---------------------------------------------------------------------------------
+
+    def clip_begins(self) -> Stamp | None:
+        """The stamp before the clipping; None where it will not serve."""
+        if self.clip is not None or self.start is None or self.eager == math.inf or not self.due(self.tap.step + 1):
+            return None
+        return stamp(self.tap.layers.parameters, self.everything)
+
+    def clip_ended(self, entry: Stamp, watcher: Watcher) -> None:
+        """Keep what the clipping computed, if it was all by one factor."""
+        number = {id(p.grad): i for i, p in enumerate(self.tap.layers.parameters) if p.grad is not None}
+        seen = {i: value for tensors, values in watcher.norms for tensor, value in zip(tensors, values, strict=True)
+                if (i := number.get(id(tensor))) is not None}
+        leave = stamp(self.tap.layers.parameters, self.everything)
+        if leave is not None and len(watcher.factors) == 1 and seen.keys() == entry.versions.keys():
+            self.clip = Clip(seen, watcher.factors[0], entry, leave)
+
+    # ---- the update -------------------------------------------------------------------------------------------
 
     def before_update(self, part: Part) -> None:
         if not self.due(self.tap.step + 1):
             return
-        found = self._norms(part.members)
-        self.after |= found
         # A fused optimizer divides by the scale itself, and leaves out the update where the scaler found an overflow.
         self.after_scale = getattr(part.optimizer, "grad_scale", None)
         self.overflow = getattr(part.optimizer, "found_inf", None)
-        for i in found.keys() - self.before.keys():
-            self.before[i] = found[i]
+        clip = self.clip
+        now = None if self.eager == math.inf else stamp(self.tap.layers.parameters, part.members)
+        kept = clip is not None and now is not None and clip.exit.same(now, part.members)
+        if clip is not None and kept and self.eager <= 0:
+            found = {i: clip.norms[i] for i in part.members if i in clip.norms}
+            self.scaled.update(found)
+        else:
+            found = self._norms(part.members)
+        self.after |= found
+        if self.start is None:
+            self.before |= {i: norm for i, norm in found.items() if i not in self.before}
+        elif now is not None:
+            self._explain(part, now, kept)
+
+    def _explain(self, part: Part, now: Stamp, kept: bool) -> None:
+        """Whether what happened since the backward is known, and with it the norms that it left."""
+        start, clip, known = self.start, self.clip, {}
+        assert start is not None
+        if not self.pairs:
+            whole = now if len(part.members) == len(self.everything) else stamp(self.tap.layers.parameters,
+                                                                                 self.everything)
+            self._compare(start, whole if clip is None else clip.entry)
+            if clip is not None:
+                self._compare(clip.exit, whole)
+        if clip is not None and kept and start.same(clip.entry, part.members):
+            known = clip.norms
+        elif clip is None and start.same(now, part.members):
+            known = self.after
+        else:
+            self.explained = False
+        self.before |= {i: known[i] for i in part.members if i not in self.before and i in known}
+
+    def _compare(self, one: Stamp, other: Stamp | None) -> None:
+        if other is not None and one.samples.shape == other.samples.shape:
+            self.pairs.append((one.samples, other.samples))
 
     @torch.no_grad()
-    def skipped(self, step: int) -> None:
+    def skipped(self, step: int, there: bool) -> None:
+        if there and not self.before:
+            self.before = self._norms(self.everything)
         skips, nonfinite = self.skips + 1, self.skipped_nonfinite
         if self.before:
             norms = stacked(list(self.before.values()))
             shares = torch.tensor([self.tap.layers.shares[i] for i in self.before], device=norms.device)
             nonfinite = nonfinite + (shares * ~norms.isfinite()).sum()
+        else:
+            nonfinite = math.nan
         self.rewind()
         self.skips, self.skipped_nonfinite = skips, nonfinite
 
@@ -89,27 +168,54 @@ class GradientCollector(Collector):
 
     def after_step(self, step: int) -> None:
         if self.after:
-            members = list(self.after)
-            values: dict[str, Any] = {"before": stacked([self.before[i] for i in members]),
-                                      "after": stacked(list(self.after.values())),
-                                      "before_scale": _taken(self.before_scale),
-                                      "after_scale": _taken(self.after_scale)}
-            self.emit(self.frame, step, values, lambda host: self._fields(host, members))
+            self._write(step)
             if self.overflow is not None:
-                self.skipped_nonfinite = self.skipped_nonfinite + (~values["after"].isfinite()).sum()
+                self.skipped_nonfinite = self.skipped_nonfinite + (~stacked(list(self.after.values())).isfinite()).sum()
                 self.skips = self.skips + (_taken(self.overflow) > 0)
         if isinstance(self.skips, Tensor) or self.skips:
             self._write_skips(step)
         self.rewind()
 
+    def _write(self, step: int) -> None:
+        members = list(self.after)
+        whole = all(i in self.before for i in members)
+        self.eager = math.inf if not self.explained else self.eager - 1
+        if not whole:
+            self.tap.once("grad_surprise", SURPRISE.format(step=step))
+            return
+        values: dict[str, Any] = {
+            "before": stacked([self.before[i] for i in members]),
+            "before_scale": _taken(self.before_scale), "after_scale": _taken(self.after_scale)}
+        if any(self.before[i] is not self.after[i] for i in members):
+            values["after"] = stacked(list(self.after.values()))
+        if self.scaled and self.clip is not None:
+            values["factor"] = _taken(self.clip.factor)
+        if self.pairs:
+            values["pairs"] = torch.stack([sample for pair in self.pairs for sample in pair])
+        scaled = np.array([i in self.scaled for i in members])
+        measured, frame = self.eager > -1, self.frame
+
+        def deliver(host: dict[str, Any]) -> None:
+            pairs = host.get("pairs")
+            alike = pairs is None or np.array_equal(pairs[::2], pairs[1::2], equal_nan=True)
+            if not alike:
+                self.eager = math.inf
+            if alike or measured:
+                frame.append(step, self._fields(host, members, scaled))
+            else:
+                self.tap.once("grad_surprise", SURPRISE.format(step=step))
+
+        self.tap.send(self, values, deliver)
+
     def _of(self, norms: Any, members: list[int]) -> tuple[Any, float]:
         return self.tap.layers.by_layer(norms, members)
 
-    def _fields(self, host: Mapping[str, Any], members: list[int]) -> dict[str, Any]:
+    def _fields(self, host: Mapping[str, Any], members: list[int], scaled: Any) -> dict[str, Any]:
         by_layer, nonfinite = self._of(host["before"] / host["before_scale"], members)
-        clipped, _ = self._of(host["after"] / host["after_scale"], members)
-        return {"grad/sumsq": by_layer.sum(), "grad/sumsq_by_layer": by_layer, "grad/clipped_sumsq": clipped.sum(),
-                "grad/nonfinite": nonfinite}
+        after = host.get("after", host["before"]) / host["after_scale"]
+        after = np.where(scaled, after * host.get("factor", 1.0), after)
+        return {"grad/sumsq": by_layer.sum(), "grad/sumsq_by_layer": by_layer,
+                "grad/clipped_sumsq": self._of(after, members)[0].sum(), "grad/nonfinite": nonfinite}
 
 
 def _taken(number: Tensor | float | None) -> Tensor | float:

@@ -22,7 +22,7 @@ ITEMS, DEPTH = 100, 4
 
 OUR_KINDS = frozenset("""
     batch_unseen clock_offset closed collector_disabled domains_unknown
-    events_dropped exception folder_lost forward_unseen forward_unused loss_ignored loss_late
+    events_dropped exception folder_lost forward_unseen forward_unused grad_surprise loss_ignored loss_late
     loss_scalar loss_several loss_twice loss_unaligned loss_unseen name_taken number_refused overlap
     parameters_added parameters_uncovered resume_unknown rollback router_impossible router_missed router_not_by_token
     router_unaligned router_uneven router_unread rows_dropped rows_gone rows_late started weights_moved
