@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,46 +32,13 @@ from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
 from trainvitals.store.rows import Rows, common_labels, gather
+from trainvitals.store.series import Extent, Series
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LISTERS = 8
-"""Folders that are looked at side by side: a store behind a network has a wait for each."""
 PATIENCE_SECONDS = 30.0
 """How long a step of a live run waits for the ranks that have not reported it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A signal at full resolution: ranks merged, one branch or the main line."""
-
-    signal: Signal
-    steps: NDArray[np.int64]
-    values: NDArray[np.float64]
-    """[n, *axes]"""
-    present: NDArray[np.bool_] | None
-    """Where a value exists at all (None: everywhere). A NaN that is present is data."""
-    labels: tuple[tuple[str, ...], ...]
-    """Labels of every axis."""
-    partial: NDArray[np.bool_] | None = None
-    """Steps at which some ranks are missing, so that the value is over the others [n]; None: nowhere."""
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much a run holds."""
-
-    rows: int
-    """Readable rows of all frames, ranks and attempts."""
-    ranks: int
-    """Ranks with a readable row."""
-    frames: int
-    attempts: int
-    first_step: int | None
 
 
 class Run:
@@ -535,29 +500,3 @@ def open_run(path: str | os.PathLike[str] | Folder) -> Run:
         RunNotFound: there is no run.
     """
     return Run(open_folder(path))
-
-
-def list_runs(path: str | os.PathLike[str]) -> list[str]:
-    """Paths of the runs in a folder, or of the folder itself if it is one; empty where there is none.
-
-    Raises StoreUnreachable where a store does not answer, or refuses.
-    """
-    folder = open_folder(path)
-    root = str(folder).rstrip("/")
-    if _looks_like_run(folder.entries()):
-        return [root]
-    children = [f"{root}/{name}" for name in folder.child_names()]
-    with ThreadPoolExecutor(LISTERS, thread_name_prefix="trainvitals-list") as pool:
-        return [child for child, is_run in zip(children, pool.map(_is_run, children), strict=True) if is_run]
-
-
-def _is_run(path: str) -> bool:
-    """Whether this is a run; a folder that cannot be looked at is none."""
-    try:
-        return _looks_like_run(open_folder(path).entries())
-    except OSError:
-        return False
-
-
-def _looks_like_run(entries: Mapping[str, bool]) -> bool:
-    return entries.get("run.json") is False or any(entries.get(name) for name in ("frames", "events"))
