@@ -187,11 +187,6 @@ class Tap:
         return self.steps.done
 
     @property
-    def skips(self) -> int:
-        """Gradients that were thrown away since the last step."""
-        return self.steps.skipped
-
-    @property
     def loss_scale(self) -> Tensor | None:
         """Factor that a gradient scaler put on the loss of the last backward; None without one."""
         return self.scale.latest

@@ -81,8 +81,6 @@ class Steps:
         self.updated: set[int] = set()
         """Optimizers that have made their update in this step."""
         self._held = [sum(len(group["params"]) for group in part.optimizer.param_groups) for part in parts]
-        self.skipped = 0
-        """Gradients that were cleared without an update since the last step."""
         self._updating = 0
         self._task: int | None = None
         self._coming: list[Batch] = []
@@ -193,7 +191,6 @@ class Steps:
                        "optimizer.step (as sharpness-aware training does): that pass is not counted in the step.",
                        unknown=False)
         else:
-            self.skipped += 1
             self._tell("skipped", self.done + 1, there)
 
     # ---- updates ---------------------------------------------------------------------------------------------
@@ -235,7 +232,6 @@ class Steps:
         self.leave(waiting)
         self.done += 1
         self._tell("after_step", self.done)
-        self.skipped = 0
         self._weights = self._versions()
 
     def leave(self, batches: Sequence[Batch]) -> None:
@@ -254,7 +250,7 @@ class Steps:
 
     def rewind(self, step: int) -> None:
         """The job went back to an earlier step: what is under way belongs to no step."""
-        self.done, self.waiting, self.taken, self.updated, self.skipped = step, [], [], set(), 0
+        self.done, self.waiting, self.taken, self.updated = step, [], [], set()
         self._sentinel, self._weights = None, self._versions()
 
     def _versions(self) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def guarded(part: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:
+    except Exception:  # any fault of one part must leave the others standing; it is logged whole and said in its place
         log.exception("The part %r of the board could not be drawn", part)
         st.error(
             f"**{text.md(part, 80)} could not be drawn.** What it reads may be damaged, or this is a fault of the "

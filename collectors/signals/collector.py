@@ -83,10 +83,6 @@ class Host(Protocol):
         """What each optimizer updates."""
 
     @property
-    def skips(self) -> int:
-        """Gradients that were thrown away since the last step."""
-
-    @property
     def loss_scale(self) -> Tensor | None:
         """Factor that a gradient scaler put on the loss of the last backward; None without one."""
 
