@@ -9,13 +9,17 @@ BIN := .venv/bin
 # Bytecode is compiled by the first import of what is used: half the installation time.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test nightly lint bench clean
 
 demo: .venv/train.stamp
 	$(BIN)/trainvitals demo $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The same tests with examples that nobody has drawn yet.
+nightly: lint
+	$(BIN)/python -m pytest --hypothesis-profile=explore $(PYTEST_ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

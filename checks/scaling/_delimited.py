@@ -46,9 +46,11 @@ def read_grid(text: str, where: str) -> Grid:
     delimiter, lines = _said_delimiter(lines)
     lines, comment, remarks = _without_comments(lines)
     if not any(line.strip() for line in lines):
-        raise UsageError(f"{where} is empty. Give a table with a header and one row per line.")
+        raise _empty(where)
     delimiter = delimiter or _delimiter([line for line in lines if line.strip()][:SNIFFED_LINES])
     rows = [row for row in _rows(lines, delimiter, where) if any(cell.strip() for cell in row[1])]
+    if not rows:
+        raise _empty(where)
     header, rows = _header(rows, comment, delimiter, where)
     _refuse_rows_behind_marks(remarks, header, delimiter, where)
     if not rows:
@@ -57,6 +59,10 @@ def read_grid(text: str, where: str) -> Grid:
         raise UsageError(f"{where} has one column, {clip(header[0])!r}. Give a table with a column per quantity, "
                          "divided by commas.")
     return _squared(header, rows, delimiter, where)
+
+
+def _empty(where: str) -> UsageError:
+    return UsageError(f"{where} is empty. Give a table with a header and one row per line.")
 
 
 def _said_delimiter(lines: list[str]) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from checks.scaling._cells import number
@@ -162,6 +162,8 @@ def test_what_cannot_be_read_is_refused_by_line_and_column(kind: str, tmp_path: 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300) | st.text("N,Dlos;\t\"'1234567890.eE+-#\n =%()", max_size=300).map(str.encode))
+@example(b";")
+@example(b"sep=;\n;;\n")
 def test_any_bytes_are_a_table_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
