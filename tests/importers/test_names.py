@@ -10,7 +10,8 @@ from trainvitals.errors import UsageError
 KNOWN = {
     "loss": "loss/train", "train/loss": "loss/train", "train_loss": "loss/train", "training_loss": "loss/train",
     "Training Loss": "loss/train", "lm loss": "loss/train", "lm-loss": "loss/train", "train/lm_loss": "loss/train",
-    "train/loss_step": "loss/train", "trainLoss": "loss/train", "train/ce_loss": "loss/train", "Loss/train": "loss/train",
+    "train/loss_step": "loss/train", "trainLoss": "loss/train", "train/ce_loss": "loss/train", 
+    "Loss/train": "loss/train",
     "eval/loss": "loss/val", "eval_loss": "loss/val", "val_loss": "loss/val", "validation loss": "loss/val",
     "val/loss": "loss/val", "Loss/val": "loss/val", "lm loss validation": "loss/val", "valid_loss": "loss/val",
     "grad_norm": "grad/norm", "grad-norm": "grad/norm", "train/grad_norm": "grad/norm", "gradient_norm": "grad/norm",
@@ -30,8 +31,10 @@ FACTORS = {"step_time_ms": 1e-3, "elapsed time per iteration (ms)": 1e-3, "mfu(%
 ALONE = (
     "accuracy", "loss_scale", "loss scale", "total_loss_max", "aux_loss", "val_accuracy", "step_time", "dt", "tps",
     "tokens_per_sec_per_gpu", "tokens_per_second_per_device", "param_norm", "grad_norm/layer.0", "eval/math_loss",
-    "perplexity", "train/epoch", "lr_scheduler_patience_and_whatever_else_is_in_a_name_that_is_far_too_long_to_be_a_group",
-    "train_runtime", "lr-AdamW-momentum", "lr-AdamW-weight_decay", "lr_scheduler_step", "lr_decay", "kl_loss", "test_loss", "wd", "loss/domain/web", "max_grad_norm_allowed",
+    "perplexity", "train/epoch",
+    "lr_scheduler_patience_and_whatever_else_is_in_a_name_that_is_far_too_long_to_be_a_group",
+    "train_runtime", "lr-AdamW-momentum", "lr-AdamW-weight_decay", "lr_scheduler_step", "lr_decay",
+    "kl_loss", "test_loss", "wd", "loss/domain/web", "max_grad_norm_allowed",
 )  # fmt: skip
 
 
