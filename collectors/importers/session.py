@@ -327,7 +327,7 @@ class _Look:
     def _facts(self, facts: Facts) -> None:
         card = self._card = self._card or _card_in(self._session.folder)
         for name, value in facts.card.items():
-            if fits(name, value) and name not in ("format", "notes"):
+            if fits(name, value) and name != "format":
                 setattr(card, name, {**getattr(card, name), **value} if isinstance(value, dict) else value)
             else:
                 self._intake.notes.append(f"What the log says as {str(name)[:60]} does not fit a run card: it is left "
