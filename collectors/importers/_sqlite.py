@@ -1,0 +1,294 @@
+"""SQLite databases that other tools write, read without a trace: no lock held, no file made beside them, none of
+their code run.
+
+    with Database(path) as base:
+        if {"metrics", "runs"} <= base.tables():
+            for rows, lost in base.walk("metrics", ("key", "value"), after=None): ...
+
+A database may be in use: a training job writes it. Reading holds SQLite's shared lock for one batch at a time, so that
+no write of the job's waits for longer than its own time-out. One with a write-ahead log is copied first, because
+opening it would make files beside it; see https://sqlite.org/wal.html#read_only_databases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from collectors.importers.importer import BATCH_ROWS
+from trainvitals.errors import UsageError
+
+MAGIC = b"SQLite format 3\x00"
+WAL_HEAD_BYTES = 32
+STATEMENT_SECONDS = 20.0
+"""One statement reads a batch, which takes milliseconds; a recursive or unindexed one is stopped after this."""
+MOST_CELL_BYTES = 4 << 20
+"""A string or blob. The largest that a tracker writes is a configuration."""
+MOST_BATCH_BYTES = 32 << 20
+MOST_TABLES = 1_000
+MOST_DAMAGE = 32
+"""Damaged places that reading goes on behind."""
+LOCK_SECONDS = 3.0
+_PROGRESS_OPERATIONS = 20_000
+_TRIES = 5
+_FUNCTIONS = {"count", "max", "min"}
+_BUSY = ("locked", "busy")
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """One database, open for reading. Raises UsageError where it cannot be read at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._real = Path(os.path.realpath(path))
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._stamp: tuple[int, int] | None = None
+        """Of the file, where it is read without a lock."""
+        self._stop = 0.0
+        self._connection = self._open()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+                 ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, and remove the copy if there is one."""
+        self._connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+    def tables(self) -> dict[str, set[str]]:
+        """Stored tables with a rowid -> their stored columns: no views, virtual tables or computed columns."""
+        found = self._rows(f"SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 LIMIT {MOST_TABLES}")
+        named = [name for (name,) in found if isinstance(name, str)]
+        columns = {name: {str(row[1]): row[6] for row in self._rows(f"PRAGMA table_xinfo({_quoted(name)})")}
+                   for name in named}
+        return {name: {column for column, hidden in of.items() if not hidden} for name, of in columns.items()
+                if not {"rowid", "ROWID"} & of.keys()}
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """What a statement gives, at most `MOST_BATCH_BYTES` of it.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        try:
+            return self._rows(sql, values)
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+
+    def walk(self, table: str, columns: Sequence[str], after: int | None, where: str = "", values: Sequence[Any] = ()
+             ) -> Iterator[tuple[list[Row], str]]:
+        """Rows of a table in the order of their rowids, which each of them begins with, batch by batch.
+
+        The second of a pair says, where it is not "", what lies between this batch and the next and cannot be read.
+
+        Args:
+            table: its name.
+            columns: of `tables()[table]`.
+            after: the rowid behind which to begin; None for all.
+            where: a condition on the columns, with a "?" for each of `values`.
+            values: for the condition.
+        """
+        names = ", ".join(["rowid", *map(_quoted, columns)])
+        condition = f"({where or '1'}) AND rowid > ?"
+        sql = f"SELECT {names} FROM {_quoted(table)} WHERE {condition} ORDER BY rowid LIMIT {BATCH_ROWS}"
+        at = -(2**63) if after is None else after
+        damaged, leap = 0, 0
+        while True:
+            found: list[Row] = []
+            try:
+                self._rows(sql, (*values, at + leap), found)
+                if leap and found:
+                    yield [], _lost(table, at, found[0][0])
+                if not found:
+                    if leap:
+                        yield [], _lost(table, at, None)
+                    return
+                at, leap = found[-1][0], 0
+                yield found, ""
+            except sqlite3.Error as error:
+                if any(word in str(error) for word in _BUSY) or damaged >= MOST_DAMAGE:
+                    raise self._sentence(error) from error
+                if found:
+                    at, leap, damaged = found[-1][0], 0, damaged + 1
+                    yield found, ""
+                if at == -(2**63):
+                    at = 0
+                leap = max(2 * leap, 1)
+                if at + leap >= 2**62 or leap > 2**40:
+                    yield [], _lost(table, at, None)
+                    return
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _rows(self, sql: str, values: Sequence[Any] = (), into: list[Row] | None = None) -> list[Row]:
+        """All rows, into `into` one by one, which keeps those before a damaged page."""
+        found: list[Row] = [] if into is None else into
+        for _ in range(_TRIES):
+            self._stop = time.monotonic() + STATEMENT_SECONDS
+            size = 0
+            try:
+                for row in self._connection.execute(sql, values):
+                    found.append(row)
+                    size += sum(len(cell) for cell in row if isinstance(cell, (str, bytes)))
+                    if size > MOST_BATCH_BYTES:
+                        break
+            except sqlite3.Error:
+                if self._stamp == self._stat():
+                    raise
+            if self._stamp is None or self._stamp == self._stat():
+                return found
+            found.clear()  # it was written while it was read without a lock
+            self.close()
+            self._connection = self._open()
+        raise sqlite3.OperationalError("database is locked: it changes all the time")
+
+    def _stat(self) -> tuple[int, int] | None:
+        if self._stamp is None:
+            return None
+        return _stamp(self._real)
+
+    def _open(self) -> sqlite3.Connection:
+        head, waiting, journal = self._head(), _filled(self._real, "-wal"), _filled(self._real, "-journal")
+        if head[:16] != MAGIC:
+            raise UsageError(f"{self.path} is no SQLite database. Give the file that the tracker wrote.")
+        logs_ahead, self._stamp = head[18:20] == b"\x02\x02", None
+        try:
+            if logs_ahead and waiting:
+                return self._connect(self._copied("-wal"), "rw")
+            if logs_ahead:
+                self._stamp = _stamp(self._real)
+                return self._connect(self._real, "ro&immutable=1")
+            try:
+                return self._connect(self._real, "ro")
+            except sqlite3.Error as error:
+                if not journal or any(word in str(error) for word in _BUSY):
+                    raise
+                return self._connect(self._copied("-journal"), "rw")  # a dead writer's: to be rolled back, in the copy
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+
+    def _head(self) -> bytes:
+        with self._real.open("rb") as file:
+            return file.read(100)
+
+    def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=LOCK_SECONDS,
+                                     isolation_level=None, check_same_thread=False)
+        try:
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CELL_BYTES)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+            connection.set_progress_handler(lambda: time.monotonic() > self._stop, _PROGRESS_OPERATIONS)
+            self._stop = time.monotonic() + STATEMENT_SECONDS
+            for pragma in ("trusted_schema = 0", "query_only = 1", "cell_size_check = 1", "mmap_size = 0"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.set_authorizer(_authorized)
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _copied(self, suffix: str) -> Path:
+        """A copy of the database and of the log beside it that fits it. Raises UsageError, OSError."""
+        beside = Path(str(self._real) + suffix)
+        self._copy = self._copy or tempfile.TemporaryDirectory(prefix="trainvitals-")
+        room, needed = shutil.disk_usage(self._copy.name).free, self._real.stat().st_size + beside.stat().st_size
+        if needed > 0.9 * room:
+            raise UsageError(f"{self.path} is read from a copy of {needed / 1e9:,.1f} GB, and {self._copy.name} has no "
+                             "room for it. Set TMPDIR to a larger disk.")
+        target = Path(self._copy.name, "copy.db")
+        for _ in range(_TRIES):
+            before = _stamp(self._real), _start(beside)
+            shutil.copyfile(self._real, target)
+            try:
+                shutil.copyfile(beside, f"{target}{suffix}")
+            except FileNotFoundError:  # the writer has put it into the database and left
+                Path(f"{target}{suffix}").unlink(missing_ok=True)
+            # An unchanged database and the log's own first bytes, drawn at random whenever it begins anew.
+            if before == (_stamp(self._real), _start(beside)):
+                return target
+            time.sleep(0.05)
+        raise UsageError(f"{self.path} is written so often that no whole copy of it could be made. Try again later.")
+
+    def _sentence(self, error: sqlite3.Error) -> UsageError:
+        said = str(error)
+        if any(word in said for word in _BUSY):
+            return UsageError(f"{self.path} is locked by the program that writes it. Try again in a moment, or copy it "
+                              "and give the copy.")
+        if said == "interrupted":
+            return UsageError(f"{self.path} takes more than {STATEMENT_SECONDS:.0f} s for a look-up that should take "
+                              "milliseconds. Give a database as the tracker itself wrote it.")
+        return UsageError(f"{self.path} cannot be read ({said[:120]}). Restore it from a backup, or try "
+                          "`sqlite3 FILE .recover`.")
+
+
+def is_database(path: Path, head: bytes) -> bool:
+    """Whether these are the first bytes of a SQLite file."""
+    return head[:16] == MAGIC and path.is_file()
+
+
+def tables_of(path: Path, head: bytes) -> dict[str, set[str]]:
+    """Tables of a file that may be a database; none where it cannot be read."""
+    if not is_database(path, head):
+        return {}
+    try:
+        with Database(path) as base:
+            return base.tables()
+    except (UsageError, sqlite3.Error, OSError):
+        return {}
+
+
+def _authorized(action: int, first: str | None, second: str | None, schema: str | None, source: str | None) -> int:
+    """Reading stored tables, and nothing that a schema could smuggle in: no views, no functions, no recursion."""
+    plain = action == sqlite3.SQLITE_SELECT or action == sqlite3.SQLITE_READ and source is None
+    known = (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS
+             or action == sqlite3.SQLITE_PRAGMA and first == "table_xinfo")
+    return sqlite3.SQLITE_OK if plain or known else sqlite3.SQLITE_DENY
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _filled(path: Path, suffix: str) -> bool:
+    try:
+        return os.stat(f"{path}{suffix}").st_size > 0
+    except OSError:
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(WAL_HEAD_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _lost(table: str, after: int, before: int | None) -> str:
+    first = "the first one" if after <= 0 else f"row {after:,}"
+    if before is None:
+        return f"What comes after {first} of table {table} cannot be read: its pages are damaged."
+    return f"Rows between {first} and row {before:,} of table {table} cannot be read: their pages are damaged."
