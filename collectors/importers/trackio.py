@@ -17,6 +17,7 @@ from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note
 from trainvitals.errors import UsageError
 from trainvitals.untrusted import parse_json
 
+ALERT = ("title", "text", "level", "step", "timestamp")
 METRICS = {"run_name", "timestamp", "step", "metrics"}
 MOST_RUNS, MOST_FRAGMENTS = 10_000, 2_000
 MOST_CELL, MOST_FRAGMENT_BYTES = 4 << 20, 64 << 20
@@ -66,48 +67,63 @@ class Trackio(Importer):
         return [RunOf(path, title, key) for key, title in titles(known.items())]
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
-        """Configuration and alerts where they are new, then the rows behind the last one."""
+        """Configuration and alerts where they are new, then the rows behind the last one, then those of the inbox."""
         points, unread = Points(state), Unread(state)
         taken = dict.fromkeys(state.get("taken", ()))
-        if _is_base(run.path):
+        if not _is_base(run.path):
+            yield from _inbox(run, taken, points, state)
+        else:
             with _opened(run.path) as base:
-                at = state.get("at")
-                if at is not None and not base.rows("SELECT 1 FROM metrics WHERE rowid = ?", at):
-                    raise Replaced(f"{run.path} is another database than before")
                 yield from _told(base, run, state)
-                own = ["log_id"] if "log_id" in base.tables()["metrics"] else []
-                for rows, lost in base.walk("metrics", ["step", "timestamp", "metrics", *own], state.get("at"),
-                                            f"{_key(base)} = ?", [run.key]):
-                    if lost:
-                        yield from points.end()
-                        yield Note("damaged", lost, hides=True)
-                    for row in rows:
-                        at, counted, time, text = row[:4]
-                        if row[4:] and row[4] in taken:
-                            continue
-                        values, step = _values(text), as_step(counted)
-                        if values is None or step is None:
-                            unread.met("metrics", at)
-                            continue
-                        yield from points.add(step, values, as_time(time), at)
-                yield from points.end()
-        for log_id, record in _waiting(run.path):
-            if _of(record) != run.key or log_id in taken:
-                continue
-            if record.get("kind") == "alert":
-                yield _alert(record.get("title"), record.get("text"), record.get("level"), record.get("step"),
-                             record.get("timestamp"))
-            elif record.get("kind") == "metric":
-                step = as_step(record.get("step"))
-                if step is None:
-                    yield Note("unreadable", "A fragment in the inbox has no step", hides=True)
-                    continue
-                yield from points.add(step, _numbers(record.get("metrics")), as_time(record.get("timestamp")),
-                                      state.get("at"))
-            taken[log_id] = None
+                yield from _stored(base, run, taken, points, unread, state)
+                yield from _inbox(run, taken, points, state, base)
         state["taken"] = list(taken)[-MOST_REMEMBERED:]
         yield from points.end()
         yield from unread.told("rows hold no step or no readable JSON")
+
+
+def _stored(base: Database, run: RunOf, taken: Mapping[str, None], points: Points, unread: Unread, state: dict[str, Any]
+            ) -> Iterator[Item]:
+    """Rows of the database that did not come from the inbox."""
+    at = state.get("at")
+    if at is not None and not base.rows("SELECT 1 FROM metrics WHERE rowid = ?", at):
+        raise Replaced(f"{run.path} is another database than before")
+    columns = ["step", "timestamp", "metrics", *(["log_id"] if "log_id" in base.tables()["metrics"] else [])]
+    for rows, lost in base.walk("metrics", columns, at, f"{_key(base)} = ?", [run.key]):
+        if lost:
+            yield from points.end()
+            yield Note("damaged", lost, hides=True)
+        for row in rows:
+            if row[4:] and row[4] in taken:
+                continue
+            values, step = _values(row[3]), as_step(row[1])
+            if values is None or step is None:
+                unread.met("metrics", row[0])
+                continue
+            yield from points.add(step, values, as_time(row[2]), row[0])
+    yield from points.end()
+
+
+def _inbox(run: RunOf, taken: dict[str, None], points: Points, state: dict[str, Any], base: Database | None = None
+           ) -> Iterator[Item]:
+    """Records that wait in the inbox and are not in the database, which a server may have died between."""
+    held = base is not None and "log_id" in base.tables()["metrics"]
+    for log_id, record in _waiting(run.path):
+        if _of(record) != run.key or log_id in taken:
+            continue
+        taken[log_id] = None
+        if record.get("kind") == "alert":
+            yield _alert(*(record.get(name) for name in ALERT))
+        if record.get("kind") != "metric":
+            continue
+        if held and base is not None and base.rows("SELECT 1 FROM metrics WHERE log_id = ? LIMIT 1", log_id):
+            continue
+        step = as_step(record.get("step"))
+        if step is None:
+            yield Note("unreadable", "A fragment in the inbox has no step", hides=True)
+        else:
+            yield from points.add(step, _numbers(record.get("metrics")), as_time(record.get("timestamp")),
+                                  state.get("at"))
 
 
 def _is_base(path: Path) -> bool:
@@ -144,9 +160,8 @@ def _told(base: Database, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         if (said := repr(facts)) != state.get("facts"):
             state["facts"] = said
             yield facts
-    needed = ["title", "text", "level", "step", "timestamp"]
-    if {key, *needed} <= tables.get("alerts", set()):
-        for rows, lost in base.walk("alerts", needed, state.get("alert"), f"{key} = ?", [run.key]):
+    if {key, *ALERT} <= tables.get("alerts", set()):
+        for rows, lost in base.walk("alerts", ALERT, state.get("alert"), f"{key} = ?", [run.key]):
             if lost:
                 yield Note("damaged", lost, hides=True)
             for at, *alert in rows:
