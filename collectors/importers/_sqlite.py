@@ -13,6 +13,7 @@ opening it would make files beside it; see https://sqlite.org/wal.html#read_only
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -34,10 +35,11 @@ MOST_CELL_BYTES = 4 << 20
 """A string or blob. The largest that a tracker writes is a configuration."""
 MOST_BATCH_BYTES = 32 << 20
 MOST_TABLES = 1_000
-MOST_DAMAGE = 32
-"""Damaged places that reading goes on behind."""
+MOST_DAMAGE = 128
+"""Statements that may fail before the rest is given up; each leaps twice as far as the one before."""
 LOCK_SECONDS = 3.0
 _PROGRESS_OPERATIONS = 20_000
+_NO_ROWID = re.compile(r"\)[^)]*WITHOUT\s+ROWID[^)]*$", re.IGNORECASE)
 _TRIES = 5
 _FUNCTIONS = {"count", "max", "min"}
 _BUSY = ("locked", "busy")
@@ -55,6 +57,7 @@ class Database:
         self._stamp: tuple[int, int] | None = None
         """Of the file, where it is read without a lock."""
         self._stop = 0.0
+        self._tables: dict[str, set[str]] | None = None
         self._connection = self._open()
 
     def __enter__(self) -> Database:
@@ -73,12 +76,16 @@ class Database:
 
     def tables(self) -> dict[str, set[str]]:
         """Stored tables with a rowid -> their stored columns: no views, virtual tables or computed columns."""
-        found = self._rows(f"SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 LIMIT {MOST_TABLES}")
-        named = [name for (name,) in found if isinstance(name, str)]
-        columns = {name: {str(row[1]): row[6] for row in self._rows(f"PRAGMA table_xinfo({_quoted(name)})")}
-                   for name in named}
-        return {name: {column for column, hidden in of.items() if not hidden} for name, of in columns.items()
-                if not {"rowid", "ROWID"} & of.keys()}
+        if self._tables is None:
+            found = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 "
+                              f"LIMIT {MOST_TABLES}")
+            named = [name for name, sql in found if isinstance(name, str) and isinstance(sql, str)
+                     and not _NO_ROWID.search(sql)]
+            columns = {name: {str(row[1]): row[6] for row in self.rows(f"PRAGMA table_xinfo({_quoted(name)})")}
+                       for name in named}
+            self._tables = {name: {column for column, hidden in of.items() if not hidden}
+                            for name, of in columns.items() if "rowid" not in {column.lower() for column in of}}
+        return self._tables
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
         """What a statement gives, at most `MOST_BATCH_BYTES` of it.
@@ -105,34 +112,33 @@ class Database:
             values: for the condition.
         """
         names = ", ".join(["rowid", *map(_quoted, columns)])
-        condition = f"({where or '1'}) AND rowid > ?"
-        sql = f"SELECT {names} FROM {_quoted(table)} WHERE {condition} ORDER BY rowid LIMIT {BATCH_ROWS}"
+        sql = (f"SELECT {names} FROM {_quoted(table)} WHERE ({where or '1'}) AND rowid > ? ORDER BY rowid LIMIT ?")
         at = -(2**63) if after is None else after
-        damaged, leap = 0, 0
+        alone, damaged, leap = False, 0, 0
         while True:
             found: list[Row] = []
             try:
-                self._rows(sql, (*values, at + leap), found)
-                if leap and found:
-                    yield [], _lost(table, at, found[0][0])
-                if not found:
-                    if leap:
-                        yield [], _lost(table, at, None)
-                    return
-                at, leap = found[-1][0], 0
-                yield found, ""
+                self._rows(sql, (*values, at + leap, 1 if alone else BATCH_ROWS), found)
             except sqlite3.Error as error:
-                if any(word in str(error) for word in _BUSY) or damaged >= MOST_DAMAGE:
+                if isinstance(error, sqlite3.OperationalError) and "I/O" not in str(error):
                     raise self._sentence(error) from error
+                damaged += 1
                 if found:
-                    at, leap, damaged = found[-1][0], 0, damaged + 1
+                    at = found[-1][0]
                     yield found, ""
-                if at == -(2**63):
-                    at = 0
-                leap = max(2 * leap, 1)
-                if at + leap >= 2**62 or leap > 2**40:
+                # The row before the one that fails is lost with it, unless it is asked for alone.
+                alone, leap = True, max(2 * leap, 1) if alone else 0
+                at = max(at, 0) if leap else at
+                if at + leap >= 2**62 or damaged >= MOST_DAMAGE:
                     yield [], _lost(table, at, None)
                     return
+                continue
+            if leap:
+                yield [], _lost(table, at, found[0][0] if found else None)
+            if not found:
+                return
+            alone, leap, at = alone and not leap, 0, found[-1][0]
+            yield found, ""
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -148,9 +154,9 @@ class Database:
                     size += sum(len(cell) for cell in row if isinstance(cell, (str, bytes)))
                     if size > MOST_BATCH_BYTES:
                         break
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeError) as error:
                 if self._stamp == self._stat():
-                    raise
+                    raise _named(error) from error
             if self._stamp is None or self._stamp == self._stat():
                 return found
             found.clear()  # it was written while it was read without a lock
@@ -200,9 +206,9 @@ class Database:
                 connection.execute(f"PRAGMA {pragma}")
             connection.set_authorizer(_authorized)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        except BaseException:
+        except BaseException as error:
             connection.close()
-            raise
+            raise _named(error) from error
         return connection
 
     def _copied(self, suffix: str) -> Path:
@@ -235,7 +241,7 @@ class Database:
         if said == "interrupted":
             return UsageError(f"{self.path} takes more than {STATEMENT_SECONDS:.0f} s for a look-up that should take "
                               "milliseconds. Give a database as the tracker itself wrote it.")
-        return UsageError(f"{self.path} cannot be read ({said[:120]}). Restore it from a backup, or try "
+        return UsageError(f"{self.path} cannot be read ({ascii(said)[1:120]}). Restore it from a backup, or try "
                           "`sqlite3 FILE .recover`.")
 
 
@@ -261,6 +267,11 @@ def _authorized(action: int, first: str | None, second: str | None, schema: str 
     known = (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS
              or action == sqlite3.SQLITE_PRAGMA and first == "table_xinfo")
     return sqlite3.SQLITE_OK if plain or known else sqlite3.SQLITE_DENY
+
+
+def _named(error: BaseException) -> BaseException:
+    """The error; one whose message quotes a damaged schema cannot be decoded."""
+    return sqlite3.DatabaseError("its schema is damaged") if isinstance(error, UnicodeError) else error
 
 
 def _quoted(name: str) -> str:
@@ -290,5 +301,5 @@ def _start(path: Path) -> bytes:
 def _lost(table: str, after: int, before: int | None) -> str:
     first = "the first one" if after <= 0 else f"row {after:,}"
     if before is None:
-        return f"What comes after {first} of table {table} cannot be read: its pages are damaged."
-    return f"Rows between {first} and row {before:,} of table {table} cannot be read: their pages are damaged."
+        return f"What comes after {first} of table {table} cannot be read: its pages are damaged"
+    return f"Rows between {first} and row {before:,} of table {table} cannot be read: their pages are damaged"

@@ -71,8 +71,8 @@ class MlflowDatabase(Importer):
 
 def _opened(path: Path) -> Database:
     base = Database(path)
-    tables = base.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 LIMIT 1000")
-    if {("metrics",), ("runs",)} <= set(tables):
+    tables = base.tables()
+    if all(columns <= tables.get(name, set()) for name, columns in NEEDED.items()):
         return base
     base.close()
     raise UsageError(f"{path} has no tables metrics and runs, so MLflow did not write it. Leave --format out.")

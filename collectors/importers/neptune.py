@@ -129,7 +129,8 @@ def _named(file: Path) -> list[tuple[str, str]]:
     """(project, run) that a file holds; the exporter puts one run into a file."""
     try:
         table = next(pq.ParquetFile(file).iter_batches(1_024, columns=["project_id", "run_id"]), None)
-        return list(dict.fromkeys(zip(table[0].to_pylist(), table[1].to_pylist(), strict=True))) if table else []
+        pairs = dict.fromkeys(zip(table[0].to_pylist(), table[1].to_pylist(), strict=True)) if table else {}
+        return [(project, run) for project, run in pairs if isinstance(project, str) and isinstance(run, str)]
     except _DAMAGED:
         return []
 

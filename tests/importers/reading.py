@@ -48,7 +48,10 @@ def bits(value: float) -> bytes:
 
 def head(path: Path) -> bytes:
     """What `recognises` is given."""
-    return path.read_bytes()[: 64 << 10] if path.is_file() else b""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(64 << 10)
 
 
 def read_all(importer: Importer, path: Path) -> dict[str, Log]:
