@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BUCKETS = 300
 LEFT, RIGHT, TOP, WIDTH = 56.0, 22.0, 10.0, 760.0
-BOTTOM = 24.0
-LOG_FROM = 50.0
+BOTTOM, HALF_A_DIGIT = 24.0, 4.0
+LOG_FROM = 20.0
 """Ratio of the largest to the smallest value from which the axis is logarithmic."""
 GAP = 8.0
 """Median distances of rows that make a gap."""
@@ -124,7 +124,8 @@ def chart(shown: Curve, bands: Sequence[Band] = (), marks: Sequence[tuple[int, s
         parts += [tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=level, y2=level, class_="rail"),
                   tag("text", short(value), x=LEFT - 6, y=f"{y(value) + 3.5:.1f}", class_="tick end")]
     for step in _round_steps(begin, end):
-        parts.append(tag("text", f"{step:,}", x=f"{x(step):.1f}", y=height - 8, class_="tick middle"))
+        edge = WIDTH - HALF_A_DIGIT * len(f"{step:,}")
+        parts.append(tag("text", f"{step:,}", x=f"{min(x(step), edge):.1f}", y=height - 8, class_="tick middle"))
     for step, what in list(marks)[:MOST_BANDS]:
         if begin <= step <= end:
             parts.append(tag("line", tag("title", f"{what}, step {step:,}"), x1=f"{x(step):.1f}", x2=f"{x(step):.1f}",
@@ -175,8 +176,10 @@ def _values_axis(shown: Curve, height: float) -> tuple[_Scale, list[float], bool
     if log:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         every = max((last - first + 3) // 4, 1)
-        ticks = [10.0**power for power in range(max(first, -300), min(last, 308) + 1, every)]
-        low, high = min(low, ticks[0]), max(high, ticks[-1])
+        powers = [10.0**power for power in range(max(first, -300), min(last, 307) + 1, every)]
+        ticks = [digit * power for power in powers for digit in ((1, 2, 5) if last - first <= 2 else (1,))]
+        ticks = [tick for tick in ticks if low * 0.9 <= tick <= high * 1.1] or [low, high]
+        low, high = min(low * 0.95, ticks[0]), max(high, ticks[-1])
     else:
         if low == high:
             low, high = low - (abs(low) / 2 or 1.0), high + (abs(high) / 2 or 1.0)

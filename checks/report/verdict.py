@@ -62,8 +62,8 @@ def _stands(standing: Sequence[object]) -> str:
 
 def _rests_on(findings: Sequence[Finding]) -> str:
     unknown = sum(f.level == "unknown" for f in findings)
-    rest = f"; {unknown:,} could not be given, and say what is missing" if unknown else ""
-    return f"It rests on {len(findings) - unknown:,} of {plural(len(findings), 'answer')}{rest}."
+    rest = f"; {unknown:,} {'is' if unknown == 1 else 'are'} unknown, for what is said below" if unknown else ""
+    return f"This rests on {len(findings) - unknown:,} of {plural(len(findings), 'answer')}{rest}."
 
 
 def top(run: Run, report: Report, name: str, overview: Html, now: float) -> Html:
