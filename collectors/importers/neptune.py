@@ -1,13 +1,14 @@
 """Parquet files of the Neptune exporter (`PROJECT_digest/RUN_part_0.parquet`): one row per attribute, step and value.
 
 Layout: https://github.com/neptune-ai/neptune-exporter#parquet-schema. Parts appear when a run is complete, part 0 last.
-Only float series and configurations are decoded; a row group at a time.
+Only float series and configurations are decoded: as many series at a time as fit into memory, sorted there by step.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ COLUMNS = {"project_id", "run_id", "attribute_path", "attribute_type", "step", "
 PART = re.compile(r"(.+)_part_(\d+)\.parquet")
 MOST_FILES, MOST_RUNS, MOST_SETTINGS = 20_000, 10_000, 5_000
 ROWS_AT_ONCE = 65_536
-MOST_POINTS = 64 << 20
-"""Points of a run that are sorted in memory, 24 bytes each."""
+MOST_POINTS = 8 << 20
+"""Points that are sorted in memory at once, about 100 bytes each. A run with more is read series by series."""
 MOST_CELLS = 4 << 20
 """Of the table that is made of them, steps times metrics, at once."""
 SERIES = "float_series"
@@ -43,7 +44,7 @@ BLIND = (
               "export lacks what its parent logged",
               "Compare the list of metrics with Neptune's, and import the parent too"),
 )
-_DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError)
+_DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
 
 
 class Neptune(Importer):
@@ -87,29 +88,33 @@ class Neptune(Importer):
         if state.get("done"):
             return
         state["files"] = stamps
+        mine = (ds.field("project_id") == project) & (ds.field("run_id") == name)
         told = _Told()
-        points = [part for file in files for part in _read(file, project, name, told)]
+        for file in files:
+            _survey(file, mine, told)
         yield Facts({"name": run.name, "notes": told.notes | {"neptune_project": project, "neptune_run": name}},
                     told.config)
-        for note in told.hidden:
-            yield Note("unreadable", note, hides=True)
         if run.path.is_dir():
             yield from _incomplete(run.path, files)
+        for names in _groups(told):
+            points = [part for file in files for part in _read(file, mine, names, told)]
+            if points:
+                yield from _rows(points, names)
         state["done"] = True
-        if points:
-            yield from _rows(points, told.names)
+        for note in told.hidden:
+            yield Note("unreadable", note, hides=True)
 
 
 class _Told:
-    """What reading the files of a run gives beside its points."""
+    """What the files of a run hold beside its points."""
 
     def __init__(self) -> None:
-        self.names: dict[str, int] = {}
+        self.points: dict[str, int] = {}
+        """Series -> how many."""
         self.config: dict[str, Any] = {}
         self.notes: dict[str, Any] = {}
-        self.hidden: list[str] = []
-        self.points = 0
-        self.skipped: dict[str, int] = {}
+        self.hidden: dict[str, None] = {}
+        """What cannot be read, a sentence each."""
 
 
 def _parts(path: Path) -> list[Path]:
@@ -127,6 +132,15 @@ def _fits(file: Path) -> bool:
 
 def _named(file: Path) -> list[tuple[str, str]]:
     """(project, run) that a file holds; the exporter puts one run into a file."""
+    try:
+        told = file.stat()
+    except OSError:
+        return []
+    return _named_then(file, told.st_size, told.st_mtime_ns)
+
+
+@lru_cache(MOST_FILES)
+def _named_then(file: Path, size: int, changed_ns: int) -> list[tuple[str, str]]:
     try:
         table = next(pq.ParquetFile(file).iter_batches(1_024, columns=["project_id", "run_id"]), None)
         pairs = dict.fromkeys(zip(table[0].to_pylist(), table[1].to_pylist(), strict=True)) if table else {}
@@ -150,28 +164,23 @@ def _incomplete(folder: Path, files: Sequence[Path]) -> Iterator[Item]:
     missing = sorted(set(range(max(numbers) + 1)) - set(numbers))
     if missing:
         yield Note("incomplete", f"Parts {', '.join(map(str, missing[:5]))} of this export are missing or unreadable: "
-                   "what they held is not here.", hides=True)
+                   "what they held is not here", hides=True)
     if any((folder / f"{stem}_part_{n}.parquet.tmp").exists() for n in range(max(numbers) + 2)):
-        yield Note("incomplete", "The export of this run was not finished: parts of it still end in .tmp.", hides=True)
+        yield Note("incomplete", "The export of this run was not finished: parts of it still end in .tmp", hides=True)
 
 
-def _read(file: Path, project: str, name: str, told: _Told) -> Iterator[tuple[np.ndarray, ...]]:
-    """(steps * 10**6, times, names, values) of the float series in a file; settings go to `told`."""
-    mine = (ds.field("project_id") == project) & (ds.field("run_id") == name)
+def _survey(file: Path, mine: ds.Expression, told: _Told) -> None:
+    """Count the points of every series, and take the settings."""
     try:
         part = ds.dataset(file, format="parquet")
-        held = part.schema.names
-        columns = ["attribute_path", "step", "timestamp", "float_value"]
-        series = mine & (ds.field("attribute_type") == SERIES)
-        for batch in part.scanner(columns=columns, filter=series, batch_size=ROWS_AT_ONCE, use_threads=False,
-                                  batch_readahead=1, fragment_readahead=1).to_batches():
-            told.points += batch.num_rows
-            if told.points > MOST_POINTS:
-                told.hidden.append(f"Points beyond the first {MOST_POINTS:,} are left out.")
-                return
-            if batch.num_rows:
-                yield _columns(batch, told)
-        values = [column for column in (f"{kind}_value" for kind in CONFIGS) if column in held]
+        for batch in _scan(part, ["attribute_path"], mine & (ds.field("attribute_type") == SERIES)):
+            for item in pc.value_counts(batch.column(0)).to_pylist():
+                name = str(item["values"])
+                if name in told.points or len(told.points) < MOST_NAMES:
+                    told.points[name] = told.points.get(name, 0) + int(item["counts"])
+                else:
+                    told.hidden[f"Series beyond the first {MOST_NAMES:,} are left out"] = None
+        values = [column for column in (f"{kind}_value" for kind in CONFIGS) if column in part.schema.names]
         settings = part.scanner(columns=["attribute_path", "attribute_type", *values],
                                 filter=mine & ds.field("attribute_type").isin(CONFIGS), batch_size=1_024,
                                 use_threads=False).head(MOST_SETTINGS)
@@ -181,26 +190,60 @@ def _read(file: Path, project: str, name: str, told: _Told) -> Iterator[tuple[np
             if n:
                 told.notes[f"neptune_{what}_not_read"] = told.notes.get(f"neptune_{what}_not_read", 0) + n
     except _DAMAGED as error:
-        told.hidden.append(f"{file.name} cannot be read to its end ({str(error)[:120]}).")
+        told.hidden[_unreadable(file, error)] = None
 
 
-def _columns(batch: pa.RecordBatch, told: _Told) -> tuple[np.ndarray, ...]:
-    paths = batch.column(0).dictionary_encode() if not pa.types.is_dictionary(batch.column(0).type) else batch.column(0)
-    known = []
-    for path in paths.dictionary.to_pylist():
-        if path not in told.names and len(told.names) >= MOST_NAMES:
-            known.append(-1)
-        else:
-            known.append(told.names.setdefault(path or "", len(told.names)))
-    names = np.array([*known, -1], np.int64)[paths.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+def _groups(told: _Told) -> Iterator[list[str]]:
+    """Series whose points fit into memory together."""
+    group: list[str] = []
+    size = 0
+    for name, n in told.points.items():
+        if group and size + n > MOST_POINTS:
+            yield group
+            group, size = [], 0
+        group, size = [*group, name], size + n
+    if group:
+        yield group
+
+
+def _read(file: Path, mine: ds.Expression, names: list[str], told: _Told) -> Iterator[tuple[np.ndarray, ...]]:
+    """(steps * 10**6, times, which of the names, values) of these series in a file."""
+    chosen = mine & (ds.field("attribute_type") == SERIES) & ds.field("attribute_path").isin(names)
+    held = 0
+    try:
+        part = ds.dataset(file, format="parquet")
+        for batch in _scan(part, ["attribute_path", "step", "timestamp", "float_value"], chosen):
+            held += batch.num_rows
+            if held > 2 * MOST_POINTS:
+                told.hidden[f"Points of {names[0][:80]} beyond the first {2 * MOST_POINTS:,} are left out"] = None
+                return
+            if batch.num_rows:
+                yield _columns(batch, names)
+    except _DAMAGED as error:
+        told.hidden[_unreadable(file, error)] = None
+
+
+def _scan(part: ds.Dataset, columns: list[str], chosen: ds.Expression) -> Iterator[pa.RecordBatch]:
+    scanner = part.scanner(columns=columns, filter=chosen, batch_size=ROWS_AT_ONCE, use_threads=False,
+                           batch_readahead=1, fragment_readahead=1)
+    yield from scanner.to_batches()
+
+
+def _unreadable(file: Path, error: Exception) -> str:
+    return f"{file.name} cannot be read to its end ({ascii(str(error))[1:120]})"
+
+
+def _columns(batch: pa.RecordBatch, names: list[str]) -> tuple[np.ndarray, ...]:
+    which = pc.index_in(pc.cast(batch.column(0), pa.string()), pa.array(names)).fill_null(-1)
     digits = _digits(pc.cast(batch.column(1), pa.decimal128(18, MOST_DECIMALS)))
     times = pc.cast(pc.cast(batch.column(2), pa.timestamp("ms", "UTC")), pa.int64())
     values, timed = batch.column(3), batch.column(2).is_valid().to_numpy(zero_copy_only=False)
     there = values.is_valid().to_numpy(zero_copy_only=False)
     number = pc.cast(values, pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-    keep = (names >= 0) & batch.column(1).is_valid().to_numpy(zero_copy_only=False) & (there | timed)
+    name = which.to_numpy(zero_copy_only=False).astype(np.int64)
+    keep = (name >= 0) & batch.column(1).is_valid().to_numpy(zero_copy_only=False) & (there | timed)
     seconds = np.where(timed, times.fill_null(0).to_numpy(zero_copy_only=False) / 1000.0, np.nan)
-    return digits[keep], seconds[keep], names[keep], number[keep]
+    return digits[keep], seconds[keep], name[keep], number[keep]
 
 
 def _digits(steps: pa.Decimal128Array) -> np.ndarray:
@@ -218,16 +261,17 @@ def _settings(table: pa.Table, told: _Told) -> None:
         (told.notes if path.startswith(("sys/", "monitoring/")) else told.config)[path] = plain
 
 
-def _rows(points: Sequence[tuple[np.ndarray, ...]], names: dict[str, int]) -> Iterator[Item]:
+def _rows(points: Sequence[tuple[np.ndarray, ...]], named: list[str]) -> Iterator[Item]:
     """The rows by step, and which series have steps that are fractions."""
     digits, times, which, values = (np.concatenate(column) for column in zip(*points, strict=True))
-    named, whole = list(names), 10**MOST_DECIMALS
+    whole = 10**MOST_DECIMALS
     fractions = np.unique(which[digits % whole != 0])
     places = next(n for n in range(MOST_DECIMALS + 1) if not (digits % 10 ** (MOST_DECIMALS - n)).any())
     if len(fractions):
         yield Facts(blind=scaled_steps(10**places, [named[i] for i in fractions]))
     steps = np.where(np.isin(which, fractions), digits // 10 ** (MOST_DECIMALS - places), digits // whole)
-    yield from _by_step(steps, times, which, values, named)
+    if len(steps):
+        yield from _by_step(steps, times, which, values, named)
 
 
 def _by_step(steps: np.ndarray, times: np.ndarray, which: np.ndarray, values: np.ndarray, names: list[str]

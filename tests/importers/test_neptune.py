@@ -14,6 +14,7 @@ from collectors.importers.importer import Replaced
 from collectors.importers.neptune import Neptune
 from tests.importers.reading import Log, bits, read_all
 from tests.importers.samples import neptune as sample
+from tests.importers.test_formats import imported, rows
 
 
 def _write(path: Path, runs: dict[str, dict[str, list[tuple[object, float | None]]]]) -> None:
@@ -82,3 +83,16 @@ def test_many_series_are_tables_of_bounded_size(tmp_path: Path) -> None:
         sizes = [np.size(item.steps) for item in Neptune().read(run, {}) if hasattr(item, "steps")]
         assert max(sizes) == 10 and sum(sizes) == 40
         assert read_all(Neptune(), tmp_path)["R-1"].values == whole
+
+
+def test_more_points_than_fit_are_read_series_by_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import collectors.importers.neptune as module
+
+    path = sample.write(tmp_path / "log")
+    [whole] = read_all(Neptune(), path).values()
+    monkeypatch.setattr(module, "MOST_POINTS", 20)
+    [parts] = read_all(Neptune(), path).values()
+    assert parts.values == whole.values and not parts.notes
+    run = imported(path, tmp_path / "run")
+    for name, expected in sample.ROWS.items():
+        assert {step: bits(v) for step, v in rows(run, name).items()} == {s: bits(v) for s, v in expected.items()}
