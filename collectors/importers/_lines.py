@@ -51,6 +51,8 @@ def lines_of(file: Path, start: int) -> Iterator[tuple[bytes, int]]:
 def text_of(file: Path, most: int) -> str:
     """The first `most` bytes as text; "" where there are none."""
     try:
+        if not file.is_file():
+            return ""
         with file.open("rb") as opened:
             return opened.read(most).decode("utf-8", "replace")
     except OSError:

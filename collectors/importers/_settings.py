@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._lines import text_of
+
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 16
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False, "{}": {}, "[]": []}
@@ -19,9 +21,8 @@ _PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'#\[{-][^#\n]*?|-[
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The file as nested dictionaries; what is not understood is left out. Raises OSError."""
-    with path.open("rb") as file:
-        return settings(file.read(MOST_BYTES).decode("utf-8", "replace"))
+    """The file as nested dictionaries; what is not understood is left out, and none where there is no file."""
+    return settings(text_of(path, MOST_BYTES))
 
 
 def settings(text: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ their code run.
 
 A database may be in use: a training job writes it. Reading holds SQLite's shared lock for one batch at a time, so that
 no write of the job's waits for longer than its own time-out. One with a write-ahead log is copied first, because
-opening it would make files beside it; see https://sqlite.org/wal.html#read_only_databases.
+opening it would make files beside it; see https://sqlite.org/wal.html#read_only_databases. The process that reads must
+not be the one that writes: closing a file ends all locks that its process holds on it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,7 +56,6 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._real = Path(os.path.realpath(path))
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._stamp: tuple[int, int] | None = None
         """Of the file, where it is read without a lock."""
         self._stop = 0.0
@@ -68,11 +70,8 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close it, and remove the copy if there is one."""
+        """Close it."""
         self._connection.close()
-        if self._copy is not None:
-            self._copy.cleanup()
-            self._copy = None
 
     def tables(self) -> dict[str, set[str]]:
         """Stored tables with a rowid -> their stored columns: no views, virtual tables or computed columns."""
@@ -213,24 +212,27 @@ class Database:
 
     def _copied(self, suffix: str) -> Path:
         """A copy of the database and of the log beside it that fits it. Raises UsageError, OSError."""
-        beside = Path(str(self._real) + suffix)
-        self._copy = self._copy or tempfile.TemporaryDirectory(prefix="trainvitals-")
-        room, needed = shutil.disk_usage(self._copy.name).free, self._real.stat().st_size + beside.stat().st_size
-        if needed > 0.9 * room:
-            raise UsageError(f"{self.path} is read from a copy of {needed / 1e9:,.1f} GB, and {self._copy.name} has no "
-                             "room for it. Set TMPDIR to a larger disk.")
-        target = Path(self._copy.name, "copy.db")
-        for _ in range(_TRIES):
-            before = _stamp(self._real), _start(beside)
-            shutil.copyfile(self._real, target)
-            try:
-                shutil.copyfile(beside, f"{target}{suffix}")
-            except FileNotFoundError:  # the writer has put it into the database and left
-                Path(f"{target}{suffix}").unlink(missing_ok=True)
-            # An unchanged database and the log's own first bytes, drawn at random whenever it begins anew.
-            if before == (_stamp(self._real), _start(beside)):
-                return target
-            time.sleep(0.05)
+        beside = Path(f"{self._real}{suffix}")
+        with _COPY.lock:
+            if _COPY.is_of(_version(self._real)):
+                return _COPY.file
+            _COPY.renew()
+            room, needed = shutil.disk_usage(_COPY.file.parent).free, self._real.stat().st_size + beside.stat().st_size
+            if needed > 0.9 * room:
+                raise UsageError(f"{self.path} is read from a copy of {needed / 1e9:,.1f} GB, and {_COPY.file.parent} "
+                                 "has no room for it. Set TMPDIR to a larger disk.")
+            for _ in range(_TRIES):
+                version, before = _version(self._real), (_stamp(self._real), _start(beside))
+                shutil.copyfile(self._real, _COPY.file)
+                try:
+                    shutil.copyfile(beside, f"{_COPY.file}{suffix}")
+                except FileNotFoundError:  # the writer has put it into the database and left
+                    Path(f"{_COPY.file}{suffix}").unlink(missing_ok=True)
+                # An unchanged database and the log's own first bytes, drawn at random whenever it begins anew.
+                if before == (_stamp(self._real), _start(beside)):
+                    _COPY.made(version)
+                    return _COPY.file
+                time.sleep(0.05)
         raise UsageError(f"{self.path} is written so often that no whole copy of it could be made. Try again later.")
 
     def _sentence(self, error: sqlite3.Error) -> UsageError:
@@ -243,6 +245,70 @@ class Database:
                               "milliseconds. Give a database as the tracker itself wrote it.")
         return UsageError(f"{self.path} cannot be read ({ascii(said)[1:120]}). Restore it from a backup, or try "
                           "`sqlite3 FILE .recover`.")
+
+
+class _Copy:
+    """The newest copy of a database with a log, so that not each of its runs makes its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._of: Version | None = None
+        self._at = 0.0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where it lies; gone with the process."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="trainvitals-", ignore_cleanup_errors=True)
+        return Path(self._folder.name, "copy.db")
+
+    def renew(self) -> None:
+        """Make room for another. Who has the old one open keeps it."""
+        self._of = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def made(self, version: Version) -> None:
+        """It is whole."""
+        self._of, self._at = version, time.monotonic()
+
+    def is_of(self, version: Version) -> bool:
+        """Whether it still is what the database holds, for all that times of files tell."""
+        return version == self._of and (version.settled or time.monotonic() - self._at < SETTLED_SECONDS)
+
+
+_COPY = _Copy()
+SETTLED_SECONDS = 2.0
+"""A file that was written so lately may be written again within the same tick of its file system's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What changes when a database does: sizes, times and first bytes of its files."""
+
+    files: tuple[tuple[int, int, str] | None, ...]
+    settled: bool = field(compare=False)
+
+
+def _version(path: Path) -> Version:
+    files: list[tuple[int, int, str] | None] = []
+    settled = True
+    for suffix in ("", "-wal", "-journal"):
+        try:
+            told = os.stat(f"{path}{suffix}")
+            files.append((told.st_size, told.st_mtime_ns, _start(Path(f"{path}{suffix}"), 100).hex()))
+            settled = settled and abs(time.time() - told.st_mtime) >= SETTLED_SECONDS
+        except FileNotFoundError:
+            files.append(None)
+    return Version((*files, (0, 0, str(path))), settled)
+
+
+def seen(path: Path) -> str:
+    """What a look at a database has seen once it is through; "" where the next one has to look again all the same."""
+    version = _version(Path(os.path.realpath(path)))
+    return repr(version.files) if version.settled else ""
 
 
 def is_database(path: Path, head: bytes) -> bool:
@@ -290,10 +356,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     return told.st_size, told.st_mtime_ns
 
 
-def _start(path: Path) -> bytes:
+def _start(path: Path, most: int = WAL_HEAD_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(WAL_HEAD_BYTES)
+            return file.read(most)
     except FileNotFoundError:
         return b""
 

@@ -47,11 +47,7 @@ class DvcLive(Importer):
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Facts where they are new, then the lines behind those that were read."""
-        try:
-            params = flat(read_settings(run.path / "params.yaml"))
-        except OSError:
-            params = {}
-        facts = Facts({"name": run.name}, params)
+        facts = Facts({"name": run.name}, flat(read_settings(run.path / "params.yaml")))
         if (said := repr(facts)) != state.get("facts"):
             state["facts"] = said
             yield facts

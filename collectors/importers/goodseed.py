@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._points import Point, Points, Unread, as_time, as_value, together
-from collectors.importers._sqlite import Database, tables_of
+from collectors.importers._sqlite import Database, seen, tables_of
 from collectors.importers._steps import factor_of, scaled, scaled_steps
 from collectors.importers.importer import BATCH_ROWS, BlindSpot, Facts, Importer, Item, Note, RunOf
 from trainvitals.errors import UsageError
@@ -44,6 +44,9 @@ class GoodSeed(Importer):
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Facts where they are new, then of every series the points behind its last."""
+        version = seen(run.path)
+        if version and version == state.get("version"):
+            return
         with Database(run.path) as base:
             tables = base.tables()
             if not all(columns <= tables.get(name, set()) for name, columns in NEEDED.items()):
@@ -63,6 +66,7 @@ class GoodSeed(Importer):
             if status in ("finished", "failed") and state.get("status") != status:
                 state["status"] = status
                 yield Note("closed" if status == "finished" else "ended", f"GoodSeed says that the run is {status}")
+        state["version"] = version
 
 
 def _fractions(base: Database, named: dict[int, str], state: dict[str, Any]) -> Iterator[Item]:

@@ -16,7 +16,7 @@ from typing import Any
 from collectors.importers._mlflow import BLIND, Stepless, facts_of, status_note
 from collectors.importers._names import titles
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
-from collectors.importers._sqlite import Database, Row, tables_of
+from collectors.importers._sqlite import Database, Row, seen, tables_of
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
 
@@ -59,6 +59,9 @@ class MlflowDatabase(Importer):
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Facts where they are new, then metrics behind the last one."""
+        version = seen(run.path)
+        if version and version == state.get("version"):
+            return
         with _opened(run.path) as base:
             tables = base.tables()
             facts = _facts(base, tables, run)
@@ -67,6 +70,7 @@ class MlflowDatabase(Importer):
                 yield facts
             yield from _metrics(base, tables, run, state)
             yield from status_note(facts, state)
+        state["version"] = version
 
 
 def _opened(path: Path) -> Database:
@@ -80,11 +84,12 @@ def _opened(path: Path) -> Database:
 
 def _metrics(base: Database, tables: dict[str, set[str]], run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
     columns = ["key", "value", "timestamp", "step", *(["is_nan"] if "is_nan" in tables["metrics"] else [])]
-    after = state.get("at")
-    if after is not None and not base.rows("SELECT 1 FROM metrics WHERE rowid = ? AND run_uuid = ?", after, run.key):
+    at = state.get("at")
+    if at and base.rows("SELECT rowid, key, timestamp, step FROM metrics WHERE rowid = ? AND run_uuid = ?", at[0],
+                        run.key) != [tuple(at)]:
         raise Replaced(f"{run.path} was rewritten since it was last read (`mlflow gc`, VACUUM or a restored backup)")
     points, unread, stepless = Points(state), Unread(state), Stepless(state)
-    for rows, lost in base.walk("metrics", columns, after, "run_uuid = ?", [run.key]):
+    for rows, lost in base.walk("metrics", columns, at[0] if at else None, "run_uuid = ?", [run.key]):
         if lost:
             yield from points.end()
             yield Note("damaged", lost, hides=True)
@@ -95,7 +100,7 @@ def _metrics(base: Database, tables: dict[str, set[str]], run: RunOf, state: dic
                 continue
             name, step, value, time = point
             stepless.met(name, step)
-            yield from points.add(step, {name: value}, time, row[0])
+            yield from points.add(step, {name: value}, time, [row[0], row[1], row[3], row[4]])
     yield from points.end()
     yield from unread.told("rows of table metrics hold no number or no whole step")
     yield from stepless.told()

@@ -134,10 +134,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _meta(folder: Path) -> dict[str, Any]:
-    try:
-        return read_settings(folder / "meta.yaml")
-    except OSError:
-        return {}
+    return read_settings(folder / "meta.yaml")
 
 
 def _facts(run: RunOf) -> Facts:

@@ -12,7 +12,7 @@ from typing import Any
 
 from collectors.importers._names import titles
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
-from collectors.importers._sqlite import Database, tables_of
+from collectors.importers._sqlite import Database, seen, tables_of
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
 from trainvitals.untrusted import parse_json
@@ -68,17 +68,18 @@ class Trackio(Importer):
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Configuration and alerts where they are new, then the rows behind the last one, then those of the inbox."""
-        points, unread = Points(state), Unread(state)
+        points, unread, version = Points(state), Unread(state), seen(run.path) if _is_base(run.path) else ""
         taken = dict.fromkeys(state.get("taken", ()))
         if not _is_base(run.path):
             yield from _inbox(run, taken, points, state)
-        else:
+        elif not version or version != state.get("version") or next(_waiting(run.path), None):
             with _opened(run.path) as base:
                 yield from _told(base, run, state)
                 yield from _stored(base, run, taken, points, unread, state)
                 yield from _inbox(run, taken, points, state, base)
         state["taken"] = list(taken)[-MOST_REMEMBERED:]
         yield from points.end()
+        state["version"] = version
         yield from unread.told("rows hold no step or no readable JSON")
 
 
@@ -127,6 +128,8 @@ def _inbox(run: RunOf, taken: dict[str, None], points: Points, state: dict[str, 
 
 
 def _is_base(path: Path) -> bool:
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(16) == b"SQLite format 3\x00"
@@ -233,8 +236,10 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     files = sorted(path.glob("*/*.jsonl"))[:MOST_FRAGMENTS] if path.is_dir() else [path]
     for file in files:
         try:
-            with file.open("rb") as opened:
-                lines = opened.read(MOST_FRAGMENT_BYTES).split(b"\n") if file.is_file() else []
+            lines = []
+            if file.is_file():
+                with file.open("rb") as opened:
+                    lines = opened.read(MOST_FRAGMENT_BYTES).split(b"\n")
         except OSError:
             continue  # a server has taken it in
         for number, line in enumerate(lines):

@@ -1,5 +1,6 @@
 """Databases and folders that are damaged, locked, or made to harm: a sentence each, in bounded time and memory."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -15,7 +16,7 @@ from collectors.importers._sqlite import Database
 from collectors.importers.importer import Importer, Replaced, Rows
 from collectors.importers.mlflow_database import MlflowDatabase
 from collectors.importers.registry import all_importers
-from tests.importers.reading import Log, head, read_all
+from tests.importers.reading import Log, bits, head, read_all
 from tests.importers.samples import dvclive, goodseed, mlflow_files, mlflow_sqlite, neptune, trackio
 from trainvitals.errors import UsageError
 
@@ -205,3 +206,38 @@ def test_a_wal_base_that_is_written_meanwhile(tmp_path: Path) -> None:
     log.take(importer, run, state)
     writer.close()
     assert [step for step, _ in log.values["loss"]] == list(range(1, 33))
+
+
+@pytest.mark.parametrize("sample", [mlflow_sqlite, trackio, goodseed], ids=lambda sample: sample.FORMAT)
+def test_a_database_that_did_not_change_is_not_opened(sample: ModuleType, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    path, importer, state = sample.write(tmp_path), _importer(sample), dict[str, object]()
+    shutil.rmtree(tmp_path / "inbox", ignore_errors=True)
+    os.utime(path, (1e9, 1e9))
+    [run] = importer.runs(path)
+    reading = importer.read(run, state)
+    next(reading)
+    reading.close()  # a look that was broken off
+    log = Log().take(importer, run, state)
+    assert len(log.values["loss"]) >= 25
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite.sqlite3, "connect", lambda *_, **__: pytest.fail("it was opened"))
+        log.take(importer, run, state)
+    os.utime(path, (1e9, 1e9 + 1))
+    log.take(importer, run, state)
+    assert len(log.values["loss"]) <= 30
+
+
+def test_runs_of_one_base_share_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = mlflow_sqlite.write(tmp_path)
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("INSERT INTO runs (run_uuid, name, lifecycle_stage) VALUES ('r2', 'other', 'active')")
+    writer.commit()
+    copies, copy = [], shutil.copyfile
+    monkeypatch.setattr(_sqlite.shutil, "copyfile", lambda a, b: copies.append(a) or copy(a, b))
+    assert set(read_all(MlflowDatabase(), path)) == {"tiny", "other"} and len(copies) == 2, "the base and its log"
+    writer.execute("INSERT INTO metrics VALUES ('loss', 1, 1, 'r2', 1, 0)")
+    writer.commit()
+    assert read_all(MlflowDatabase(), path)["other"].values == {"loss": [(1, bits(1.0))]}
+    writer.close()
