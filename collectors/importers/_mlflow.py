@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from collectors.importers._blind import no_rank
 from collectors.importers._points import as_time
 from collectors.importers.importer import BlindSpot, Facts, Item, Note, RunOf
 
-BLIND = (
-    BlindSpot("rank", ("loss/", "grad/", "throughput/"),
-              "MLflow keeps no rank with a value, and equal values of one key, step and millisecond are one row: ranks "
-              "that log into one run cannot be told apart",
-              "Log from rank 0 alone, or one run per rank"),
-)
+BLIND = (no_rank("MLflow", "; equal values of one name, step and millisecond are one row in its database"),)
 STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 """Numbers of the file store, https://github.com/mlflow/mlflow/blob/v3.1.0/mlflow/protos/service.proto."""
 _OWN = "mlflow."

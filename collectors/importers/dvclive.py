@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._blind import no_rank
 from collectors.importers._lines import files_below, lines_of
 from collectors.importers._points import Point, Points, Unread, as_step, as_time, as_value, together
 from collectors.importers._settings import flat, read_settings
@@ -32,9 +33,7 @@ class DvcLive(Importer):
         BlindSpot("steps", ("loss/", "grad/", "lr/"),
                   "The step of DVCLive counts live.next_step(), which may be called once per epoch or evaluation",
                   "Set live.step to the optimizer's step"),
-        BlindSpot("rank", ("loss/", "grad/", "throughput/"),
-                  "DVCLive keeps no rank: several ranks that log into one folder are one series",
-                  "Log from rank 0 alone"),
+        no_rank("DVCLive"),
     )
 
     def recognises(self, path: Path, head: bytes) -> str:

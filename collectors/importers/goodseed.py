@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._blind import no_rank
 from collectors.importers._points import Point, Points, Unread, as_time, as_value, together
 from collectors.importers._sqlite import Database, seen, tables_of
 from collectors.importers._steps import factor_of, scaled, scaled_steps
@@ -28,10 +29,11 @@ class GoodSeed(Importer):
     title = "GoodSeed"
     rewritten = True
     blind = (
+        no_rank("GoodSeed"),
         BlindSpot("nonfinite", ("loss/", "grad/"),
-                  "GoodSeed's database takes no NaN: such a point is lost with its batch, and the step has no value",
+                  "GoodSeed's database takes no NaN: logging one is an error, and the step has no value",
                   "Log the loss also to a file that keeps NaN, or attach the tap"),
-        BlindSpot("last", ("loss/", "grad/", "lr/"),
+        BlindSpot("absent", ("branches",),
                   "GoodSeed keeps one value per step: what a resumed job logged replaced what was there",
                   "Give a resumed job a run of its own"),
     )

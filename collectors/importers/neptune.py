@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from collectors.importers._blind import no_rank
 from collectors.importers._points import MOST_NAMES
 from collectors.importers._steps import MOST_DECIMALS, scaled_steps
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, Rows, RunOf
@@ -35,6 +36,7 @@ MOST_CELLS = 4 << 20
 SERIES = "float_series"
 CONFIGS = ("int", "float", "string", "bool", "datetime", "string_set")
 BLIND = (
+    no_rank("Neptune"),
     BlindSpot("nonfinite", ("loss/", "grad/"),
               "Neptune's clients refused NaN and infinity, and its exporter writes an empty cell for NaN: an empty "
               "cell with a time is read as NaN, but a value that never reached Neptune is not there",
@@ -118,7 +120,7 @@ class _Told:
 
 
 def _parts(path: Path) -> list[Path]:
-    found = [file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet") for file in sorted(path.glob(pattern))
+    found = [file for pattern in ("*.parquet", "*/*.parquet") for file in sorted(path.glob(pattern))
              if file.is_file() and PART.fullmatch(file.name)]
     return found[:MOST_FILES]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._blind import no_rank
 from collectors.importers._names import titles
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
 from collectors.importers._sqlite import Database, seen, tables_of
@@ -34,6 +35,7 @@ class Trackio(Importer):
     title = "trackio"
     rewritten = True
     blind = (
+        no_rank("trackio"),
         BlindSpot("steps", ("loss/", "grad/", "lr/"),
                   "Where trackio.log was called without step, trackio counts the calls: its step is then not the "
                   "optimizer's",

@@ -10,7 +10,7 @@ ROWS = {
     "grad/norm": {step: 1.0 + step / 32 for step in range(1, 31)},
     "half/µ": {5: 0.25, 10: 0.5, 15: 0.75},
 }
-BLIND = {"nonfinite", "last", "steps"}
+BLIND = {"rank", "nonfinite", "absent", "steps"}
 SCHEMA = """
 CREATE TABLE run_meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE configs (path TEXT PRIMARY KEY, type_tag TEXT NOT NULL, value TEXT, updated_at TEXT NOT NULL,

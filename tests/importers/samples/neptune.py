@@ -13,7 +13,7 @@ ROWS = {
     "grad/norm": {step: 1.0 + step / 32 for step in range(1, 31)},
     "eval/µ": {5: 0.25, 10: 0.5, 15: 0.75},
 }
-BLIND = {"nonfinite", "absent", "steps"}
+BLIND = {"rank", "nonfinite", "absent", "steps"}
 SCHEMA = pa.schema([
     ("project_id", pa.string()), ("run_id", pa.string()), ("attribute_path", pa.string()),
     ("attribute_type", pa.string()), ("step", pa.decimal128(18, 6)), ("timestamp", pa.timestamp("ms", "UTC")),

@@ -11,7 +11,7 @@ ROWS = {
     "grad/norm": {step: 1.0 + step / 32 for step in range(1, 31)},
     "nested.µ": {10: 0.25, 20: 0.5},
 }
-BLIND = {"steps", "absent"}
+BLIND = {"rank", "steps", "absent"}
 RUN = "4f3d"
 SCHEMA = """
 CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, timestamp TEXT NOT NULL,
