@@ -152,10 +152,10 @@ def passed(findings: Sequence[Finding]) -> Html:
     """What was looked at and in order, and how far from an alarm it is."""
     rows = [(f.check, text(f.summary, 400),
              tag("td", _observed(f.statistic) or "–"), tag("td", _limits(f.threshold) or "–"),
-             f"{f.n:,}") for f in findings if f.level == "pass"]
+             plural(f.n, "point")) for f in findings if f.level == "pass"]
     if not rows:
         return tag("p", "No check passed.", class_="quiet")
-    shown = table(("Check", "What was found", "Observed", "Held against", "Points"), rows[:MOST_ROWS], class_="wide")
+    shown = table(("Check", "What was found", "Observed", "Held against", "Rests on"), rows[:MOST_ROWS], class_="wide")
     return join([shown, _more(len(rows))])
 
 

@@ -117,7 +117,7 @@ def _events(run: Run) -> Html:
     first = events.head(MOST_EVENTS)
     known = first["step"].notna()
     steps = [f"{int(step):,}" if there else "–" for step, there in zip(first["step"], known, strict=True)]
-    rows = [(step, date(row.time), text(str(row.kind), 60), text(str(row.message), 300))
+    rows = [(step, tag("td", date(row.time)), text(str(row.kind), 60), text(str(row.message), 300))
             for step, row in zip(steps, first.itertuples(), strict=True)]
     parts = [table(("Step", "Time", "Kind", "Message"), rows, class_="wide") if rows else
              tag("p", "No event was written.", class_="quiet")]
@@ -153,7 +153,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         elif isinstance(value, Mapping):
             yield from _flat(name, value, 0)
         else:
-            yield name, short(value) if isinstance(value, (int, float)) else str(value)
+            number = f"{value:,}" if isinstance(value, int) else short(value) if isinstance(value, float) else ""
+            yield name, number or str(value)
     yield from _flat("", card.notes, 0)
 
 
