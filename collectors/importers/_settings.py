@@ -15,9 +15,10 @@ from collectors.importers._lines import text_of
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 16
+_BLANKS = " \t\r"
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False, "{}": {}, "[]": []}
 _WHOLE, _DECIMAL = re.compile(r"[-+]?\d{1,18}"), re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
-_PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'#\[{-][^#\n]*?|-[^\s#:][^#\n]*?):(?:\s+(.*)|\s*)$""")
+_PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^ \t"'#\[{-][^\n]*?|-[^ \t#:][^\n]*?):(?:[ \t]+(.*)|[ \t]*)$""")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -30,8 +31,8 @@ def settings(text: str) -> dict[str, Any]:
     root: dict[str, Any] = {}
     stack: list[tuple[int, dict[str, Any]]] = [(-1, root)]
     last: tuple[int, dict[str, Any], str] | None = None
-    for line in text.splitlines():
-        body = line.strip()
+    for line in text.split("\n"):
+        body = line.strip(_BLANKS)
         if not body or body.startswith(("#", "---", "...", "%")):
             continue
         indent = len(line) - len(line.lstrip(" "))
@@ -42,9 +43,10 @@ def settings(text: str) -> dict[str, Any]:
             continue
         found = _PAIR.fullmatch(body)
         if found is None:
+            if last is not None and indent > last[0] and isinstance(last[1][last[2]], str):  # a long text, folded
+                last[1][last[2]] += f" {body}"
             continue
-        while indent < stack[-1][0] or last is not None and indent <= last[0] and len(stack) > 1 \
-                and indent < stack[-1][0]:
+        while indent < stack[-1][0]:
             stack.pop()
         if last is not None and indent > last[0] and last[1].get(last[2]) is None and len(stack) < MOST_DEPTH:
             inner: dict[str, Any] = {}
@@ -65,7 +67,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _scalar(word: str, quoted_only: bool = False) -> Any:
-    word = word.strip()
+    word = word.strip(_BLANKS)
     if word[:1] == '"':
         try:
             return json.loads(word[: word.rindex('"') + 1])
@@ -73,7 +75,7 @@ def _scalar(word: str, quoted_only: bool = False) -> Any:
             return word
     if word[:1] == "'":
         return word[1 : word.rfind("'")].replace("''", "'") if word.rfind("'") > 0 else word
-    word = word.split(" #", 1)[0].rstrip()
+    word = word.split(" #", 1)[0].rstrip(_BLANKS)
     if quoted_only:
         return word
     if word.lower() in _WORDS:

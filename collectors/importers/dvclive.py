@@ -15,6 +15,7 @@ from typing import Any
 from collectors.importers._blind import no_rank
 from collectors.importers._lines import files_below, lines_of
 from collectors.importers._points import Point, Points, Unread, as_step, as_time, as_value, together
+from collectors.importers._runs import news
 from collectors.importers._settings import flat, read_settings
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
@@ -47,9 +48,7 @@ class DvcLive(Importer):
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Facts where they are new, then the lines behind those that were read."""
         facts = Facts({"name": run.name}, flat(read_settings(run.path / "params.yaml")))
-        if (said := repr(facts)) != state.get("facts"):
-            state["facts"] = said
-            yield facts
+        yield from news(facts, state)
         files, too_many = files_below(run.path / METRICS)
         tables = {name.rpartition(".")[0]: file for name, file in files.items() if name.endswith(SUFFIXES)}
         if not tables:

@@ -13,6 +13,7 @@ from typing import Any
 
 from collectors.importers._blind import no_rank
 from collectors.importers._points import Point, Points, Unread, as_time, as_value, together
+from collectors.importers._runs import news
 from collectors.importers._sqlite import Database, seen, tables_of
 from collectors.importers._steps import factor_of, scaled, scaled_steps
 from collectors.importers.importer import BATCH_ROWS, BlindSpot, Facts, Importer, Item, Note, RunOf
@@ -55,9 +56,7 @@ class GoodSeed(Importer):
                 raise UsageError(f"{run.path} has no tables metric_series and metric_points, so GoodSeed did not write "
                                  "it. Leave --format out.")
             facts = _facts(base, tables, run)
-            if (said := repr(facts)) != state.get("facts"):
-                state["facts"] = said
-                yield facts
+            yield from news(facts, state)
             named = base.rows(f"SELECT id, path FROM metric_series ORDER BY id LIMIT {MOST_SERIES}")
             yield from _fractions(base, {key: str(path) for key, path in named}, state)
             unread = Unread(state)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._mlflow import BLIND, Stepless, facts_of, status_note
-from collectors.importers._names import titles
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
+from collectors.importers._runs import news, titles
 from collectors.importers._sqlite import Database, Row, seen, tables_of
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
@@ -65,9 +65,7 @@ class MlflowDatabase(Importer):
         with _opened(run.path) as base:
             tables = base.tables()
             facts = _facts(base, tables, run)
-            if (said := repr(facts)) != state.get("facts"):
-                state["facts"] = said
-                yield facts
+            yield from news(facts, state)
             yield from _metrics(base, tables, run, state)
             yield from status_note(facts, state)
         state["version"] = version

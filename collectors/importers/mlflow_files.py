@@ -13,8 +13,8 @@ from typing import Any
 
 from collectors.importers._lines import files_below, lines_of, text_of
 from collectors.importers._mlflow import BLIND, Stepless, facts_of, status_note
-from collectors.importers._names import titles
 from collectors.importers._points import Point, Points, Unread, as_step, as_time, as_value, together
+from collectors.importers._runs import news, titles
 from collectors.importers._settings import read_settings
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
@@ -62,9 +62,7 @@ class MlflowFiles(Importer):
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Facts where they are new, then the lines behind those that were read."""
         facts = _facts(run)
-        if (said := repr(facts)) != state.get("facts"):
-            state["facts"] = said
-            yield facts
+        yield from news(facts, state)
         files, too_many = files_below(run.path / "metrics")
         if too_many:
             yield Note("unreadable", f"Only {len(files):,} of the metrics of {run.path} are read", hides=True)

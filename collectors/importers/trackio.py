@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._blind import no_rank
-from collectors.importers._names import titles
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
+from collectors.importers._runs import news, titles
 from collectors.importers._sqlite import Database, seen, tables_of
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
@@ -50,7 +50,8 @@ class Trackio(Importer):
         if METRICS <= tables_of(path, head).get("metrics", set()):
             return "a SQLite database with trackio's table metrics (run_name, step, metrics as JSON)"
         if path.is_dir():
-            return "trackio's inbox of JSONL fragments" if any(_records(path)) and path.name == "inbox" else ""
+            fits = path.name == "inbox" and any(True for _ in _records(path))
+            return "trackio's inbox of JSONL fragments" if fits else ""
         return "a fragment of trackio's inbox" if _is_fragment(head) else ""
 
     def runs(self, path: Path) -> list[RunOf]:
@@ -162,9 +163,7 @@ def _told(base: Database, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         created = as_time(own.get("_Created"))
         facts = Facts({"name": run.name, **({"created": created} if created == created else {}), "notes": own},
                       {name: value for name, value in (config or {}).items() if name not in own})
-        if (said := repr(facts)) != state.get("facts"):
-            state["facts"] = said
-            yield facts
+        yield from news(facts, state)
     if {key, *ALERT} <= tables.get("alerts", set()):
         for rows, lost in base.walk("alerts", ALERT, state.get("alert"), f"{key} = ?", [run.key]):
             if lost:
