@@ -71,9 +71,9 @@ class Session:
             TrainVitalsError: the disk does not take the run.
         """
         self.afresh = ""
+        if not cache.usable(self.folder):
+            raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
         with cache.locked(self.folder):
-            if not cache.usable(self.folder):
-                raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
             self._catch_up()
             record = self._record
             settled = record is not None and not record.busy and not self._lost
@@ -147,7 +147,8 @@ class Session:
                          blind=self.importer.blind)
         self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
         self._skip, self._lost = {}, ""
-        # With the old record gone first, a kill between leaves a folder that the next look empties again.
+        # Busy and without a row of its own: a kill from here on leaves a folder that the next look empties again.
+        self._record.busy = True
         self._save()
         cache.empty(self.folder)
 
@@ -327,7 +328,7 @@ class _Look:
     def _facts(self, facts: Facts) -> None:
         card = self._card = self._card or _card_in(self._session.folder)
         for name, value in facts.card.items():
-            if fits(name, value) and name not in ("format", "notes"):
+            if fits(name, value) and name != "format":
                 setattr(card, name, {**getattr(card, name), **value} if isinstance(value, dict) else value)
             else:
                 self._intake.notes.append(f"What the log says as {str(name)[:60]} does not fit a run card: it is left "
