@@ -70,6 +70,8 @@ def curve(run: Run, signal: str, steps: tuple[int, int] | None = None, label: st
         data = run.array(signal, steps=steps)
     except TrainVitalsError:
         return None
+    if not len(data):
+        return None
     values = np.asarray(data.values, np.float64).reshape(len(data), -1)
     there = np.ones(values.shape, bool) if data.present is None else data.present.reshape(values.shape)
     names = [""]

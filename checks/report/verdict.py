@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from checks.contamination.report.text import Html, plural, prose, tag, text
 from checks.finding import Finding, Level
 from checks.judge import Report, Verdict
@@ -49,9 +51,10 @@ def decide(report: Report) -> Decision:
     loss = report.verdicts.get("loss")
     if not answered:
         return Decision("unknown", "Cannot be judged", f"No check had what it needs. {base}")
-    if loss is not None and loss.level == "unknown":
-        return Decision("unknown", "Cannot be judged", f"Nothing is wrong in what was looked at, but no check of the "
-                        f"loss had what it needs. {base}")
+    if loss is not None and 2 * loss.unknown > loss.findings:
+        some = f"only {loss.findings - loss.unknown:,}" if loss.unknown < loss.findings else "none"
+        return Decision("unknown", "Cannot be judged", f"Nothing is wrong in what was looked at, but {some} of the "
+                        f"{plural(loss.findings, 'answer')} about the loss could be given. {base}")
     partly = len(answered) < len(report.findings)
     return Decision("pass", "No fault found" if partly else "Healthy", f"No check found a fault{step}. {base}")
 
@@ -122,8 +125,10 @@ def _tiles(run: Run) -> Html | None:
         rows = scalar(run, signal).finite() if has(run, signal) else None
         if rows is not None and len(rows):
             n = min(RECENT, len(rows))
+            with np.errstate(all="ignore"):
+                mean = float(rows.values[-n:].mean())
             unit = run.array(signal, steps=(int(rows.steps[-1]), int(rows.steps[-1]))).signal.unit
-            tiles.append(tag("li", tag("small", name), tag("b", quantity(float(rows.values[-n:].mean()), unit)),
+            tiles.append(tag("li", tag("small", name), tag("b", quantity(mean, unit)),
                              tag("small", f"mean of the newest {plural(n, 'row')}")))
     return tag("ul", *tiles, class_="tiles") if tiles else None
 

@@ -18,7 +18,8 @@ MOST_DEPTH = 16
 _BLANKS = " \t\r"
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False, "{}": {}, "[]": []}
 _WHOLE, _DECIMAL = re.compile(r"[-+]?\d{1,18}"), re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
-_PAIR = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^ \t"'#\[{-][^\n]*?|-[^ \t#:][^\n]*?):(?:[ \t]+(.*)|[ \t]*)$""")
+_KEY = r'''"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^ \t"'#\[{-][^\n]*?|-[^ \t#:][^\n]*?'''
+_PAIR = re.compile(rf"({_KEY}):(?:[ \t]+(.*)|[ \t]*)$")
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def test_unknown_is_never_called_healthy() -> None:
         ("unknown", (_finding("unknown"),)),
         ("unknown", (_finding("unknown"), _finding("pass", "data"))),
         ("pass", (_finding("pass"), _finding("unknown", "data"))),
+        ("unknown", (_finding("pass"), _finding("unknown"), _finding("unknown"))),
         ("warn", (_finding("pass"), fail)),
         ("fail", (_finding("pass"), replace(fail, ongoing=True))),
         ("warn", (replace(fail, level="warn", ongoing=True),)),
@@ -165,6 +166,22 @@ def test_a_spike_a_gap_and_nan_survive(runs: dict[str, tuple[Run, Report, str]])
     assert min(heights) < charts.TOP + 20 < 100 < max(heights)
     assert sum(attrs.get("class") == "nonfinite" for _, attrs in drawn.tags) in (1, 2)
     assert "to 77.12 nats/token in 200,000 rows" in page
+
+
+@pytest.mark.parametrize("losses", [[], [2.0], [math.nan] * 30, [1e308, -1e308] * 15, [5e-324] * 30])
+def test_odd_runs_have_a_page(losses: list[float], tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "odd", flush_seconds=5, when_full="wait")
+    n = len(losses)
+    if n:
+        writer.frame("loss", ["loss/sum", "loss/tokens"]).extend(
+            np.arange(n) + 2**61, np.arange(float(n)), {"loss/sum": np.array(losses), "loss/tokens": np.ones(n)})
+    writer.event("note", message="begun")
+    writer.close()
+    run = open_run(tmp_path / "odd")
+    with np.errstate(all="ignore"):
+        report = run_checks(run)
+    page = Page(report_page(run, report, NOW))
+    assert "How to read this" in page.text and (n > 1 or decide(report).level == "unknown")
 
 
 def test_hostile_strings_are_text(runs: dict[str, tuple[Run, Report, str]]) -> None:
