@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from collectors.importers._copies import copied, filled, stamp
 from collectors.importers.importer import BATCH_ROWS
 from trainvitals.errors import UsageError
 
 MAGIC = b"SQLite format 3\x00"
-WAL_HEAD_BYTES = 32
 STATEMENT_SECONDS = 20.0
 """One statement reads a batch, which takes milliseconds; a recursive or unindexed one is stopped after this."""
 MOST_CELL_BYTES = 4 << 20
@@ -166,25 +162,26 @@ class Database:
     def _stat(self) -> tuple[int, int] | None:
         if self._stamp is None:
             return None
-        return _stamp(self._real)
+        return stamp(self._real)
 
     def _open(self) -> sqlite3.Connection:
-        head, waiting, journal = self._head(), _filled(self._real, "-wal"), _filled(self._real, "-journal")
+        head, waiting, journal = self._head(), filled(self._real, "-wal"), filled(self._real, "-journal")
         if head[:16] != MAGIC:
             raise UsageError(f"{self.path} is no SQLite database. Give the file that the tracker wrote.")
         logs_ahead, self._stamp = head[18:20] == b"\x02\x02", None
         try:
             if logs_ahead and waiting:
-                return self._connect(self._copied("-wal"), "rw")
+                return self._connect(copied(self._real, "-wal"), "rw")
             if logs_ahead:
-                self._stamp = _stamp(self._real)
+                self._stamp = stamp(self._real)
                 return self._connect(self._real, "ro&immutable=1")
             try:
                 return self._connect(self._real, "ro")
             except sqlite3.Error as error:
                 if not journal or any(word in str(error) for word in _BUSY):
                     raise
-                return self._connect(self._copied("-journal"), "rw")  # a dead writer's: to be rolled back, in the copy
+                # A dead writer's: it is to be rolled back, which is done in a copy.
+                return self._connect(copied(self._real, "-journal"), "rw")
         except sqlite3.Error as error:
             raise self._sentence(error) from error
 
@@ -210,31 +207,6 @@ class Database:
             raise _named(error) from error
         return connection
 
-    def _copied(self, suffix: str) -> Path:
-        """A copy of the database and of the log beside it that fits it. Raises UsageError, OSError."""
-        beside = Path(f"{self._real}{suffix}")
-        with _COPY.lock:
-            if _COPY.is_of(_version(self._real)):
-                return _COPY.file
-            _COPY.renew()
-            room, needed = shutil.disk_usage(_COPY.file.parent).free, self._real.stat().st_size + beside.stat().st_size
-            if needed > 0.9 * room:
-                raise UsageError(f"{self.path} is read from a copy of {needed / 1e9:,.1f} GB, and {_COPY.file.parent} "
-                                 "has no room for it. Set TMPDIR to a larger disk.")
-            for _ in range(_TRIES):
-                version, before = _version(self._real), (_stamp(self._real), _start(beside))
-                shutil.copyfile(self._real, _COPY.file)
-                try:
-                    shutil.copyfile(beside, f"{_COPY.file}{suffix}")
-                except FileNotFoundError:  # the writer has put it into the database and left
-                    Path(f"{_COPY.file}{suffix}").unlink(missing_ok=True)
-                # An unchanged database and the log's own first bytes, drawn at random whenever it begins anew.
-                if before == (_stamp(self._real), _start(beside)):
-                    _COPY.made(version)
-                    return _COPY.file
-                time.sleep(0.05)
-        raise UsageError(f"{self.path} is written so often that no whole copy of it could be made. Try again later.")
-
     def _sentence(self, error: sqlite3.Error) -> UsageError:
         said = str(error)
         if any(word in said for word in _BUSY):
@@ -245,70 +217,6 @@ class Database:
                               "milliseconds. Give a database as the tracker itself wrote it.")
         return UsageError(f"{self.path} cannot be read ({ascii(said)[1:120]}). Restore it from a backup, or try "
                           "`sqlite3 FILE .recover`.")
-
-
-class _Copy:
-    """The newest copy of a database with a log, so that not each of its runs makes its own."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._of: Version | None = None
-        self._at = 0.0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    @property
-    def file(self) -> Path:
-        """Where it lies; gone with the process."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="trainvitals-", ignore_cleanup_errors=True)
-        return Path(self._folder.name, "copy.db")
-
-    def renew(self) -> None:
-        """Make room for another. Who has the old one open keeps it."""
-        self._of = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def made(self, version: Version) -> None:
-        """It is whole."""
-        self._of, self._at = version, time.monotonic()
-
-    def is_of(self, version: Version) -> bool:
-        """Whether it still is what the database holds, for all that times of files tell."""
-        return version == self._of and (version.settled or time.monotonic() - self._at < SETTLED_SECONDS)
-
-
-_COPY = _Copy()
-SETTLED_SECONDS = 2.0
-"""A file that was written so lately may be written again within the same tick of its file system's clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What changes when a database does: sizes, times and first bytes of its files."""
-
-    files: tuple[tuple[int, int, str] | None, ...]
-    settled: bool = field(compare=False)
-
-
-def _version(path: Path) -> Version:
-    files: list[tuple[int, int, str] | None] = []
-    settled = True
-    for suffix in ("", "-wal", "-journal"):
-        try:
-            told = os.stat(f"{path}{suffix}")
-            files.append((told.st_size, told.st_mtime_ns, _start(Path(f"{path}{suffix}"), 100).hex()))
-            settled = settled and abs(time.time() - told.st_mtime) >= SETTLED_SECONDS
-        except FileNotFoundError:
-            files.append(None)
-    return Version((*files, (0, 0, str(path))), settled)
-
-
-def seen(path: Path) -> str:
-    """What a look at a database has seen once it is through; "" where the next one has to look again all the same."""
-    version = _version(Path(os.path.realpath(path)))
-    return repr(version.files) if version.settled else ""
 
 
 def is_database(path: Path, head: bytes) -> bool:
@@ -342,26 +250,6 @@ def _named(error: BaseException) -> BaseException:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _filled(path: Path, suffix: str) -> bool:
-    try:
-        return os.stat(f"{path}{suffix}").st_size > 0
-    except OSError:
-        return False
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    told = path.stat()
-    return told.st_size, told.st_mtime_ns
-
-
-def _start(path: Path, most: int = WAL_HEAD_BYTES) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(most)
-    except FileNotFoundError:
-        return b""
 
 
 def _lost(table: str, after: int, before: int | None) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._blind import no_rank
+from collectors.importers._copies import seen
 from collectors.importers._points import Point, Points, Unread, as_time, as_value, together
 from collectors.importers._runs import news
-from collectors.importers._sqlite import Database, seen, tables_of
+from collectors.importers._sqlite import Database, tables_of
 from collectors.importers._steps import factor_of, scaled, scaled_steps
 from collectors.importers.importer import BATCH_ROWS, BlindSpot, Facts, Importer, Item, Note, RunOf
 from trainvitals.errors import UsageError

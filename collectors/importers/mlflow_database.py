@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._copies import seen
 from collectors.importers._mlflow import BLIND, Stepless, facts_of, status_note
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
 from collectors.importers._runs import news, titles
-from collectors.importers._sqlite import Database, Row, seen, tables_of
+from collectors.importers._sqlite import Database, Row, tables_of
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._blind import no_rank
+from collectors.importers._copies import seen
 from collectors.importers._points import Points, Unread, as_step, as_time, as_value
 from collectors.importers._runs import news, titles
-from collectors.importers._sqlite import Database, seen, tables_of
+from collectors.importers._sqlite import Database, tables_of
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, RunOf
 from trainvitals.errors import UsageError
 from trainvitals.untrusted import parse_json

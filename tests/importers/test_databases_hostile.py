@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from collectors.importers import _sqlite
+from collectors.importers import _copies, _sqlite
 from collectors.importers._sqlite import Database
 from collectors.importers.importer import Importer, Replaced, Rows
 from collectors.importers.mlflow_database import MlflowDatabase
@@ -235,7 +235,7 @@ def test_runs_of_one_base_share_its_copy(tmp_path: Path, monkeypatch: pytest.Mon
     writer.execute("INSERT INTO runs (run_uuid, name, lifecycle_stage) VALUES ('r2', 'other', 'active')")
     writer.commit()
     copies, copy = [], shutil.copyfile
-    monkeypatch.setattr(_sqlite.shutil, "copyfile", lambda a, b: copies.append(a) or copy(a, b))
+    monkeypatch.setattr(_copies.shutil, "copyfile", lambda a, b: copies.append(a) or copy(a, b))
     assert set(read_all(MlflowDatabase(), path)) == {"tiny", "other"} and len(copies) == 2, "the base and its log"
     writer.execute("INSERT INTO metrics VALUES ('loss', 1, 1, 'r2', 1, 0)")
     writer.commit()
