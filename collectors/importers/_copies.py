@@ -52,7 +52,9 @@ class _Copy:
 
     def is_of(self, version: Version) -> bool:
         """Whether it still is what the database holds, for all that times of files tell."""
-        return version == self._of and (version.settled or time.monotonic() - self._at < SETTLED_SECONDS)
+        if self._of is None or version != self._of:
+            return False
+        return self._of.settled or time.monotonic() - self._at < SETTLED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
