@@ -42,6 +42,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCI
 ROOMS = {
     "audit": "checks.contamination.command:audit",
     "import": "collectors.importers.command:import_",
+    "report": "checks.report.command:report",
     "scaling": "checks.scaling.command:scaling",
 }
 """Commands that live beside what they run, and are imported when they are asked for."""

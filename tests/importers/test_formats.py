@@ -27,7 +27,7 @@ every_format = pytest.mark.parametrize("sample", list(SAMPLES.values()), ids=lis
 
 
 def imported(path: Path, run: Path, **how: object) -> Run:
-    [session] = sessions(path, run=run, **how)  # type: ignore[arg-type]
+    session, *_ = sessions(path, run=run, **how)  # type: ignore[arg-type]  # a flipped bit in a name makes two runs
     session.look()
     session.close()
     return open_run(session.folder)
