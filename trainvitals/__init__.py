@@ -32,7 +32,7 @@ _HOME = {
     "TrainerCallback": "collectors.trainers.hf",
     "attach": "collectors.tap",
     "list_runs": "trainvitals.store",
-    "open_run": "trainvitals.store",
+    "open_run": "collectors.importers.door",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are those of the table above

@@ -38,7 +38,11 @@ DAMAGED = (OverflowError, RecursionError, UnicodeError, EOFError, csv.Error, zli
 _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
-ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.command"}
+ROOMS = {
+    "audit": "checks.contamination.command:audit",
+    "import": "collectors.importers.command:import_",
+    "scaling": "checks.scaling.command:scaling",
+}
 """Commands that live beside what they run, and are imported when they are asked for."""
 
 
@@ -63,7 +67,8 @@ class LazyGroup(click.Group):
         """The command, its module imported by now."""
         if cmd_name not in ROOMS:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(ROOMS[cmd_name]), cmd_name)
+        module, _, name = ROOMS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
 
