@@ -51,7 +51,10 @@ class TensorBoard(Importer):
             return "its first record is a TensorFlow event with the right checksum" if is_event_file(head) else ""
         if not path.is_dir():
             return ""
-        found = next((name for _, names in _folders(path) for name in names), "")
+        try:
+            found = next((entry.name for entry in os.scandir(path) if MARK in entry.name and entry.is_file()), "")
+        except OSError:
+            return ""
         return f"it holds the event file {found}" if found else ""
 
     def runs(self, path: Path) -> list[RunOf]:
@@ -138,17 +141,18 @@ class _Log:
         self.broken = []
         found = plain(batch.data, batch.spans)
         begin = 0
-        rest = np.setdiff1d(np.arange(len(batch.spans)), found.index, assume_unique=True)
+        rest = np.setdiff1d(np.arange(len(batch.spans)), found.places, assume_unique=True)
         for place in rest.tolist():
-            end = int(np.searchsorted(found.index, place))
+            end = int(np.searchsorted(found.places, place))
             self._plain(found, begin, end)
             begin = end
             try:
-                for value in values(batch.data, *batch.spans[place], self._plugins):
+                start, stop = batch.spans[place]
+                for value in values(batch.data, start, stop, self._plugins):
                     self._say(value)
             except NotAMessage as error:
                 self.broken.append(f"a whole record is no event ({error}) and is left out")
-        self._plain(found, begin, len(found.index))
+        self._plain(found, begin, len(found.places))
         self._flush()
         items, self._items = self._items, []
         return items
@@ -199,8 +203,8 @@ class _Log:
             return
         self._joins = False
         if time < self._before:
-            self._once("concurrent", f"{self._file} was written at the same time as a file before it: several processes "
-                       "wrote into one folder, and which rows are whose is not known", hides=True)
+            self._once("concurrent", f"{self._file} was written at the same time as a file before it: several "
+                       "processes wrote into one folder, and which rows are whose is not known", hides=True)
         elif step <= newest:
             self._resume(step, f"{self._file} begins at step {step}, and the file before it had reached {newest}")
 
@@ -216,8 +220,8 @@ class _Log:
         elif what == "histogram":
             for name, number in value.value.items():
                 self._number(step, time, f"{tag}/{name}", number)
-            self._once("histogram", f"Of histograms, as of {tag[:100]!r}, the count, the extremes and, where the file has "
-                       "the sums, mean and deviation are read; the bins are not")
+            self._once("histogram", f"Of histograms, as of {tag[:100]!r}, the count, the extremes and, where the file "
+                       "has the sums, mean and deviation are read; the bins are not")
         elif what == "start":
             self._joins = False
             if any(newest >= step for newest in self._newest.values()):

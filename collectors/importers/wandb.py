@@ -1,32 +1,18 @@
 """W&B's own log of a run, `.wandb`: what `wandb.init(mode="offline")` leaves, and what an online run keeps beside.
 
-It is read without wandb and without an account. A folder of runs (`wandb/`) is several runs; the folders that one run
-left when it was resumed are one, in the order of their times.
+It is read without wandb and without an account.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from collectors.importers._files import wandb_records as records
-from collectors.importers._files.framed import HEAD, Damage
-from collectors.importers._files.framed import records as framed
-from collectors.importers._files.tail import damaged, torn
-from collectors.importers._files.wire import NotAMessage
-from collectors.importers.importer import BlindSpot, Facts, Gather, Importer, Item, Note, Replaced, Resumed, RunOf
-from trainvitals.errors import UsageError
-from trainvitals.store.own import MOST_NAMES
-from trainvitals.untrusted import MOST_STEP
+from collectors.importers._files.framed_log import FramedImporter, FramedLog
+from collectors.importers.importer import BlindSpot, Facts, Note
 
-MAGIC = b":W&B\xe1\xbe\x00"
-MOST_FOLDERS = 10_000
-MOST_NOTES = 50
-"""Of one kind, per run."""
-MOST_CHARACTERS = 2_000
 HALF_NAN_SINCE = (0, 28, 1)
 """Before this version a NaN in float16 or bfloat16 was left out of the history (wandb's CHANGELOG)."""
 _HALF_NAN = BlindSpot(
@@ -35,76 +21,101 @@ _HALF_NAN = BlindSpot(
     "Log float(value), or upgrade wandb.")
 
 
-class Wandb(Importer):
+class Wandb(FramedImporter):
     """`.wandb` files."""
 
     format = "wandb"
     title = "W&B's offline log"
+    magic = b":W&B\xe1\xbe\x00"
+    suffix = ".wandb"
     blind = (
         BlindSpot("rank", ("loss/", "grad/", "router/", "throughput/"),
                   "A W&B run is what one process logged, as a rule rank 0, reduced over ranks or not",
                   "Reduce before wandb.log, or attach the tap, which writes every rank."),
-        BlindSpot("sampled", ("system/",), "wandb measures the machine every few seconds, and the last measurement before "
-                  "a row is kept", "Attach the tap, which measures at every step."),
+        BlindSpot("sampled", ("system/",), "wandb measures the machine every few seconds, and the last measurement "
+                  "before a row is kept", "Attach the tap, which measures at every step."),
     )
 
-    def recognises(self, path: Path, head: bytes) -> str:
-        if head:
-            return "it begins with :W&B" if head.startswith(MAGIC[:6]) else ""
-        if not path.is_dir():
-            return ""
-        found = next(iter(_files(path)), None)
-        return "" if found is None else f"it holds {found.name}"
-
-    def runs(self, path: Path) -> list[RunOf]:
-        if path.is_file():
-            return [RunOf(path, _id(path), _id(path))]
-        names = dict.fromkeys(_id(file) for file in _files(path))
-        return [RunOf(path, name, name) for name in names]
-
-    def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
-        try:
-            files = [run.path] if run.path.is_file() else [file for file in _files(run.path) if _id(file) == run.key]
-            for file in files:
-                name = file.name if run.path.is_file() else file.relative_to(run.path).as_posix()
-                yield from _read_file(file, name, state)
-        except OSError as error:
-            raise UsageError(f"{run.path} cannot be read ({error.strerror or error}). Give a file that can be.") from error
+    def log(self, path: Path, name: str, state: dict[str, Any], joins: bool) -> FramedLog:
+        return _Log(name, state, joins)
 
 
-def _files(path: Path) -> list[Path]:
-    """The `.wandb` files below a folder, by the time in their folder's name. Raises UsageError for too many."""
-    found = []
-    for count, (folder, inner, names) in enumerate(os.walk(path)):
-        if count >= MOST_FOLDERS:
-            raise UsageError(f"{path} holds more than {MOST_FOLDERS:,} folders. Give one of them.")
-        inner.sort()
-        found += [Path(folder, name) for name in sorted(names) if name.endswith(".wandb")]
-    return sorted(found, key=lambda file: (re.findall(r"\d{8}_\d{6}", file.parent.name), str(file)))
+class _Log(FramedLog):
+    def record(self, data: bytes) -> None:
+        kind, a, b = records.kind_of(data)
+        if kind == records.HISTORY:
+            self._history(records.history(data, a, b))
+        elif kind == records.STATS:
+            self.machine.update(records.stats(data, a, b))
+        elif kind == records.CONFIG:
+            self._configure(records.config(data, a, b))
+        elif kind == records.RUN:
+            self._begin(records.run(data, a, b))
+        elif kind == records.ENVIRONMENT:
+            self._run_on(records.environment(data, a, b))
+        elif kind == records.HEADER:
+            self._written_by(records.version(data, a, b))
+        elif kind == records.ALERT:
+            self.counted("alert", records.alert(data, a, b))
+        elif kind == records.METRIC:
+            name, over = records.metric(data, a, b)
+            if over and over != "_step":
+                self.counted("axis", f"W&B draws {name} over {over} (define_metric); here it is over the step")
+        elif kind == records.PREEMPTING:
+            self.counted("preempting", "the machine was about to be taken away")
+        elif kind == records.EXIT:
+            self._end(records.exit_code(data, a, b))
 
+    def _history(self, row: records.Row) -> None:
+        self.row(row.step, row.values, row.time)
+        for name, kind in row.others.items():
+            kept = "of which the count and the extremes are kept" if kind == "histogram" else "which is left out"
+            self.once(kind, f"{name[:100]!r} and what is like it is no number but a {kind}, {kept}")
 
-def _id(path: Path) -> str:
-    return path.stem.removeprefix("run-")
+    def _begin(self, run: dict[str, Any]) -> None:
+        names = ("id", "entity", "project", "group", "job_type", "sweep", "tags", "notes", "host")
+        card: dict[str, Any] = {"notes": {name: run[name] for name in names if run.get(name)}}
+        if run.get("name"):
+            card["name"] = run["name"]
+        if "start_time" in run and "created" not in self.state:
+            card["created"] = self.state["created"] = run["start_time"]
+        if run.get("commit"):
+            card["git_commit"] = run["commit"]
+        self.say(Facts(card))
+        self._configure(run.get("config", {}))
+        start, last = run.get("starting_step", 0), -1 if self.step is None else self.step
+        if start > last + 1:
+            self.once("start", f"{self.name} begins at step {start}: the run was resumed, and its rows before are in "
+                      "other files or on the server", hides=True)
+        if branch := run.get("branch"):
+            self.once("branch", f"the run was forked or rewound from run {branch.get('run', '')} at step "
+                      f"{branch.get('step', 0):g}: what it shares with that is not in this file", hides=True)
 
+    def _configure(self, found: dict[str, Any]) -> None:
+        found = {name: value for name, value in found.items() if name != "_wandb" and not name.startswith("_wandb.")}
+        if found:
+            self.say(Facts(config=found))
 
-def _read_file(path: Path, name: str, state: dict[str, Any]) -> Iterator[Item]:
-    known = state.setdefault("files", {}).setdefault(name, {"at": 0})
-    size = path.stat().st_size
-    if size < known["at"]:
-        raise Replaced
-    log = _Log(state, fresh=not known["at"])
-    with path.open("rb") as file:
-        if not known["at"] and size < HEAD:
-            return
-        if file.read(HEAD)[:6] != MAGIC[:6]:
-            raise UsageError(f"{path} is no .wandb file: it does not begin with :W&B. Give another, or another --format.")
-        at = known["at"] or HEAD
-        for record, at in framed(file, at, size):
-            items = list(damaged(name, [record.message], state)) if isinstance(record, Damage) else log.take(record, name)
-            if items:
-                yield from items[:-1]
-                known["at"] = at
-                yield items[-1]
-        yield from log.rest()
-        known["at"] = at
-    yield from torn(path, at, size, state)
+    def _run_on(self, found: dict[str, Any]) -> None:
+        card: dict[str, Any] = {}
+        names = ("os", "program", "args", "host", "gpu_count", "cuda")
+        if notes := {name: found[name] for name in names if found.get(name)}:
+            card["notes"] = notes
+        if found.get("python"):
+            card["versions"] = {"python": found["python"]}
+        if found.get("gpu"):
+            card["hardware"] = found["gpu"]
+        if found.get("commit"):
+            card["git_commit"] = found["commit"]
+        if card:
+            self.say(Facts(card))
+
+    def _written_by(self, version: str) -> None:
+        if version:
+            parts = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+            self.say(Facts({"versions": {"wandb": version}}, blind=(_HALF_NAN,) if parts < HALF_NAN_SINCE else ()))
+
+    def _end(self, code: int) -> None:
+        if code:
+            self.counted("error", f"the process ended with exit code {code}")
+        self.say(Note("closed", f"exit code {code}", self.step))

@@ -56,7 +56,7 @@ def crc32c(data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np
         before = result[longer]
         result[longer] = (SKIPS[0][before & 0xFF] ^ SKIPS[1][before >> 8 & 0xFF] ^ SKIPS[2][before >> 16 & 0xFF]
                           ^ SKIPS[3][before >> 24] ^ registers[first[longer] + turn])
-    return ~result
+    return np.asarray(~result)
 
 
 def _walk(data: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64], registers: Words) -> Words:

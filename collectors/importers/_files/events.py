@@ -84,7 +84,7 @@ def values(data: bytes, at: int, end: int, plugins: dict[str, str]) -> Iterator[
 class Plain(NamedTuple):
     """Events that hold one number and nothing else, in the order of the file."""
 
-    index: NDArray[np.int64]
+    places: NDArray[np.int64]
     """Which of the records they are."""
     steps: list[int]
     times: list[float]

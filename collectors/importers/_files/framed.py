@@ -52,7 +52,8 @@ def records(file: BinaryIO, at: int, size: int) -> Iterator[tuple[bytes | Damage
                 found = _next(block, place + 1) or (end if len(block) < BLOCK else BLOCK)
                 if not found:
                     return
-                yield Damage(f"{found - place:,} bytes at byte {begin + place:,} do not match their checksum"), begin + found
+                wrong = f"{found - place:,} bytes at byte {begin + place:,} do not match their checksum"
+                yield Damage(wrong), begin + found
                 parts, lost, place = [], True, found
                 continue
             if kind in (MIDDLE, LAST) and not parts:
@@ -68,7 +69,7 @@ def records(file: BinaryIO, at: int, size: int) -> Iterator[tuple[bytes | Damage
             parts.append(block[place + HEAD : end])
             held, place = held + end - place - HEAD, end
             if held > MOST_RECORD:
-                yield Damage(f"the record around byte {begin + place:,} is longer than any of this format"), begin + place
+                yield Damage(f"the record before byte {begin + place:,} is longer than any should be"), begin + place
                 parts, lost = [], True
             elif kind in (WHOLE, LAST):
                 yield b"".join(parts), begin + place

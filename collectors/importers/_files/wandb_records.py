@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-from collectors.importers._files.wire import NAN, NotAMessage, fields, real, signed, text, timestamp
+from collectors.importers._files.wire import NAN, fields, real, signed, text, timestamp
 
 HISTORY, CONFIG, STATS, ALERT, METRIC, RUN, EXIT, HEADER, PREEMPTING, ENVIRONMENT = 2, 5, 7, 10, 12, 17, 18, 21, 23, 26
 READ = frozenset((HISTORY, CONFIG, STATS, ALERT, METRIC, RUN, EXIT, HEADER, PREEMPTING, ENVIRONMENT))
@@ -39,7 +39,7 @@ def kind_of(record: bytes) -> tuple[int, int, int]:
 
 def history(data: bytes, at: int, end: int) -> Row:
     """A HistoryRecord. Raises NotAMessage."""
-    step, time, values, others = 0, NAN, dict[str, float](), dict[str, str]()
+    step, time, values, raws = 0, NAN, dict[str, float](), dict[str, str]()
     told = False
     for number, a, b in fields(data, at, end):
         if number == 2:
@@ -53,8 +53,12 @@ def history(data: bytes, at: int, end: int) -> Row:
                 found = number_of(raw, NAN)
                 step = int(found) if not told and math.isfinite(found) else step
             elif name not in ("_runtime", "_wandb"):
-                _take(name, raw, values, others)
-    return Row(step, time, values, others)
+                value = number_of(raw, None)
+                if value is None:
+                    raws[name] = raw
+                else:
+                    values[name] = value
+    return Row(step, time, values, _objects(values, raws) if raws else {})
 
 
 def stats(data: bytes, at: int, end: int) -> dict[str, float]:
@@ -81,7 +85,8 @@ def config(data: bytes, at: int, end: int) -> dict[str, Any]:
 
 def run(data: bytes, at: int, end: int) -> dict[str, Any]:
     """A RunRecord's facts. Raises NotAMessage."""
-    names = {1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name", 9: "notes", 12: "sweep", 13: "host"}
+    names = {1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name", 9: "notes", 12: "sweep",
+             13: "host"}
     found: dict[str, Any] = {}
     for number, a, b in fields(data, at, end):
         if number in names:
@@ -164,30 +169,37 @@ def number_of(raw: str, otherwise: Any) -> Any:
         return _WORDS.get(raw, otherwise)
 
 
-def _take(name: str, raw: str, values: dict[str, float], others: dict[str, str]) -> None:
-    value = number_of(raw, None)
-    if value is not None:
-        values[name] = value
-    elif raw[:1] == "{":
-        _take_object(name, _json(raw), values, others, 0)
-    else:
-        others[name] = "text" if raw[:1] == '"' else "list" if raw[:1] == "[" else "nothing"
+def _objects(values: dict[str, float], raws: dict[str, str]) -> dict[str, str]:
+    """Name -> kind of what is no number; numbers inside objects are added to `values`, under names joined by dots.
+
+    An object of wandb's own (a histogram, an image) has a `_type`. It comes as one JSON text, or part by part.
+    """
+    others: dict[str, str] = {}
+    for name in [name for name in raws if name.endswith("._type")]:
+        stem = name.removesuffix("_type")
+        parts: dict[str, Any] = {key.removeprefix(stem): values.pop(key) for key in [*values] if key.startswith(stem)}
+        parts |= {key.removeprefix(stem): _json(raws.pop(key)) for key in [*raws] if key.startswith(stem)}
+        _object(stem[:-1], parts, values, others, 0)
+    for name, raw in raws.items():
+        if raw[:1] == "{":
+            _object(name, _json(raw), values, others, 0)
+        else:
+            others[name] = "text" if raw[:1] == '"' else "list" if raw[:1] == "[" else "nothing"
+    return others
 
 
-def _take_object(name: str, found: Any, values: dict[str, float], others: dict[str, str], depth: int) -> None:
-    """Numbers inside an object, under names joined by dots; of a histogram its count and extremes."""
+def _object(name: str, found: Any, values: dict[str, float], others: dict[str, str], depth: int) -> None:
     if isinstance(found, bool | int | float):
         values[name] = _float(found)
     elif not isinstance(found, dict) or depth > MOST_DEPTH:
         others[name] = "text"
-    elif found.get("_type") == "histogram":
-        others[name] = "histogram"
-        values |= {f"{name}/{key}": value for key, value in _histogram(found)}
     elif "_type" in found:
-        others[name] = str(found["_type"])
+        others[name] = str(found["_type"])[:100]
+        if found["_type"] == "histogram":
+            values |= {f"{name}/{key}": value for key, value in _histogram(found)}
     else:
         for key, inner in found.items():
-            _take_object(f"{name}.{key}", inner, values, others, depth + 1)
+            _object(f"{name}.{key}", inner, values, others, depth + 1)
 
 
 def _histogram(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -198,12 +210,15 @@ def _histogram(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     if _are_numbers(bins) and bins:
         yield "min", _float(bins[0])
         yield "max", _float(bins[-1])
-    elif isinstance(packed, dict) and _are_numbers([packed.get(key) for key in ("min", "size", "count")]):
+        return
+    names = ("min", "size", "count")
+    packed = packed if isinstance(packed, dict) else {key: found.get(f"packedBins.{key}") for key in names}
+    if _are_numbers([packed.get(key) for key in names]):
         yield "min", _float(packed["min"])
         yield "max", _float(packed["min"]) + _float(packed["size"]) * _float(packed["count"])
 
 
-def _are_numbers(found: Any) -> bool:
+def _are_numbers(found: Any) -> TypeGuard[list[float]]:
     return isinstance(found, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in found)
 
 
