@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from trainvitals import blind
-from trainvitals.blind import BlindSpot
+from trainvitals.blind import BLINDNESS, Blindness, BlindSpot
 
 FILE = "import.json"
 FORMAT_VERSION = 1
+MOST_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,14 @@ class Imported:
         source, name, title, why = map(str, texts)
         return cls(source, name, title, why, tuple(_taken(item) for item in taken), blind.from_json(raw.get("blind")),
                    changed, tuple(str(note) for note in notes))
+
+
+_LOST = tuple(
+    BlindSpot(cast(Blindness, kind), ("loss/", "grad/", "lr/", "data/", "router/", "throughput/", "tokens/"),
+              f"{FILE} of the run folder cannot be read, so nobody knows what the log hides", "Import the log again")
+    for kind in BLINDNESS)  # fmt: skip
+UNREADABLE = Imported("", "", "a log that nobody knows", blind=_LOST)
+"""In place of a record that is damaged: the run may hide anything."""
 
 
 def _taken(raw: Any) -> Taken:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainvitals.errors import UsageError
-from trainvitals.imported import FILE, Imported
+from trainvitals.imported import FILE, MOST_RECORD_BYTES, Imported
 from trainvitals.sealed import opened, seal
 from trainvitals.store.folder import LocalFolder
 
@@ -28,7 +28,6 @@ LOCK_SECONDS = 60.0
 """How long to wait for another process that imports the same source."""
 HEAD_BYTES, TAIL_BYTES = 64 << 10, 4 << 10
 """What of a source is compared to tell whether it grew or is another: its beginning, and what was its end."""
-MOST_RECORD_BYTES = 64 << 20
 SQLITE = b"SQLite format 3\0"
 
 
@@ -79,8 +78,8 @@ class Record:
     name: str = ""
     key: str = ""
     maps: list[str] = field(default_factory=list)
-    forced: bool = False
-    """The user named the format."""
+    made_by: str = ""
+    """Mark of the importer: another version may read more, or know more of what is hidden."""
     state: dict[str, Any] = field(default_factory=dict)
     """The importer's own."""
     identity: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +116,7 @@ class Record:
         return record if state == "whole" else None
 
 
-_KEPT = ("name", "key", "maps", "forced", "state", "identity", "order", "targets", "rows", "writer", "writers", "busy",
+_KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "targets", "rows", "writer", "writers", "busy",
          "said")
 
 

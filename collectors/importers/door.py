@@ -1,7 +1,8 @@
 """One door for logs of any tool: recognised by content, converted into a run folder, followed while they grow.
 
-    run = open_run("wandb/offline-run-20261130_120000-abc")      # or a run folder, or a URL, as ever
-    for found in sessions("mlflow.db"): found.look()
+    run = open_run("wandb/offline-run-20261130_120000-abc")
+    for one in sessions("mlflow.db"):
+        one.look()
 
 Nothing is written beside the log: imported runs lie in `runs/imported` below the current directory, or in a temporary
 folder where that cannot be written, or where `run` says.
@@ -21,10 +22,9 @@ from collectors.importers import cache
 from collectors.importers.importer import Importer, RunOf
 from collectors.importers.registry import all_importers
 from collectors.importers.session import Session
+from trainvitals.anything import is_run
 from trainvitals.errors import RunNotFound, UsageError
 from trainvitals.store import Run
-from trainvitals.store.folder import Folder
-from trainvitals.store.listing import looks_like_run
 from trainvitals.store.reader import open_run as open_stored
 
 HEAD_BYTES = 64 << 10
@@ -41,40 +41,22 @@ class Source:
     importer: Importer
     why: str
     """What the format was told by."""
-    forced: bool = False
 
 
-def is_run(path: str | os.PathLike[str] | Folder) -> bool:
-    """Whether this is the store's own to open: a run folder, or an address of one."""
-    if isinstance(path, Folder) or "://" in os.fspath(path):
-        return True
-    place = Path(path)
-    try:
-        return place.is_dir() and looks_like_run({e.name: e.is_dir() for e in os.scandir(place)})
-    except OSError:
-        return False
-
-
-def open_run(path: str | os.PathLike[str] | Folder) -> Run:
-    """Open the run at a path: a run folder or its URL, or the log of another tool.
-
-    A log is imported, or what it has more than at the last look is.
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the run of another tool's log, once what it has more than at the last look is imported.
 
     Raises:
         RunNotFound: there is nothing.
         UsageError: no format is recognised, or there are several runs: the message names them.
     """
-    if is_run(path):
-        return open_stored(path)
-    found = sessions(path)  # type: ignore[arg-type]  # a Folder is a run
+    found = sessions(path)
+    for one in found:
+        one.look()
+        one.close()
     if len(found) > 1:
         names = ", ".join(str(one.folder) for one in found[:20])
-        for one in found:
-            one.look()
-            one.close()
         raise UsageError(f"{path} holds {len(found)} runs. Open one of those that were imported: {names}.")
-    found[0].look()
-    found[0].close()
     return open_stored(found[0].folder)
 
 
@@ -105,7 +87,7 @@ def sessions(path: str | os.PathLike[str], *, run: str | os.PathLike[str] | None
 
 
 def _session(source: Source, run: RunOf, folder: Path, maps: list[str] | None) -> Session:
-    return Session(run, source.importer, source.why, folder, maps, source.forced)
+    return Session(run, source.importer, source.why, folder, maps)
 
 
 def _names(found: Sequence[tuple[Source, RunOf]]) -> Iterator[str]:
@@ -126,11 +108,11 @@ def recognise(path: Path, format: str | None = None) -> list[Source]:
     """
     kind = _kind(path)
     if kind == "nothing":
-        raise RunNotFound(f"There is nothing at {path}. Give a run folder, a log, or a folder of logs.")
+        raise RunNotFound(f"{path} holds no run: there is nothing. Give a run folder, a log, or a folder of logs.")
     if kind == "other":
         raise UsageError(f"{path} is neither a file nor a folder. Give a run folder, a log, or a folder of logs.")
     if format is not None:
-        return [Source(path, _by_name(format), "--format says so", True)]
+        return [Source(path, _by_name(format), "--format says so")]
     if (found := _claimed(path)) is not None:
         return [found]
     if kind == "folder" and (inside := _inside(path)):

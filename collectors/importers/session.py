@@ -8,7 +8,9 @@ one source take turns. The run that readers see has one writer, however many loo
 from __future__ import annotations
 
 import os
+import shutil
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from collectors.importers.importer import Facts, Importer, Item, Note, Replaced,
 from collectors.importers.intake import Intake
 from collectors.importers.names import Names
 from collectors.importers.order import Back, Order
+from trainvitals import __version__
 from trainvitals.card import RunCard, fits, read_card
 from trainvitals.catalogue import UNKNOWN
 from trainvitals.errors import RunDamaged, TrainVitalsError, UsageError
@@ -37,10 +40,9 @@ MOST_NOTES = 1_000
 class Session:
     """Imports one run, and goes on importing it."""
 
-    def __init__(self, run: RunOf, importer: Importer, why: str, folder: Path, maps: list[str] | None = None,
-                 forced: bool = False) -> None:
+    def __init__(self, run: RunOf, importer: Importer, why: str, folder: Path, maps: list[str] | None = None) -> None:
         """`maps`: None for those of the earlier import, if there was one. Raises UsageError for a bad one."""
-        self.run, self.importer, self.folder, self.why, self.forced = run, importer, folder, why, forced
+        self.run, self.importer, self.folder, self.why = run, importer, folder, why
         self._maps = maps
         if maps:
             Names(importer.means, maps)
@@ -105,6 +107,8 @@ class Session:
             return ""
         if record.about.format != self.importer.format or (self._maps is not None and self._maps != record.maps):
             return "its columns or its format were told anew"
+        if record.made_by != _mark(self.importer):
+            return "another version of the importer made it"
         if (record.about.source, record.key) != (_absolute(self.run.path), self.run.key):
             return "the folder held another import"
         if not record.identity and not record.busy:
@@ -132,7 +136,7 @@ class Session:
         maps = self._maps if self._maps is not None else self._record.maps if self._record else []
         about = Imported(_absolute(self.run.path), self.importer.format, self.importer.title, self.why,
                          blind=self.importer.blind)
-        self._record = Record(about, self.run.name, self.run.key, maps, self.forced)
+        self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
         self._skip = {}
         # With the old record gone first, a kill between leaves a folder that the next look empties again.
         self._save()
@@ -285,6 +289,11 @@ class _Look:
         self._session.writer().write_card(card)
 
 
+def _mark(importer: Importer) -> str:
+    told = repr((__version__, importer.format, sorted(importer.means.items()), importer.blind))
+    return f"{zlib.crc32(told.encode()):08x}"
+
+
 def _within(rows: Rows) -> Rows:
     limit = 2**62
     inside = (rows.steps > -limit) & (rows.steps < limit)
@@ -323,7 +332,5 @@ def _stamp(path: Path) -> object:
 
 
 def _remove(entry: os.DirEntry[str]) -> None:
-    import shutil
-
     if entry.name != cache.LOCK:
         shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)

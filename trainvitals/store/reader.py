@@ -22,7 +22,7 @@ from trainvitals.catalogue import FIELDS, OWN, SIGNALS, STATED, Field, Signal, s
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.imported import FILE as IMPORT_FILE
-from trainvitals.imported import Imported
+from trainvitals.imported import MOST_RECORD_BYTES, UNREADABLE, Imported
 from trainvitals.sealed import MOST_BYTES, opened, seal
 from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group
 from trainvitals.store.contents import Contents
@@ -256,13 +256,14 @@ class Run:
 
     @property
     def imported(self) -> Imported | None:
-        """The log that the run was imported from; None of a run that was not, or where that cannot be read."""
-        size = self._contents.sizes.get(IMPORT_FILE)
-        try:
-            raw, state = opened(self._contents.folder.read(IMPORT_FILE), MOST_BYTES) if size else ({}, "broken")
-            return Imported.from_json(raw) if state == "whole" else None
-        except (OSError, ValueError):
+        """The log that the run was imported from, and what that hides; None of a run that was not imported."""
+        if IMPORT_FILE not in self._contents.sizes:
             return None
+        try:
+            raw, state = opened(self._contents.folder.read(IMPORT_FILE, 0, MOST_RECORD_BYTES), MOST_RECORD_BYTES)
+            return Imported.from_json(raw) if state == "whole" else UNREADABLE
+        except (OSError, ValueError):
+            return UNREADABLE
 
     @property
     def _ended(self) -> bool:
