@@ -52,7 +52,8 @@ class TensorBoard(Importer):
         if not path.is_dir():
             return ""
         try:
-            found = next((entry.name for entry in os.scandir(path) if MARK in entry.name and entry.is_file()), "")
+            with os.scandir(path) as entries:
+                found = next((entry.name for entry in entries if MARK in entry.name and entry.is_file()), "")
         except OSError:
             return ""
         return f"it holds the event file {found}" if found else ""

@@ -80,8 +80,8 @@ class FramedImporter(Importer):
             if size < HEAD:
                 return
             if file.read(HEAD) != self.magic:
-                raise UsageError(f"{path} does not begin as the {self.suffix} files that are known do. Give another file, "
-                                 "or another --format.")
+                raise UsageError(f"{path} does not begin as the {self.suffix} files that are known do. Give another "
+                                 "file, or another --format.")
             at = known["at"] or HEAD
             for record, end in records(file, at, size):
                 items = log.take(record)

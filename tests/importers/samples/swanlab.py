@@ -8,11 +8,11 @@ FORMAT = "swanlab"
 ROWS = {
     "loss/train": {step: 4.0 - step / 64 for step in range(60)} | {7: float("nan"), 8: float("inf")},
     "grad/norm": {step: 1.0 + step / 32 for step in range(60)},
-    "custom/größe": {step: 0.1 * step for step in range(60)},
-    "custom/system/mem": {11: 0.25, 41: 0.75},
+    "größe": {step: 0.1 * step for step in range(60)},
+    "system/mem": {10: 0.25, 40: 0.75},
 }
 BLIND = {"rank", "sampled"}
-NAMES = {"loss/train": "train/loss", "grad/norm": "train/grad_norm", "custom/größe": "größe"}
+NAMES = {"loss/train": "train/loss", "grad/norm": "train/grad_norm", "größe": "größe"}
 
 
 def write(folder: Path) -> Path:
@@ -32,11 +32,12 @@ def records() -> list[bytes]:
         for signal, name in NAMES.items():
             found.append(_scalar(name, step, time, ROWS[signal][step]))
         if step in (10, 40):
-            found.append(_scalar("__swanlab__.mem", step // 30, time, ROWS["custom/system/mem"][step + 1]))
+            found.append(_scalar("__swanlab__.mem", step // 30, time, ROWS["system/mem"][step]))
     found.append(field(11, field(1, 1)))
     return [field(1, number) + record for number, record in enumerate(found, 1)]
 
 
 def _scalar(name: str, step: int, time: bytes, value: float) -> bytes:
     number = field(1, value) if value else b""
-    return field(13, field(1, name) + (field(2, step) if step else b"") + field(3, 1) + field(4, time) + field(5, number))
+    at = field(2, step) if step else b""
+    return field(13, field(1, name) + at + field(3, 1) + field(4, time) + field(5, number))

@@ -10,11 +10,11 @@ ROWS = {
     "loss/train": {step: 4.0 - step / 64 for step in range(60)} | {7: float("nan"), 8: float("-inf")},
     "grad/norm": {step: 1.0 + step / 32 for step in range(60)},
     "loss/val": {step: 4.5 - step / 64 for step in range(0, 60, 20)},
-    "custom/nested.größe": {step: float(2**53 + 2 * step) for step in range(60)},
+    "nested.größe": {step: float(2**53 + 2 * step) for step in range(60)},
 }
 BLIND = {"rank", "nonfinite", "sampled"}
 NAMES = {"loss/train": ["train/loss"], "grad/norm": ["train/grad_norm"], "loss/val": ["eval/loss"],
-         "custom/nested.größe": ["nested", "größe"]}
+         "nested.größe": ["nested", "größe"]}
 
 
 def write(folder: Path) -> Path:
@@ -26,7 +26,8 @@ def write(folder: Path) -> Path:
 
 def records() -> list[bytes]:
     config = field(1, field(1, "lr") + field(16, "0.001"))
-    about = field(1, "abc") + field(3, "project") + field(4, config) + field(8, "a run") + field(17, field(1, 1_700_000_000))
+    began = field(17, field(1, 1_700_000_000))
+    about = field(1, "abc") + field(3, "project") + field(4, config) + field(8, "a run") + began
     found = [field(21, field(1, field(1, "0.27.2+1234"))), field(17, about)]
     for step in range(60):
         items = [_item(NAMES[name], values[step]) for name, values in ROWS.items() if step in values]
