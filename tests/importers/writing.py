@@ -70,7 +70,8 @@ def single(number: int, value: float) -> bytes:
 
 def event(step: int, time: float, *values: bytes) -> bytes:
     """A TensorFlow event with a summary of these values."""
-    return field(1, time) + (field(2, step) if step else b"") + field(5, b"".join(field(1, value) for value in values))
+    summary = b"".join(field(1, value) for value in values)
+    return field(1, float(time)) + (field(2, step) if step else b"") + field(5, summary)
 
 
 def scalar(tag: str, value: float) -> bytes:

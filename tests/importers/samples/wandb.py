@@ -31,7 +31,7 @@ def records() -> list[bytes]:
     found = [field(21, field(1, field(1, "0.27.2+1234"))), field(17, about)]
     for step in range(60):
         items = [_item(NAMES[name], values[step]) for name, values in ROWS.items() if step in values]
-        items += [_item(["_step"], step), _item(["_timestamp"], 1_700_000_000 + step / 4), _item(["note"], "x" * 700)]
+        items += [_item(["_step"], step), _item(["_timestamp"], 1_700_000_000 + step / 4), _item(["note"], "x" * 400)]
         found += [field(2, b"".join(items) + field(2, field(1, step))), field(3, field(1, b"".join(items)))]
     return [field(1, number) + record for number, record in enumerate([*found, field(18, field(1, 0))], 1)]
 
