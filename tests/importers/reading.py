@@ -56,7 +56,8 @@ def damages(data: bytes, count: int, seed: int = 0) -> Iterator[tuple[int, bytes
 def survives(importer: Importer, path: Path, data: bytes, count: int) -> None:
     """Damaged copies of the file at `path` give some of its rows and no others, and say so where some are missing.
 
-    What a file that was cut lacks is what a job that still writes lacks, so that a cut needs no word.
+    What a file that was cut lacks is what a job that still writes lacks, so that a cut needs no word. What was measured
+    of the machine has no step of its own, and goes to the next row that is left.
     """
     whole = {name: set(row) for name, row in points(read(importer, path)).items()}
     silent = []
@@ -69,6 +70,8 @@ def survives(importer: Importer, path: Path, data: bytes, count: int) -> None:
             continue
         found = points(items)
         for name, row in found.items():
+            if name.startswith("system/"):
+                continue
             assert set(row) <= whole.get(name, set()), (at, name)
         missing = sum(map(len, whole.values())) - sum(map(len, found.values()))
         if missing and len(copy) == len(data) and not any(getattr(item, "hides", False) for item in items):
