@@ -86,6 +86,9 @@ class Record:
     """Of the source when it was last looked at; empty before the first whole look."""
     order: dict[str, Any] = field(default_factory=dict)
     targets: list[tuple[str, str, float, str, str]] = field(default_factory=list)
+    counts: dict[str, list[int]] = field(default_factory=dict)
+    spots: list[dict[str, Any]] = field(default_factory=list)
+    """Blind spots that facts of the log brought, as JSON."""
     rows: dict[str, int] = field(default_factory=dict)
     """Frame -> rows in the folder, as far as `state` goes."""
     writer: dict[str, Any] | None = None
@@ -116,8 +119,8 @@ class Record:
         return record if state == "whole" else None
 
 
-_KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "targets", "rows", "writer", "writers", "busy",
-         "said")
+_KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "targets", "counts", "spots", "rows", "writer",
+         "writers", "busy", "said")
 
 
 def empty(folder: Path) -> None:

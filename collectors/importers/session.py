@@ -20,9 +20,10 @@ from collectors.importers import cache
 from collectors.importers.cache import Record
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
 from collectors.importers.intake import Intake
-from collectors.importers.names import Names
+from collectors.importers.names import Names, roles_told
 from collectors.importers.order import Back, Order
 from trainvitals import __version__
+from trainvitals.blind import from_json, to_json
 from trainvitals.card import RunCard, fits, read_card
 from trainvitals.catalogue import UNKNOWN
 from trainvitals.errors import RunDamaged, TrainVitalsError, UsageError
@@ -151,10 +152,13 @@ class Session:
         assert record is not None
         before = cache.identity(self.run.path)
         changed = cache.changed_at(self.run.path)
-        intake = Intake(Names(self.importer.means, record.maps), record.targets)
+        intake = Intake(Names(self.importer.means, record.maps), record.targets, record.counts,
+                        self.importer.blanks)
         intake.rows, intake.skip = dict(record.rows), self._skip
         look = _Look(self, record, intake, Order(record.order))
         state = record.state
+        if told := roles_told(record.maps):
+            state["map"] = told
         for item in self.importer.read(self.run, state):
             look.take(item)
         look.end()
@@ -200,7 +204,13 @@ class Session:
         assert record is not None
         self.flush()
         record.rows, record.targets, record.order = dict(intake.rows), intake.state(), order.state()
-        known = dict.fromkeys([*record.about.blind, *intake.blind])
+        record.counts = intake.counts
+        told = [*self.importer.blind, *from_json(record.spots)]
+        # What the importer says of what lies between two rows is more than that rows are missing.
+        between = {spot.kind for spot in told if spot.kind in ("averaged", "last", "sampled")}
+        seen = [spot for spot in intake.blind if spot.kind != "sampled" or not any(
+            other.kind in between and other.concerns(spot.signals) for other in told)]
+        known = dict.fromkeys([*told, *seen])
         record.said = list(dict.fromkeys([*record.said, *intake.notes]))[:MOST_NOTES]
         record.about = replace(record.about, taken=tuple(intake.taken), blind=tuple(known),
                                notes=(*record.said, *order.notes()))
@@ -277,8 +287,8 @@ class _Look:
         if facts.config:
             card.notes["config"] = plain({**card.notes.get("config", {}), **facts.config})
         if facts.blind:
-            known = dict.fromkeys([*self._record.about.blind, *facts.blind])
-            self._record.about = replace(self._record.about, blind=tuple(known))
+            known = dict.fromkeys([*from_json(self._record.spots), *facts.blind])
+            self._record.spots = to_json(known)
 
     def _write_card(self) -> None:
         card = self._card or _card_in(self._session.folder)
