@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.importers.importer import BATCH_ROWS, BlindSpot, Facts, Importer, Item, Note, Replaced, Rows, RunOf
+from collectors.importers.numbers import number
 from trainvitals.errors import UsageError
 from trainvitals.formulas import MISSING, given
 from trainvitals.untrusted import MOST_STEP
@@ -31,6 +32,8 @@ SPLIT = " - "
 """Between the run and the metric in the head of a chart's column."""
 MOST_BYTES = 1 << 30
 MOST_LINE = 1 << 20
+MOST_DIGITS = 400
+"""Characters of a number."""
 FEWEST_ROWS = 50
 REGULAR = 0.8
 """Share of the gaps between rows that are the commonest one, below which rows are a sample."""
@@ -63,9 +66,8 @@ class WandbExport(Importer):
     def runs(self, path: Path) -> list[RunOf]:
         with path.open("rb") as file:
             head = file.read(64 << 10)
-        charted = [] if head.startswith(b"PAR1") else _charted(_heads(head.split(b"\n", 1)[0].decode("utf-8-sig",
-                                                                                                      "replace")))
-        names = dict.fromkeys(name.rsplit(SPLIT, 1)[0] for name in charted)
+        line = "" if head.startswith(b"PAR1") else head.split(b"\n", 1)[0].decode("utf-8-sig", "replace")
+        names = dict.fromkeys(name.rsplit(SPLIT, 1)[0] for name in _charted(_heads(line.strip())))
         return [RunOf(path, name, name) for name in names] or [RunOf(path, path.stem)]
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
@@ -82,7 +84,8 @@ class WandbExport(Importer):
             state["mark"] = mark
             yield from items
         except OSError as error:
-            raise UsageError(f"{run.path} cannot be read ({error.strerror or error}). Give a file that can be.") from error
+            why = error.strerror or error
+            raise UsageError(f"{run.path} cannot be read ({why}). Give a file that can be.") from error
 
 
 def _read(run: RunOf) -> Iterator[Item]:
@@ -121,8 +124,8 @@ def _steps(axis: str, values: Column, there: NDArray[np.bool_]
         steps = np.full(len(values), MOST_STEP, np.int64)
         steps[whole] = values[whole].astype(np.int64)
         return steps, (), int((there & ~whole).sum())
-    spot = BlindSpot("steps", SIGNALS, f"The chart is drawn over {axis[:100]}, and not over the step: rows are numbered as they "
-                     "come", "Set the x axis to Step before the export, or export the run's history.")
+    spot = BlindSpot("steps", SIGNALS, f"The chart is drawn over {axis[:100]}, and not over the step: rows are numbered "
+                     "as they come", "Set the x axis to Step before the export, or export the run's history.")
     return np.arange(len(values), dtype=np.int64), (spot,), 0
 
 
@@ -143,16 +146,16 @@ def _of_run(table: Mapping[str, Column], run: str, charted: list[str]) -> dict[s
 
 def _sampled(steps: NDArray[np.int64], columns: Mapping[str, Column]) -> Iterator[BlindSpot]:
     """What the rows themselves show of rows that are not there."""
-    if any(name.endswith(LOW) or name.endswith(HIGH) for name in columns):
-        yield BlindSpot("averaged", SIGNALS, "The chart shows means of neighbouring rows, with their extremes beside them",
+    if any(name.endswith((LOW, HIGH)) for name in columns):
+        yield BlindSpot("averaged", SIGNALS, "The chart shows means of neighbouring rows, their extremes beside them",
                         "Export the run's history with scan_history(), which gives every row.")
     gaps = np.diff(np.unique(steps))
     if len(gaps) < FEWEST_ROWS:
         return
     common, count = Counter(gaps.tolist()).most_common(1)[0]
     if count < REGULAR * len(gaps) or (len(steps) == 500 and common > 1):
-        yield BlindSpot("sampled", SIGNALS, f"{len(steps):,} rows stand for the steps {steps.min():,} to {steps.max():,}, "
-                        f"{gaps.min():,} to {gaps.max():,} apart: W&B gave a sample (run.history() gives 500 rows)",
+        yield BlindSpot("sampled", SIGNALS, f"{len(steps):,} rows stand for steps {steps.min():,} to {steps.max():,}, "
+                        f"{gaps.min():,} to {gaps.max():,} apart: W&B gave a sample, as run.history() does",
                         "Export the run's history with scan_history(), which gives every row.")
 
 
@@ -185,12 +188,12 @@ def _short(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
 
 
 def _objects(text: io.TextIOWrapper, path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_short(text, path), 1):
+    for nth, line in enumerate(_short(text, path), 1):
         if not line.strip():
             continue
         found = _object(line)
         if found is None:
-            raise UsageError(f"Line {number} of {path} is no JSON object. Export it again.")
+            raise UsageError(f"Line {nth} of {path} is no JSON object. Export it again.")
         yield found
 
 
@@ -217,21 +220,20 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Column], list
             column.append(value)
         n += 1
     whole = {name: np.array(column + [MISSING] * (n - len(column))) for name, column in found.items() if name}
-    numbers = {name: column for name, column in whole.items() if given(column).any() and name not in texts or name in _OWN}
-    return numbers, [name for name in texts if name not in numbers]
+    kept = {name: column for name, column in whole.items() if name in _OWN or given(column).any() and name not in texts}
+    return kept, [name for name in texts if name not in kept]
 
 
 def _number(raw: Any) -> float | None:
     """A value as a number; `MISSING` where there is none, None where it is something else."""
-    if raw is None or raw == "":
+    if raw is None:
         return MISSING
-    if isinstance(raw, bool | int | float) or (isinstance(raw, str) and len(raw) <= 400 and "_" not in raw):
-        try:
-            return {"true": 1.0, "false": 0.0}[raw.lower()] if str(raw).lower() in ("true", "false") and isinstance(raw, str) \
-                else float(raw)
-        except (ValueError, OverflowError):
-            return None
-    return None
+    if isinstance(raw, str):
+        return number(raw) if len(raw) <= MOST_DIGITS else None
+    try:
+        return float(raw) if isinstance(raw, bool | int | float) else None
+    except OverflowError:
+        return None
 
 
 def _parquet_names(path: Path) -> list[str]:
