@@ -124,8 +124,8 @@ def _steps(axis: str, values: Column, there: NDArray[np.bool_]
         steps = np.full(len(values), MOST_STEP, np.int64)
         steps[whole] = values[whole].astype(np.int64)
         return steps, (), int((there & ~whole).sum())
-    spot = BlindSpot("steps", SIGNALS, f"The chart is drawn over {axis[:100]}, and not over the step: rows are numbered "
-                     "as they come", "Set the x axis to Step before the export, or export the run's history.")
+    spot = BlindSpot("steps", SIGNALS, f"The chart is drawn over {axis[:100]}, and not over the step: rows are "
+                     "numbered as they come", "Set the x axis to Step before the export, or export the run's history.")
     return np.arange(len(values), dtype=np.int64), (spot,), 0
 
 
