@@ -11,8 +11,9 @@ import click
 
 from collectors.exporters import openmetrics, tables, tfevents
 from collectors.exporters.lines import lines
+from trainvitals.anything import open_run
 from trainvitals.errors import UsageError
-from trainvitals.store import Run, open_run
+from trainvitals.store import Run
 
 ENDINGS = {"tfevents": ".tfevents", "parquet": ".parquet", "csv": ".csv", "openmetrics": ".om.txt"}
 
@@ -20,7 +21,7 @@ ENDINGS = {"tfevents": ".tfevents", "parquet": ".parquet", "csv": ".csv", "openm
 @click.command()
 @click.argument("run")
 @click.option("--format", "format_", type=click.Choice(list(ENDINGS)), required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File to write, or folder for tfevents. [named after the run]")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write, or folder of tfevents. [named after RUN]")
 def export(run: str, format_: str, out: Path | None) -> None:
     """Write all series of a run for other tools, bit by bit: NaN and infinities included, vectors label by label.
 
