@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from collectors.importers._files.framed_log import FramedImporter, FramedLog
+from collectors.importers._files.framed_log import MOST_CHARACTERS, FramedImporter, FramedLog
 from collectors.importers._files.wire import NAN, fields, real, signed, text, timestamp
 from collectors.importers._settings import read_settings
 from collectors.importers.importer import BlindSpot, Facts, Note
@@ -106,11 +106,11 @@ class _Log(FramedLog):
         card: dict[str, Any] = {"notes": {}}
         for number, c, d in fields(data, a, b):
             if number in names and d > c:
-                card["notes"][names[number]] = text(data, c, d)
-            elif number == 6:
-                card["notes"].setdefault("tags", []).append(text(data, c, d))
+                card["notes"][names[number]] = text(data, c, d)[:MOST_CHARACTERS]
+            elif number == 6 and len(card["notes"].setdefault("tags", [])) < MOST_SYSTEM:
+                card["notes"]["tags"].append(text(data, c, d)[:MOST_CHARACTERS])
             elif number == 4:
-                card["name"] = text(data, c, d)
+                card["name"] = text(data, c, d)[:MOST_CHARACTERS]
             elif number == 12 and "created" not in self.state:
                 card["created"] = self.state["created"] = timestamp(data, c, d)
         self.say(Facts(card))

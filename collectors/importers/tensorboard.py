@@ -20,7 +20,7 @@ from collectors.importers._files.tfrecord import Batch, batches, is_event_file
 from collectors.importers._files.wire import NAN, NotAMessage
 from collectors.importers.importer import BlindSpot, Facts, Gather, Importer, Item, Note, Replaced, Resumed, RunOf
 from trainvitals.errors import UsageError
-from trainvitals.store.own import MOST_NAMES
+from trainvitals.store.own import MOST_NAMES, NAME_CHARACTERS
 from trainvitals.untrusted import MOST_STEP
 
 MARK = "tfevents"
@@ -188,6 +188,9 @@ class _Log:
             self._items.append(Facts({"created": time} | ({"notes": {"host": host[1]}} if host else {})))
 
     def _may_add(self, tag: str) -> bool:
+        if len(tag) > NAME_CHARACTERS:
+            self._once("long", f"Tags of more than {NAME_CHARACTERS:,} characters are left out", hides=True)
+            return False
         if len(self._newest) < MOST_NAMES:
             return True
         self._once("names", f"Tags beyond the first {MOST_NAMES:,}, as {tag[:100]!r}, are left out", hides=True)

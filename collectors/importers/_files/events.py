@@ -18,6 +18,8 @@ MOST_BINS = 1 << 16
 """Of a histogram."""
 MOST_TEXT = 1 << 16
 """Characters of a text that are kept."""
+MOST_TAGS, MOST_TAG = 1 << 16, 1_000
+"""Tags whose plugin is remembered, and characters of one."""
 MOST_DEPTH = 20
 """Of lists and objects in a hyperparameter."""
 
@@ -155,7 +157,7 @@ def _session(data: bytes, at: int, end: int, step: int, time: float) -> Iterator
 
 
 def _value(data: bytes, at: int, end: int, step: int, time: float, plugins: dict[str, str]) -> Value:
-    tag, number_, kind, c, d, content = "", None, 0, 0, 0, b""
+    tag, plugin, number_, kind, c, d, content = "", "", None, 0, 0, 0, b""
     for number, a, b in fields(data, at, end):
         if number == 2:
             number_ = real(data, a, b)
@@ -165,13 +167,13 @@ def _value(data: bytes, at: int, end: int, step: int, time: float, plugins: dict
             tag = tag or text(data, a, b)
         elif number == 9:
             plugin, content = _plugin(data, a, b)
-            if len(plugins) < 1 << 16:
-                plugins.setdefault(tag, plugin)
+            if len(plugins) < MOST_TAGS and len(tag) <= MOST_TAG:
+                plugins.setdefault(tag, plugin[:MOST_TAG])
         elif number in (4, 5, 6, 8):
             kind, c, d = number, a, b
     if number_ is not None:
         return Value(step, time, tag, "number", number_)
-    plugin = plugins.get(tag, "")
+    plugin = plugins.get(tag, plugin)
     if plugin == "hparams":
         return Value(step, time, tag, "hparams", _hparams(content))
     if kind == 5:

@@ -14,7 +14,7 @@ from collectors.importers._files.tail import damaged, torn
 from collectors.importers._files.wire import NotAMessage
 from collectors.importers.importer import Gather, Importer, Item, Note, Replaced, Resumed, RunOf
 from trainvitals.errors import UsageError
-from trainvitals.store.own import MOST_NAMES
+from trainvitals.store.own import MOST_NAMES, NAME_CHARACTERS
 from trainvitals.untrusted import MOST_STEP
 
 MOST_NOTES = 50
@@ -166,10 +166,12 @@ class FramedLog(ABC):
             self.state["step"] = step
 
     def _add_names(self, values: Mapping[str, float]) -> None:
-        fresh = [name for name in values if name not in self._names]
+        fresh = [name for name in values if name not in self._names and len(name) <= NAME_CHARACTERS]
         room = MOST_NAMES - len(self._names)
         self._names.update(fresh[:room])
         self.state["names"].extend(fresh[:room])
+        if any(len(name) > NAME_CHARACTERS for name in values):
+            self.once("long", f"Names of more than {NAME_CHARACTERS:,} characters are left out", hides=True)
         if len(fresh) > room:
             self.once("names", f"Names beyond the first {MOST_NAMES:,}, as {fresh[room][:100]!r}, are left out",
                       hides=True)

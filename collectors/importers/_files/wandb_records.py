@@ -13,6 +13,12 @@ HISTORY, CONFIG, STATS, ALERT, METRIC, RUN, EXIT, HEADER, PREEMPTING, ENVIRONMEN
 READ = frozenset((HISTORY, CONFIG, STATS, ALERT, METRIC, RUN, EXIT, HEADER, PREEMPTING, ENVIRONMENT))
 MOST_DEPTH = 8
 """Of objects inside a value."""
+MOST_DIGITS = 400
+"""Characters of a number."""
+MOST_JSON = 1 << 20
+"""Characters of a value that is taken apart."""
+MOST_WORDS = 2_000
+"""Characters of a fact about the run."""
 _WORDS = {"true": 1.0, "false": 0.0, '"NaN"': NAN, '"Infinity"': math.inf, '"-Infinity"': -math.inf}
 
 
@@ -90,9 +96,9 @@ def run(data: bytes, at: int, end: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, a, b in fields(data, at, end):
         if number in names:
-            found[names[number]] = text(data, a, b)
-        elif number == 10:
-            found.setdefault("tags", []).append(text(data, a, b))
+            found[names[number]] = text(data, a, b)[:MOST_WORDS]
+        elif number == 10 and len(found.setdefault("tags", [])) < MOST_WORDS:
+            found["tags"].append(text(data, a, b)[:MOST_WORDS])
         elif number == 4:
             found["config"] = config(data, a, b)
         elif number == 14:
@@ -113,9 +119,9 @@ def environment(data: bytes, at: int, end: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, a, b in fields(data, at, end):
         if number in names:
-            found[names[number]] = text(data, a, b)
-        elif number == 5:
-            found.setdefault("args", []).append(text(data, a, b))
+            found[names[number]] = text(data, a, b)[:MOST_WORDS]
+        elif number == 5 and len(found.setdefault("args", [])) < MOST_WORDS:
+            found["args"].append(text(data, a, b)[:MOST_WORDS])
         elif number == 19:
             found["gpu_count"] = a
         elif number == 9:
@@ -163,6 +169,8 @@ def item(data: bytes, at: int, end: int) -> tuple[str, str]:
 
 def number_of(raw: str, otherwise: Any) -> Any:
     """The number that a JSON text is, as it is or quoted (NaN and infinities); true is 1."""
+    if len(raw) > MOST_DIGITS:
+        return otherwise
     try:
         return float(raw)
     except ValueError:
@@ -231,11 +239,11 @@ def _float(value: float) -> float:
 
 def _json(raw: str) -> Any:
     try:
-        return json.loads(raw)
+        return json.loads(raw) if len(raw) < MOST_JSON else raw[:1_000]
     except (ValueError, RecursionError):
         return raw[:1_000]
 
 
 def _texts(data: bytes, at: int, end: int) -> dict[int, str]:
     """Field number -> text, of the fields that are bytes."""
-    return {number: data[a:b].decode("utf-8", "replace") for number, a, b in fields(data, at, end) if b >= 0}
+    return {number: text(data, a, b)[:MOST_WORDS] for number, a, b in fields(data, at, end) if b >= 0}

@@ -10,6 +10,10 @@ import struct
 from collections.abc import Iterator
 
 MOST_VARINT_BYTES = 10
+MOST_FIELDS = 1_000_000
+"""Of one message: there is no telemetry in a longer one, and walking it takes time."""
+MOST_TEXT = 1 << 20
+"""Bytes of a text that are read."""
 NAN = float("nan")
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
 
@@ -35,10 +39,14 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 def fields(data: bytes, at: int, end: int) -> Iterator[Field]:
     """The fields of the message in data[at:end], in the order of the bytes. Raises NotAMessage."""
+    left = MOST_FIELDS
     try:
         while at < end:
             key = data[at]
             at += 1
+            left -= 1
+            if not left:
+                raise NotAMessage(f"it has more than {MOST_FIELDS:,} fields")
             if key >= 0x80:
                 key, at = varint(data, at - 1)
             kind = key & 7
@@ -76,7 +84,7 @@ def text(data: bytes, at: int, end: int) -> str:
     """A string; what is not UTF-8 is replaced. Raises NotAMessage where the field is a number."""
     if end < 0:
         raise NotAMessage("a text is a number")
-    return data[at:end].decode("utf-8", "replace")
+    return data[at : min(end, at + MOST_TEXT)].decode("utf-8", "replace")
 
 
 def real(data: bytes, at: int, end: int) -> float:
