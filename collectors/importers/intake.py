@@ -90,6 +90,11 @@ class Intake:
                                        "to_csv(na_rep=\"NaN\")"))
         return found
 
+    @property
+    def missing(self) -> list[str]:
+        """Columns that the user named and that the log has not had so far, one sentence each."""
+        return [f"The log has no column {column!r}, which --map names." for column in self._names.unused(self._targets)]
+
     def restart(self) -> None:
         """The frames of a writer are no longer open."""
         self._frames = {}

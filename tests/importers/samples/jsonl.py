@@ -6,7 +6,7 @@ from pathlib import Path
 FORMAT = "jsonl"
 ROWS = {
     "loss/train": {step: float("inf") if step == 9 else 2.0 + 1 / step for step in range(1, 41)},
-    "train/tok/s": {step: 1000.0 + step for step in range(1, 41)},
+    "throughput/tokens_per_s": {step: 1000.0 + step for step in range(1, 41)},
 }
 BLIND = {"absent"}
 
