@@ -90,11 +90,13 @@ class WandbExport(Importer):
 
 def _read(run: RunOf) -> Iterator[Item]:
     """All of an export."""
-    table, left_out = _table(run.path)
-    if not table or not len(next(iter(table.values()))):
-        raise UsageError(f"{run.path} has no row. Give an export with one.")
+    table, left_out, cut = _table(run.path)
     charted = _charted(list(table)) if run.key else []
     axis = next(iter(table)) if charted else "_step"
+    if axis not in table or not len(table[axis]):
+        raise UsageError(f"{run.path} has no row of a W&B export. Give one that has.")
+    if cut:
+        yield Note("unreadable", "The last line has no end: the file was cut, and the line is left out", hides=True)
     columns = _of_run(table, run.key, charted) if charted else {k: v for k, v in table.items() if k not in _OWN}
     if charted:
         left_out = []
@@ -162,33 +164,53 @@ def _sampled(steps: NDArray[np.int64], columns: Mapping[str, Column]) -> Iterato
 # ---- the file as columns ------------------------------------------------------------------------------------------
 
 
-def _table(path: Path) -> tuple[dict[str, Column], list[str]]:
-    """Name -> numbers, `MISSING` where blank; and names of what is no number. Raises UsageError, OSError."""
+def _table(path: Path) -> tuple[dict[str, Column], list[str], bool]:
+    """Name -> numbers, `MISSING` where blank; names of what is no number; whether the last line was cut.
+
+    Raises UsageError, OSError.
+    """
     with path.open("rb") as file:
         head = file.read(8)
     if head.startswith(b"PAR1"):
-        return _parquet(path)
+        return *_parquet(path), False
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        lines = _Lines(text, path)
         if head.lstrip(b"\xef\xbb\xbf").startswith(b"{"):
-            return _columns(_objects(text, path))
+            return *_columns(_objects(lines, path)), lines.cut
         try:
-            rows = csv.reader(_short(text, path))
+            rows = csv.reader(lines)
             names = next(rows, [])
-            return _columns(dict(zip(names, row, strict=False)) for row in rows if row)
+            return *_columns(dict(zip(names, row, strict=False)) for row in rows if row), lines.cut
         except csv.Error as error:
             raise UsageError(f"{path} is no CSV that can be read ({error}). Export it again.") from error
 
 
-def _short(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
-    while line := text.readline(MOST_LINE):
-        if len(line) >= MOST_LINE:
-            raise UsageError(f"{path} has a line of more than {MOST_LINE:,} characters: it is no export of W&B's. Give "
-                             "another file.")
-        yield line
+class _Lines:
+    """The whole lines of a text: the last one may lack its end only where its last cell or object is closed."""
+
+    def __init__(self, text: io.TextIOWrapper, path: Path) -> None:
+        self._text, self._path = text, path
+        self.cut = False
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(MOST_LINE):
+            if len(line) >= MOST_LINE:
+                raise UsageError(f"{self._path} has a line of more than {MOST_LINE:,} characters: it is no export of "
+                                 "W&B's. Give another file.")
+            if not line.endswith(("\n", "\r")) and not _is_closed(line):
+                self.cut = True
+                return
+            yield line
 
 
-def _objects(text: io.TextIOWrapper, path: Path) -> Iterator[dict[str, Any]]:
-    for nth, line in enumerate(_short(text, path), 1):
+def _is_closed(line: str) -> bool:
+    """Whether a line without an end is a whole row: every cell quoted, or a JSON object."""
+    return _object(line) is not None if line.startswith("{") else line.startswith('"') and line.count('"') % 2 == 0 \
+        and line.endswith('"')
+
+
+def _objects(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
+    for nth, line in enumerate(lines, 1):
         if not line.strip():
             continue
         found = _object(line)

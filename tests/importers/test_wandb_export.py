@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from collectors.importers.importer import Facts, Importer, Item, Replaced
+from collectors.importers.importer import Facts, Importer, Item, Note, Replaced
 from collectors.importers.wandb_export import WandbExport
 from tests.importers.reading import Points, bits, points, read
 from trainvitals.errors import UsageError
@@ -100,7 +100,16 @@ def test_an_export_that_was_written_anew_is_another(tmp_path: Path) -> None:
         list(importer.read(run, state))
 
 
-@pytest.mark.parametrize("data", [b"_step,_runtime\n", b'{"_step": 1, "_runtime": 1}\n{', b"PAR1" + bytes(50),
+def test_a_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
+    table, objects = "_step,_runtime,x\n1,1,12.5\n2,2,13", '{"_step":1,"_runtime":1,"x":12.5}\n{"_step":2,"x"'
+    for name, text in (("a", table), ("b", objects)):
+        (tmp_path / name).write_text(text)
+        items = read(WandbExport(), tmp_path / name)
+        assert points(items) == {"x": [(1, bits(12.5))]}
+        assert any(isinstance(item, Note) and item.hides for item in items)
+
+
+@pytest.mark.parametrize("data", [b"_step,_runtime\n", b'{"_step": 1, "_runtime": 1}\n{\n', b"PAR1" + bytes(50),
                                   b"_step,_runtime," + b"x" * (2 << 20), b'{"_step":' + b"[" * 100_000])
 def test_what_is_broken_ends_in_a_sentence(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "h").write_bytes(data)

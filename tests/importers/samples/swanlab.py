@@ -12,6 +12,7 @@ ROWS = {
     "system/mem": {10: 0.25, 40: 0.75},
 }
 BLIND = {"rank", "sampled"}
+CHECKED = True
 NAMES = {"loss/train": "train/loss", "grad/norm": "train/grad_norm", "größe": "größe"}
 
 

@@ -13,6 +13,7 @@ ROWS = {
     "größe": {30: 0.5},
 }
 BLIND = {"rank"}
+CHECKED = True
 NAMES = {"loss/train": "train/loss", "grad/norm": "train/grad_norm", "loss/val": "eval/loss", "größe": "größe"}
 
 

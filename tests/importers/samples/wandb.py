@@ -13,6 +13,7 @@ ROWS = {
     "nested.größe": {step: float(2**53 + 2 * step) for step in range(60)},
 }
 BLIND = {"rank", "nonfinite", "sampled"}
+CHECKED = True
 NAMES = {"loss/train": ["train/loss"], "grad/norm": ["train/grad_norm"], "loss/val": ["eval/loss"],
          "nested.größe": ["nested", "größe"]}
 
