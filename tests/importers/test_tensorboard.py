@@ -181,6 +181,15 @@ def test_a_damaged_length_costs_one_record(tmp_path: Path) -> None:
     assert note.hides and "are no records" in note.message
 
 
+def test_a_hole_is_passed_over(tmp_path: Path) -> None:
+    first, second = (framed(event(step, 1.0, scalar("x", step))) for step in (1, 2))
+    for hole in (b"\0" * 700_000, np.random.default_rng(4).bytes(300_000), b"\0" * 3 + b"\1" * 50):
+        (tmp_path / "events.out.tfevents.1.a.1").write_bytes(VERSION + first + hole + second)
+        items = read(TensorBoard(), tmp_path)
+        assert points(items) == {"x": [(1, bits(1.0)), (2, bits(2.0))]}
+        assert any(isinstance(item, Note) and item.hides for item in items)
+
+
 def test_many_events_of_one_number_and_the_walk_agree() -> None:
     draw = np.random.default_rng(1)
     data, spans = b"", []

@@ -7,6 +7,7 @@ padding. Seven bytes of magic precede the first piece, inside the first block.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 MOST_RECORD = 64 << 20
 """Longer records are passed over."""
 _HEAD = struct.Struct("<IHB")
+_KINDS = re.compile(rb"[\x01-\x04]")
 _CRC = {kind: zlib.crc32(bytes([kind])) for kind in (WHOLE, FIRST, MIDDLE, LAST)}
 
 
@@ -90,7 +92,5 @@ def _piece(block: bytes, place: int) -> tuple[int, int]:
 
 def _next(block: bytes, place: int) -> int:
     """Where the next whole piece begins; 0 if there is none in this block."""
-    for at in range(place, len(block) - HEAD + 1):
-        if block[at + 6] in _CRC and _piece(block, at)[0]:
-            return at
-    return 0
+    kinds = _KINDS.finditer(block, place + HEAD - 1)
+    return next((at for found in kinds if _piece(block, at := found.start() - HEAD + 1)[0]), 0)

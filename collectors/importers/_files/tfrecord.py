@@ -101,14 +101,21 @@ def _behind(data: bytes, base: int) -> Batch:
     """Pass over what lies before the next length that fits its checksum, or the window."""
     raw = np.frombuffer(data, np.uint8)
     last = len(data) - HEAD + 1
+    found = max(last, 1)
     for begin in range(1, last, _LOOK):
-        places = np.arange(begin, min(begin + _LOOK, last), dtype=np.int64)
+        places = _likely(raw, begin, min(begin + _LOOK, last))
         if (fit := _lengths_fit(raw, places)).any():
             found = int(places[fit.argmax()])
             break
-    else:
-        found = max(last, 1)
     return Batch(b"", end=base + found, damage=[f"{found:,} bytes at byte {base:,} are no records"])
+
+
+def _likely(raw: NDArray[np.uint8], begin: int, end: int) -> NDArray[np.int64]:
+    """Places from `begin` to `end` where a length could be: more than zero, and less than a terabyte."""
+    small = raw[begin : end + 7] != 0
+    low = np.asarray(np.lib.stride_tricks.sliding_window_view(small[:-3], 5).any(axis=1))
+    high = np.asarray(np.lib.stride_tricks.sliding_window_view(small[5:], 3).any(axis=1))
+    return begin + np.flatnonzero(low & ~high)
 
 
 def _lengths_fit(raw: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -191,8 +191,8 @@ def _objects(values: dict[str, float], raws: dict[str, str]) -> dict[str, str]:
     for name, raw in raws.items():
         if raw[:1] == "{":
             _object(name, _json(raw), values, others, 0)
-        else:
-            others[name] = "text" if raw[:1] == '"' else "list" if raw[:1] == "[" else "nothing"
+        elif raw != "null":
+            others[name] = {'"': "text", "[": "list"}.get(raw[:1], "value")
     return others
 
 
