@@ -73,6 +73,8 @@ class Order:
 
     def sorted_out(self, rows: Rows) -> Iterator[Rows | Back]:
         """The rows that are to be stored, in order, and where the job went back."""
+        if not len(rows.steps):
+            return
         columns = {name: np.ascontiguousarray(values, np.float64) for name, values in rows.columns.items()}
         there = {name: given(values) for name, values in columns.items()}
         marks = _fingerprints(columns, there, len(rows.steps))

@@ -92,7 +92,9 @@ def _read(run: Path, into: Path) -> Any:
                 data = found.array(name, branch=branch)
                 series[f"{name}@{branch}"] = [data.steps.tolist(), data.values.tobytes().hex()]
         rows = {frame: count for frame, count in sorted(found.rows_by_frame()[0].items())}
+        # A kill between the mark of a branch and its first row makes the next process mark it again.
         events = [[e.kind, e.message] for e in found._contents.events if e.kind != "started"]
+        events = [event for i, event in enumerate(events) if event not in events[:i]]
         into.write_text(json.dumps([rows, series, events, found.problems()]))
 
     code = _in_child(look)

@@ -1,6 +1,7 @@
 """Every format: a clean log comes in bit by bit, and a damaged one costs no crash and no wrong row without a word."""
 
 import importlib
+import os
 import pkgutil
 import struct
 from collections.abc import Iterator
@@ -77,23 +78,36 @@ def damaged(sample: ModuleType, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 @every_format
-def test_damage_costs_one_sentence_and_no_wrong_row_without_a_word(sample: ModuleType, tmp_path: Path) -> None:
+def test_damage_costs_one_sentence_and_no_wrong_row_without_a_word(sample: ModuleType, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """A text or a Parquet file has no checksum, so that a flipped digit is a number like any other: there a cut must
     show nothing that was not in the log, and a flip must cost no crash. `CHECKED` formats show no wrong row at all.
     """
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # thousands of run folders, none of which outlives the test
     wrong = []
     for i, (case, path) in enumerate(damaged(sample, tmp_path / "log")):
         try:
-            run = imported(path, tmp_path / f"run-{i}", format=sample.FORMAT)
+            runs = all_imported(path, tmp_path / f"run-{i}", sample.FORMAT)
         except TrainVitalsError as error:
             assert "\n" not in str(error) and len(str(error)) < 2_000, case
             continue
         if case.startswith("bit") and not getattr(sample, "CHECKED", False):
             continue
-        said = [*run.problems(), *run.events()["message"], *(run.imported.notes if run.imported else ())]
-        told = [text for text in said if not text.startswith("rank 0 of 1")]
-        for name, expected in sample.ROWS.items():
-            shown = bits(rows(run, name)) if run.has(name) else {}
-            if not told and any(bits(expected).get(step) != value for step, value in shown.items()):
-                wrong.append((case, name))
+        wrong += [(case, name) for run in runs if not told(run) for name, expected in sample.ROWS.items()
+                  if run.has(name) and not bits(rows(run, name)).items() <= bits(expected).items()]
     assert not wrong
+
+
+def all_imported(path: Path, folder: Path, format: str) -> list[Run]:
+    """The runs of a damaged log: one whose name was hit is another run."""
+    found = sessions(path, run=folder, format=format)
+    for session in found:
+        session.look()
+        session.close()
+    return [open_run(session.folder) for session in found]
+
+
+def told(run: Run) -> list[str]:
+    """What a run says of its import."""
+    said = [*run.problems(), *run.events()["message"], *(run.imported.notes if run.imported else ())]
+    return [text for text in said if not text.startswith("rank 0 of 1")]
