@@ -128,6 +128,10 @@ class _Log:
         self._row: dict[str, float] = {}
         self._step, self._time = 0, NAN
         self._file, self._joins, self._before = "", False, NAN
+        self._from: int = state.get("from", -MOST_STEP)
+        """The last step before those that a resumed job went on with."""
+        self._main = max([self._from, *self._newest.values()])
+        """The newest step since then."""
 
     def begin(self, name: str, known: bool) -> None:
         """The events that follow are of this file, of which earlier ones were read or not."""
@@ -175,13 +179,28 @@ class _Log:
             return
         if self._joins and newest is not None:
             self._join(step, time, newest)
+        self._newest[tag] = step
+        if step <= self._from:
+            step = self._of_another_clock(step, tag)
         if not self._row:
             self._begin_row(step, time)
-        self._newest[tag] = step
         self._row[tag] = number
+
+    def _of_another_clock(self, step: int, tag: str) -> int:
+        """Where a number goes that a resumed job logged for a step before those that it went on from.
+
+        Its tag counts something else, as epochs. At its own step it would make a branch of all steps behind.
+        """
+        self._once("clock", f"After the job was resumed, {tag[:100]!r} goes on at {step}, which is no step: from there "
+                   "on, what counts something else stands at the step at which it was logged", hides=True)
+        at: int = max(self._main, self._from + 1)
+        if at != self._step or tag in self._row:
+            self._end_row()
+        return at
 
     def _begin_row(self, step: int, time: float) -> None:
         self._step, self._time = step, time
+        self._main = max(self._main, step)
         if "created" not in self._state and time == time:
             self._state["created"] = time
             host = re.match(r"(?:.*/)?events\.out\.tfevents\.\d+\.(.+?)(?:\.\d+)*(?:\.v2)?$", self._file)
@@ -216,6 +235,7 @@ class _Log:
         self._flush()
         self._items.append(Resumed(step - 1, message))
         self._newest.update({tag: min(newest, step - 1) for tag, newest in self._newest.items()})
+        self._from = self._main = self._state["from"] = step - 1
 
     def _say(self, value: Value) -> None:
         what, step, time, tag = value.what, value.step, value.time, value.tag

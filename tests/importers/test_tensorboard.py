@@ -79,7 +79,24 @@ def test_a_resumed_run_leaves_a_branch(tmp_path: Path, writer_of, purge: int | N
     assert points(items, lines=True)["loss"] == [(step, bits(float(step))) for step in range(20)] + [
         (step, bits(step + 20.0)) for step in range(20, 40)]
     if purge:
-        assert points(items, lines=True) == official(tmp_path)
+        assert points(items, lines=True)["loss"] == official(tmp_path)["loss"]
+
+
+def test_a_tag_that_counts_epochs_makes_no_branch(tmp_path: Path) -> None:
+    for start, end in ((0, 100), (80, 150)):
+        records = [VERSION]
+        for step in range(start, end):
+            records.append(framed(event(step, start * 100 + step, scalar("loss", step + start))))
+            if step % 20 == 19:
+                records.append(framed(event(step // 20, start * 100 + step, scalar("accuracy", step + start))))
+        (tmp_path / f"events.out.tfevents.{start:02}.a.1").write_bytes(b"".join(records))
+    items = read(TensorBoard(), tmp_path)
+    assert [item.step for item in items if isinstance(item, Resumed)] == [79]
+    found = points(items, lines=True)
+    assert found["loss"] == [(step, bits(step + 80.0 * (step >= 80))) for step in range(150)]
+    assert found["accuracy"] == [(n, bits(20.0 * n + 19)) for n in range(5)] + [(step, bits(step + 80.0))
+                                                                               for step in (99, 119, 139)]
+    assert any(isinstance(item, Note) and item.hides and "'accuracy'" in item.message for item in items)
 
 
 def test_files_of_processes_that_ran_at_once_are_no_resume(tmp_path: Path) -> None:
