@@ -13,11 +13,12 @@ from collectors.importers._files import wandb_records as records
 from collectors.importers._files.framed_log import FramedImporter, FramedLog
 from collectors.importers.importer import BlindSpot, Facts, Note
 
-HALF_NAN_SINCE = (0, 28, 1)
-"""Before this version a NaN in float16 or bfloat16 was left out of the history (wandb's CHANGELOG)."""
-_HALF_NAN = BlindSpot(
+NUMPY_NAN_SINCE = (0, 28, 1)
+"""Version 0.28.0 leaves numpy.float32("nan") and numpy.float16("nan") out of its file, where 0.31.0 keeps them; both keep
+the NaN of a Python float, of numpy.float64 and of torch tensors (seen in files that each of them wrote)."""
+_NUMPY_NAN = BlindSpot(
     "nonfinite", ("loss/", "grad/"),
-    "wandb before 0.28.1 left a NaN out of its history where it was logged in half precision",
+    "wandb before 0.28.1 leaves a NaN out where it was logged as a NumPy number of 32 or 16 bits",
     "Log float(value), or upgrade wandb.")
 
 
@@ -113,7 +114,7 @@ class _Log(FramedLog):
     def _written_by(self, version: str) -> None:
         if version:
             parts = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
-            self.say(Facts({"versions": {"wandb": version}}, blind=(_HALF_NAN,) if parts < HALF_NAN_SINCE else ()))
+            self.say(Facts({"versions": {"wandb": version}}, blind=(_NUMPY_NAN,) if parts < NUMPY_NAN_SINCE else ()))
 
     def _end(self, code: int) -> None:
         if code:

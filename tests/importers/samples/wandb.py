@@ -1,4 +1,4 @@
-"""A run that `wandb.init(mode="offline")` leaves, of a version that dropped NaN in half precision."""
+"""A run that `wandb.init(mode="offline")` leaves, of a version that leaves NumPy's float32 NaN out."""
 
 import json
 from pathlib import Path
