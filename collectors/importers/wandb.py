@@ -14,8 +14,8 @@ from collectors.importers._files.framed_log import FramedImporter, FramedLog
 from collectors.importers.importer import BlindSpot, Facts, Note
 
 NUMPY_NAN_SINCE = (0, 28, 1)
-"""Version 0.28.0 leaves numpy.float32("nan") and numpy.float16("nan") out of its file, where 0.31.0 keeps them; both keep
-the NaN of a Python float, of numpy.float64 and of torch tensors (seen in files that each of them wrote)."""
+"""Version 0.28.0 leaves numpy.float32("nan") and numpy.float16("nan") out of its file, where 0.31.0 keeps them; both
+keep the NaN of a Python float, of numpy.float64 and of torch tensors (seen in files that each of them wrote)."""
 _NUMPY_NAN = BlindSpot(
     "nonfinite", ("loss/", "grad/"),
     "wandb before 0.28.1 leaves a NaN out where it was logged as a NumPy number of 32 or 16 bits",
