@@ -18,6 +18,8 @@ START, FINISH, COLUMN, SCALAR, MEDIA, SAVE = 10, 11, 12, 13, 14, 20
 STATES = {0: "running", 1: "finished", 2: "crashed", 3: "aborted"}
 SYSTEM = 2
 """ColumnClass: a column of the machine's, which counts steps of its own."""
+OWN = "__swanlab__."
+"""What the names of such columns begin with."""
 MOST_SYSTEM = 1_000
 
 
@@ -84,8 +86,8 @@ class _Log(FramedLog):
                 time = timestamp(data, c, d)
             elif number == 5:
                 value = next((real(data, e, f) for inner, e, f in fields(data, c, d) if inner == 1), 0.0)
-        if key in self._system:
-            self.machine[f"system/{key.removeprefix('__swanlab__.')}"] = value
+        if key in self._system or key.startswith(OWN):
+            self.machine[f"system/{key.removeprefix(OWN)}"] = value
             return
         if step != self._at or key in self._values:
             self.end_row()
