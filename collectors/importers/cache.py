@@ -147,7 +147,7 @@ def empty(folder: Path) -> None:
 
 def usable(folder: Path) -> bool:
     """Whether a folder is ours to import into: empty, or an earlier import."""
-    return (folder / FILE).is_file() or set(os.listdir(folder)) <= {LOCK, NEW}
+    return not folder.exists() or (folder / FILE).is_file() or set(os.listdir(folder)) <= {LOCK, NEW}
 
 
 def identity(path: Path) -> dict[str, Any]:

@@ -71,9 +71,9 @@ class Session:
             TrainVitalsError: the disk does not take the run.
         """
         self.afresh = ""
+        if not cache.usable(self.folder):
+            raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
         with cache.locked(self.folder):
-            if not cache.usable(self.folder):
-                raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
             self._catch_up()
             record = self._record
             settled = record is not None and not record.busy and not self._lost
@@ -147,7 +147,8 @@ class Session:
                          blind=self.importer.blind)
         self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
         self._skip, self._lost = {}, ""
-        # With the old record gone first, a kill between leaves a folder that the next look empties again.
+        # Busy and without a row of its own: a kill from here on leaves a folder that the next look empties again.
+        self._record.busy = True
         self._save()
         cache.empty(self.folder)
 

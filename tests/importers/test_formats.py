@@ -11,8 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from collectors.importers.door import sessions
+from collectors.importers.door import formats, sessions
 from tests.importers import samples
+from tests.test_cli import call
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run
 from trainvitals.store.reader import open_run
@@ -58,6 +59,18 @@ def test_a_second_look_changes_nothing(sample: ModuleType, tmp_path: Path) -> No
     before = imported(path, tmp_path / "run").version
     run = imported(path, tmp_path / "run")
     assert run.version == before and len(run.attempts) == len({a.start_step for a in run.attempts})
+
+
+def test_every_format_has_a_sample() -> None:
+    assert set(SAMPLES) == set(formats())
+
+
+@every_format
+def test_check_judges_it_and_says_what_it_is(sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(monkeypatch, capsys, "check", str(sample.write(tmp_path / "log")))
+    assert code in (0, 1, 2, 3) and formats()[sample.FORMAT].title in err and "telemetry.blind_spots" in out
 
 
 FLIPS, CUTS = 100, 25

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors.importers import order as order_module
 from collectors.importers.importer import Gather, Rows
 from collectors.importers.order import MOST_BRANCHES, Back, Order
 from trainvitals.formulas import given as given_
@@ -51,14 +53,16 @@ def by_the_rule(rows: list[Row]) -> list[Any]:
     return out
 
 
-@settings(max_examples=150)
-@given(st.lists(row, max_size=14), st.lists(st.integers(1, 5), min_size=14, max_size=14))
-def test_rows_are_sorted_out_by_the_rule(rows: list[Row], sizes: list[int]) -> None:
+@settings(max_examples=200)
+@given(st.lists(row, max_size=14), st.lists(st.integers(1, 5), min_size=14, max_size=14), st.integers(1, 4))
+def test_rows_are_sorted_out_by_the_rule(rows: list[Row], sizes: list[int], stretch: int) -> None:
     order, found, at = Order({}), [], 0
-    for size in sizes:
-        if batch := rows[at : at + size]:
-            found += list(order.sorted_out(rows_of(batch)))
-        at += size
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(order_module, "STRETCH", stretch)
+        for size in sizes:
+            if batch := rows[at : at + size]:
+                found += list(order.sorted_out(rows_of(batch)))
+            at += size
     assert plain(found) == by_the_rule(rows)
 
 
