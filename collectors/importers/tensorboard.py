@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from collectors.importers._files.events import Plain, Value, plain, values
+from collectors.importers._files.events import MOST_TAGS, Plain, Value, plain, values
 from collectors.importers._files.tail import damaged, torn
 from collectors.importers._files.tfrecord import Batch, batches, is_event_file
 from collectors.importers._files.wire import NAN, NotAMessage
@@ -98,16 +98,16 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read_file(path: Path, name: str, log: _Log, state: dict[str, Any]) -> Iterator[Item]:
-    known = state.setdefault("files", {}).setdefault(name, {"at": 0})
+    known = state.setdefault("files", {}).setdefault(name, {"at": 0, "joins": bool(state["newest"])})
     size = path.stat().st_size
     if size < known["at"]:
         raise Replaced
-    log.begin(name, bool(known["at"]))
+    log.begin(name, known["joins"])
     with path.open("rb") as file:
         for batch in batches(file, known["at"], size):
             items = [*log.take(batch), *damaged(name, [*batch.damage, *log.broken], state)]
             yield from items[:-1]
-            known["at"] = batch.end
+            known |= {"at": batch.end, "joins": log.joins}
             yield from items[-1:]
     yield from torn(path, known["at"], size, state)
 
@@ -127,17 +127,17 @@ class _Log:
         self._gather = Gather()
         self._row: dict[str, float] = {}
         self._step, self._time = 0, NAN
-        self._file, self._joins, self._before = "", False, NAN
+        self._file, self.joins, self._before = "", True, NAN
         self._from: int = state.get("from", -MOST_STEP)
         """The last step before those that a resumed job went on with."""
         self._main = max([self._from, *self._newest.values()])
         """The newest step since then."""
 
-    def begin(self, name: str, known: bool) -> None:
-        """The events that follow are of this file, of which earlier ones were read or not."""
-        self._file = name
-        self._joins = not known and bool(self._newest)
-        """Whether it is open how the file goes on from those before it."""
+    def begin(self, name: str, joins: bool) -> None:
+        """The events that follow are of this file; `joins`: how it goes on from those before it is open."""
+        self._file, self.joins = name, joins
+        self._earlier = dict(self._newest) if joins else {}
+        """Tag -> step of its last number in those."""
         self._before = self._state.get("last", NAN)
         """Time of the last number of those."""
 
@@ -168,7 +168,9 @@ class _Log:
                                            found.numbers[begin:end], strict=True):
             tag = names.get(raw)
             if tag is None:
-                tag = names[raw] = raw.decode("utf-8", "replace")
+                tag = raw.decode("utf-8", "replace")
+                if len(names) < MOST_TAGS:
+                    names[raw] = tag
             self._number(step, time, tag, number)
 
     def _number(self, step: int, time: float, tag: str, number: float) -> None:
@@ -177,8 +179,8 @@ class _Log:
         newest = self._newest.get(tag)
         if newest is None and not self._may_add(tag):
             return
-        if self._joins and newest is not None:
-            self._join(step, time, newest)
+        if self.joins and tag in self._earlier:
+            self._join(step, time, self._earlier[tag])
         self._newest[tag] = step
         if step <= self._from:
             step = self._of_another_clock(step, tag)
@@ -222,9 +224,9 @@ class _Log:
         Tags may count different things (steps, epochs): one that is far below the newest step tells nothing. Files
         that were written at the same time are neither.
         """
-        if 2 * newest < max(self._newest.values()):
+        if 2 * newest < max(self._earlier.values()):
             return
-        self._joins = False
+        self.joins = False
         if time < self._before:
             self._once("concurrent", f"{self._file} was written at the same time as a file before it: several "
                        "processes wrote into one folder, and which rows are whose is not known", hides=True)
@@ -247,7 +249,7 @@ class _Log:
             self._once("histogram", f"Of histograms, as of {tag[:100]!r}, the count, the extremes and, where the file "
                        "has the sums, mean and deviation are read; the bins are not")
         elif what == "start":
-            self._joins = False
+            self.joins = False
             if any(newest >= step for newest in self._newest.values()):
                 self._resume(step, f"{self._file} says that the job went on from step {step}")
         elif what == "checkpoint":

@@ -99,6 +99,19 @@ def test_a_tag_that_counts_epochs_makes_no_branch(tmp_path: Path) -> None:
     assert any(isinstance(item, Note) and item.hides and "'accuracy'" in item.message for item in items)
 
 
+def test_a_resume_is_seen_though_the_file_grows_byte_by_byte(tmp_path: Path) -> None:
+    old, new = ([VERSION] + [framed(event(step, start + step, *values(step))) for step in range(start, start + 30)]
+                for start, values in ((0, lambda step: [scalar("x", step)]),
+                                      (20, lambda step: [scalar("only here", step), scalar("x", step)])))
+    (tmp_path / "events.out.tfevents.1.a.1").write_bytes(b"".join(old))
+    path, data, state, items = tmp_path / "events.out.tfevents.2.a.1", b"".join(new), {}, []
+    for end in range(0, len(data) + 11, 11):
+        path.write_bytes(data[:end])
+        items += TensorBoard().read(TensorBoard().runs(tmp_path)[0], state)
+    assert [item.step for item in items if isinstance(item, Resumed)] == [19]
+    assert [step for step, _ in points(items, lines=True)["x"]] == list(range(50))
+
+
 def test_files_of_processes_that_ran_at_once_are_no_resume(tmp_path: Path) -> None:
     for rank in (0, 1):
         records = [VERSION] + [framed(event(step, 1_700_000_000 + step, scalar("loss", rank))) for step in range(9)]

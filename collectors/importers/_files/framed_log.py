@@ -71,11 +71,11 @@ class FramedImporter(Importer):
         return sorted(found, key=lambda file: (re.findall(r"\d{8}_\d{6}", file.parent.name), str(file)))
 
     def _read_file(self, path: Path, name: str, state: dict[str, Any]) -> Iterator[Item]:
-        known = state.setdefault("files", {}).setdefault(name, {"at": 0})
+        known = state.setdefault("files", {}).setdefault(name, {"at": 0, "joins": True})
         size = path.stat().st_size
         if size < known["at"]:
             raise Replaced
-        log = self.log(path, name, state, joins=not known["at"])
+        log = self.log(path, name, state, joins=known["joins"])
         with path.open("rb") as file:
             if size < HEAD:
                 return
@@ -87,11 +87,11 @@ class FramedImporter(Importer):
                 items = log.take(record)
                 yield from items[:-1]
                 if items:
-                    known["at"] = end
+                    known |= {"at": end, "joins": log.joins}
                 yield from items[-1:]
                 at = end
             rest = log.rest()
-            known["at"] = at
+            known |= {"at": at, "joins": log.joins}
             yield from rest
         yield from torn(path, at, size, state)
 
@@ -102,7 +102,7 @@ class FramedLog(ABC):
     def __init__(self, name: str, state: dict[str, Any], joins: bool) -> None:
         """`joins`: the file's first row tells how it goes on from the files before it."""
         self.name, self.state = name, state
-        self._joins = joins
+        self.joins = joins
         self._gather = Gather()
         self._items: list[Item] = []
         self._names: set[str] = set(state.setdefault("names", []))
@@ -153,9 +153,9 @@ class FramedLog(ABC):
         if not -MOST_STEP < step < MOST_STEP:
             self.once("steps", f"A row of step {step} is left out: no step is as large", hides=True)
             return
-        if self._joins and self.step is not None and step <= self.step:
+        if self.joins and self.step is not None and step <= self.step:
             self.say(Resumed(step - 1, f"{self.name} begins at step {step}, and the run had reached {self.step}"))
-        self._joins = False
+        self.joins = False
         values = {**values, **self.machine} if self.machine else values
         self.machine.clear()
         if not values.keys() <= self._names:
