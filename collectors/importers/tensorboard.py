@@ -62,8 +62,6 @@ class TensorBoard(Importer):
         if path.is_file():
             return [RunOf(path, path.stem)]
         folders = [folder for folder, names in _folders(path) if names]
-        if len(folders) >= MOST_FOLDERS:
-            raise UsageError(f"{path} holds more than {MOST_FOLDERS:,} folders with event files. Give one of them.")
         known = set(folders)
         return [RunOf(folder, path.name if folder == path else folder.relative_to(path).as_posix())
                 for folder in folders if not (folder.parent in known and _HPARAMS_FOLDER.fullmatch(folder.name))]
@@ -80,10 +78,10 @@ class TensorBoard(Importer):
 
 
 def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from this one on, with the names of its event files; at most `MOST_FOLDERS`."""
+    """Every folder from this one on, with the names of its event files. Raises UsageError where they are too many."""
     for count, (folder, inner, names) in enumerate(os.walk(path)):
         if count >= MOST_FOLDERS:
-            return
+            raise UsageError(f"{path} holds more than {MOST_FOLDERS:,} folders. Give one of them.")
         inner.sort()
         yield Path(folder), sorted(name for name in names if MARK in name)
 
