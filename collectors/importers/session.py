@@ -88,7 +88,7 @@ class Session:
             except Replaced as error:
                 self.afresh = str(error) or "its source was replaced"
                 self._begin_afresh()
-                return self._take()
+                return self._take_afresh()
             except BaseException:
                 self._stamp = None  # how much of it is in the folder is counted before the next look
                 raise
@@ -196,6 +196,14 @@ class Session:
             self.close()
             self._save()
         return UsageError(f"{message}. Please report it with the file; what came before is in {self.folder}.")
+
+    def _take_afresh(self) -> bool:
+        try:
+            return self._take()
+        except Replaced as error:
+            self._stamp = None
+            raise UsageError(f"{self.run.path} changes while it is read ({error}). Try again once it is whole."
+                             ) from error
 
     def writer(self) -> RunWriter:
         """The open writer of the run; told first that a look is under way."""
