@@ -257,7 +257,12 @@ class _Log:
                 self._add(Facts(config=value.value))
         elif what == "text":
             self._text(value)
-        elif what != "version":
+        elif what == "version":
+            if not self._state.get("begun"):
+                # A job that has logged nothing yet is a run without rows.
+                self._state["begun"] = True
+                self._add(Facts())
+        else:
             self._once(what, f"What is no number is left out: {what}, as under {tag[:100]!r}")
 
     def _text(self, value: Value) -> None:

@@ -71,7 +71,8 @@ def test_every_kind_of_number(tmp_path: Path) -> None:
     facts = [item for item in items if isinstance(item, Facts)]
     config = {name: value for fact in facts for name, value in fact.config.items()}
     assert config == {"lr": 0.001, "nested": {"layers": 2}}
-    assert facts[0].card["name"] == "größe" and facts[0].card["notes"]["tags"] == ["a"]
+    card = next(fact.card for fact in facts if fact.card)
+    assert card["name"] == "größe" and card["notes"]["tags"] == ["a"]
     assert [item.message for item in items if isinstance(item, Note) and item.kind == "closed"] == ["finished"]
 
 

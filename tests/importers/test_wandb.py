@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from collectors.importers._files.framed import records as framed_records
+from collectors.importers.door import sessions
 from collectors.importers.importer import Facts, Note, Resumed, Rows
 from collectors.importers.wandb import Wandb
 from tests.importers.reading import Points, bits, points, read, survives
 from tests.importers.samples import wandb as sample
 from tests.importers.writing import field, framed
+from trainvitals.store import open_run
 
 MAGIC = b":W&B\xe1\xbe\x00"
 
@@ -195,3 +197,12 @@ def test_rows_come_in_batches(tmp_path: Path) -> None:
     path.write_bytes(framed(MAGIC, rows))
     items = read(Wandb(), path)
     assert [len(item.steps) for item in items if isinstance(item, Rows)] == [4096, 4096, 1808]
+
+
+def test_a_job_that_has_logged_nothing_is_a_run_without_rows(tmp_path: Path) -> None:
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(MAGIC)
+    [session] = sessions(path, run=tmp_path / "run")
+    assert session.look() and not session.look()
+    session.close()
+    assert open_run(session.folder).first_step is None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from collectors.importers._files.framed import HEAD, Damage, records
 from collectors.importers._files.tail import damaged, torn
 from collectors.importers._files.wire import NotAMessage
-from collectors.importers.importer import Gather, Importer, Item, Note, Replaced, Resumed, RunOf
+from collectors.importers.importer import Facts, Gather, Importer, Item, Note, Replaced, Resumed, RunOf
 from trainvitals.errors import UsageError
 from trainvitals.store.own import MOST_NAMES, NAME_CHARACTERS
 from trainvitals.untrusted import MOST_STEP
@@ -83,6 +83,10 @@ class FramedImporter(Importer):
                 raise UsageError(f"{path} does not begin as the {self.suffix} files that are known do. Give another "
                                  "file, or another --format.")
             at = known["at"] or HEAD
+            if not known["at"]:
+                # A job that has logged nothing yet is a run without rows.
+                known["at"] = HEAD
+                yield Facts()
             for record, end in records(file, at, size):
                 items = log.take(record)
                 yield from items[:-1]
