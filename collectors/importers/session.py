@@ -119,10 +119,7 @@ class Session:
             return "another version of the importer made it"
         if (record.about.source, record.key) != (_absolute(self.run.path), self.run.key):
             return "the folder held another import"
-        if not record.identity and not record.busy:
-            return ""
-        if not self.importer.rewritten and record.identity and (wrong := cache.continues(self.run.path,
-                                                                                         record.identity)):
+        if not self.importer.rewritten and (wrong := cache.continues(self.run.path, record.identity)):
             return f"the source was replaced ({wrong})"
         return self._lost
 
@@ -149,6 +146,7 @@ class Session:
         self._skip, self._lost = {}, ""
         # Busy and without a row of its own: a kill from here on leaves a folder that the next look empties again.
         self._record.busy = True
+        self._record.identity = cache.identity(self.run.path)
         self._save()
         cache.empty(self.folder)
 
@@ -173,6 +171,8 @@ class Session:
         except (TrainVitalsError, Replaced):
             raise
         except Exception as error:  # whatever a file holds must cost a sentence, and not the runs beside it
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # a disk, and not what is on it
             raise self._stopped(error) from error
         look.end()
         self._skip = {}
