@@ -41,6 +41,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCI
 
 ROOMS = {
     "audit": "checks.contamination.command:audit",
+    "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",
     "report": "checks.report.command:report",
     "scaling": "checks.scaling.command:scaling",

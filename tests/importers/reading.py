@@ -1,60 +1,84 @@
-"""What an importer itself gives, before the door sorts it."""
+"""What an importer yields, laid out so that a test can compare it."""
 
-from __future__ import annotations
-
-import json
+import random
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from collectors.importers.importer import Facts, Importer, Note, Rows, RunOf
+from collectors.importers.importer import Importer, Item, Resumed, Rows, RunOf
+from trainvitals.errors import UsageError
 from trainvitals.formulas import given
 
-
-@dataclass
-class Log:
-    """All items of one run, side by side."""
-
-    values: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
-    """Name -> (step, bits of the value) in the order of the log; a NaN is b"nan"."""
-    config: dict[str, Any] = field(default_factory=dict)
-    notes: list[Note] = field(default_factory=list)
-    blind: list[str] = field(default_factory=list)
-    card: dict[str, Any] = field(default_factory=dict)
-
-    def take(self, importer: Importer, run: RunOf, state: dict[str, Any]) -> Log:
-        """Read what is new; the state is JSON before and after."""
-        state |= json.loads(json.dumps(state))
-        for item in importer.read(run, state):
-            if isinstance(item, Rows):
-                for name, column in item.columns.items():
-                    has = given(column)
-                    for step, value in zip(item.steps[has].tolist(), column[has].tolist(), strict=True):
-                        self.values.setdefault(name, []).append((step, bits(value)))
-            elif isinstance(item, Facts):
-                self.config |= item.config
-                self.card |= item.card
-                self.blind += [spot.kind for spot in item.blind]
-            elif isinstance(item, Note):
-                self.notes.append(item)
-        return self
+Points = dict[str, list[tuple[int, bytes]]]
 
 
 def bits(value: float) -> bytes:
-    """A value to compare bit by bit, but one NaN is like another."""
+    """A number bit by bit; every NaN is one."""
     return b"nan" if value != value else struct.pack("<d", value)
 
 
-def head(path: Path) -> bytes:
-    """What `recognises` is given."""
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        return file.read(64 << 10)
+def points(items: Iterable[Item], *, lines: bool = False) -> Points:
+    """Name -> (step, value bit by bit), in the order of the log; with `lines`, of what a resume left behind none."""
+    found: Points = {}
+    for item in items:
+        if isinstance(item, Rows):
+            for name, values in item.columns.items():
+                assert len(values) == len(item.steps) == len(item.times)
+                there = given(values)
+                found.setdefault(name, []).extend(
+                    (step, bits(value)) for step, value in zip(item.steps[there].tolist(), values[there].tolist(),
+                                                               strict=True))
+        elif lines and isinstance(item, Resumed):
+            found = {name: [point for point in row if point[0] <= item.step] for name, row in found.items()}
+    return {name: row for name, row in found.items() if row}
 
 
-def read_all(importer: Importer, path: Path) -> dict[str, Log]:
-    """Every run by its name; the importer must know the log for its own."""
-    assert importer.recognises(path, head(path))
-    return {run.name: Log().take(importer, run, {}) for run in importer.runs(path)}
+def read(importer: Importer, path: Path) -> list[Item]:
+    """Everything of the one run at a path."""
+    [run] = importer.runs(path)
+    return list(importer.read(run, {}))
+
+
+def damages(data: bytes, count: int, seed: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Copies of a file that were cut (the first byte that differs is the end) or have a bit flipped."""
+    draw = random.Random(seed)
+    for turn in range(count):
+        at = draw.randrange(len(data))
+        if turn % 2:
+            yield at, data[:at]
+        else:
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << draw.randrange(8)
+            yield at, bytes(flipped)
+
+
+def survives(importer: Importer, path: Path, data: bytes, count: int) -> None:
+    """Damaged copies of the file at `path` give some of its rows and no others, and say so where some are missing.
+
+    What a file that was cut lacks is what a job that still writes lacks, so that a cut needs no word. What was measured
+    of the machine has no step of its own, and goes to the next row that is left.
+    """
+    whole = {name: set(row) for name, row in points(read(importer, path)).items()}
+    silent = []
+    for at, copy in damages(data, count):
+        path.write_bytes(copy)
+        try:
+            items = read(importer, path)
+        except UsageError as error:
+            assert len(str(error).splitlines()) == 1
+            continue
+        found = points(items)
+        for name, row in found.items():
+            if name.startswith("system/"):
+                continue
+            assert set(row) <= whole.get(name, set()), (at, name)
+        missing = sum(map(len, whole.values())) - sum(map(len, found.values()))
+        if missing and len(copy) == len(data) and not any(getattr(item, "hides", False) for item in items):
+            silent.append(at)
+    assert not silent
+
+
+def state_of(importer: Importer, run: RunOf, state: dict[str, Any]) -> list[Item]:
+    """One look."""
+    return list(importer.read(run, state))

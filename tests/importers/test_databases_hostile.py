@@ -16,7 +16,7 @@ from collectors.importers._sqlite import Database
 from collectors.importers.importer import Importer, Replaced, Rows
 from collectors.importers.mlflow_database import MlflowDatabase
 from collectors.importers.registry import all_importers
-from tests.importers.reading import Log, bits, head, read_all
+from tests.importers.reading_tables import Log, bits, head, read_all
 from tests.importers.samples import dvclive, goodseed, mlflow_files, mlflow_sqlite, neptune, trackio
 from trainvitals.errors import UsageError
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from collectors.importers.dvclive import DvcLive
-from tests.importers.reading import Log, bits, read_all
+from tests.importers.reading_tables import Log, bits, read_all
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own
 VALUES = {"short": [1.0, math.nan, math.inf, -math.inf, 5e-324, 0.1, 7], "long": [math.sin(i) for i in range(400)]}

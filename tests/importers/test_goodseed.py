@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from collectors.importers.goodseed import GoodSeed
-from tests.importers.reading import bits, read_all
+from tests.importers.reading_tables import bits, read_all
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own
 SHAPES = {

@@ -12,7 +12,7 @@ import pytest
 from collectors.importers.importer import Importer, Replaced
 from collectors.importers.mlflow_database import MlflowDatabase
 from collectors.importers.mlflow_files import MlflowFiles
-from tests.importers.reading import Log, bits, read_all
+from tests.importers.reading_tables import Log, bits, read_all
 from tests.importers.samples import mlflow_sqlite
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own

@@ -12,7 +12,7 @@ import pytest
 
 from collectors.importers.importer import Replaced
 from collectors.importers.neptune import Neptune
-from tests.importers.reading import Log, bits, read_all
+from tests.importers.reading_tables import Log, bits, read_all
 from tests.importers.samples import neptune as sample
 from tests.importers.test_formats import imported, rows
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from collectors.importers.trackio import Trackio
-from tests.importers.reading import Log, bits, read_all
+from tests.importers.reading_tables import Log, bits, read_all
 from tests.importers.samples import trackio as sample
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own

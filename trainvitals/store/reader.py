@@ -152,6 +152,25 @@ class Run:
             partial = None if partial is None else partial[inside]
         return Series(signal, at, values, present, labels, partial)
 
+    def times(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """When the steps of a signal's frame were written, or logged by the tool that wrote them: main line only.
+
+        Returns the steps [n] and Unix seconds [n]: of the first rank, NaN where nobody knows. Raises UnknownSignal.
+        """
+        frame = self._frame_of(self._signal(name).reads[0])
+        steps, times = [np.empty(0, np.int64)], [np.empty(0)]
+        for index in range(len(self.attempts)):
+            rows = self._gathered(frame, index, None)
+            if rows is None:
+                continue
+            first = np.full(len(rows.steps), np.nan)
+            for part, place in zip(rows.parts, rows.places, strict=True):
+                first[place.at] = np.fmin(first[place.at], place.reduced(part.column("time"), np.fmin))
+            keep = self._kept(frame, index, rows, False)
+            steps.append(rows.steps[keep])
+            times.append(first[keep])
+        return np.concatenate(steps), np.concatenate(times)
+
     def series(self, name: str, *, steps: tuple[int, int] | None = None, max_points: int | None = None,
                branch: int | None = None) -> pd.DataFrame:
         """A signal as a table: step, label (where it has axes), value.
