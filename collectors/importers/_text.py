@@ -1,0 +1,451 @@
+"""What every importer of a text log shares: rows out of lines, resumes, ranks that print the same, printed digits.
+
+A format is a subclass with the pattern of its lines and a method that reads one of them. All of them read from a byte
+offset on and remember what the next look needs, so that a job that still prints is followed at the cost of its news.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import statistics
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.importers._lines import blocks, clean
+from collectors.importers.importer import (
+    Blindness,
+    BlindSpot,
+    Facts,
+    Gather,
+    Importer,
+    Item,
+    Note,
+    Resumed,
+    Rows,
+    RunOf,
+)
+from trainvitals.errors import UsageError
+from trainvitals.formulas import MISSING
+from trainvitals.untrusted import MOST_STEP, parse_json
+
+FEW_DIGITS = 4
+"""A number printed with at most so many significant digits is called rounded."""
+DIGIT_SAMPLES, FEWEST_SAMPLES = 32, 4
+MOST_ASIDE = 64
+"""Rows that another rank printed, kept until the rank that is read prints them, too."""
+MOST_NOTES = 200
+"""Of one kind in one file; one more says that there are more."""
+MOST_MESSAGE = 300
+MOST_NAMES = 1_000
+"""Names in one log; more of them are left out and said."""
+TRACEBACK_LINES = 400
+TAIL_BYTES = 256 << 10
+
+NUMBER = rb"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|[nN][aA][nN]|[iI][nN][fF](?:inity)?)"
+_WRITER = re.compile(rb"\[[A-Za-z_]*\d+(?:\|\d+)?\]:|\[[Rr]ank[ _]?\d+\]|^\s{0,8}\d{1,6}: |\b[Rr]ank[ =:]\s?\d+|"
+                     rb"\(\w{1,80} pid=\d+[^)]{0,80}\)")
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)?")
+_SUFFIX = {b"K": 1e3, b"M": 1e6, b"B": 1e9, b"G": 1e9, b"T": 1e12, b"P": 1e15}
+_BETWEEN: Mapping[Blindness, str] = {
+    "averaged": "is the mean over the {gap} steps between two lines: a jump of one step is {gap} times smaller there",
+    "last": "is that of the last of the {gap} steps between two lines: the others are nowhere",
+    "sampled": "is that of every {gap}th step alone: the others are nowhere",
+}
+
+
+def number(token: bytes) -> float | None:
+    """The number that a log prints as `token`: 1,234.5, 1.2E-03, NaN, 3.4B; None where it is none."""
+    token = token.strip()
+    try:
+        return float(token)
+    except ValueError:
+        pass
+    token = token.replace(b",", b"")
+    scale = _SUFFIX.get(token[-1:].upper(), 1.0) if len(token) > 1 else 1.0
+    try:
+        return float(token if scale == 1.0 else token[:-1]) * scale
+    except ValueError:
+        return None
+
+
+def writer_of(prefix: bytes) -> str:
+    """Which rank printed a line, from what stands before it: "[default7]:", "3: ", "[rank0]:"; "" if nothing says."""
+    found = _WRITER.search(prefix)
+    return found[0].strip().decode("ascii", "replace") if found else ""
+
+
+def time_of(prefix: bytes) -> float:
+    """Unix time of a line, from what stands before it; NaN without one. Without a time zone it is taken as UTC."""
+    found = _TIME.search(prefix)
+    if found is None:
+        return float("nan")
+    day, hours, minutes, seconds, fraction, zone = found.groups()
+    time = _day(day) + int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(b"." + (fraction or b"0"))
+    if zone and zone != b"Z":
+        east = int(zone[1:3]) * 3600 + int(zone[-2:]) * 60
+        time += east if zone[:1] == b"-" else -east
+    return time
+
+
+@lru_cache(256)
+def _day(day: bytes) -> float:
+    try:
+        return datetime.strptime(day.decode(), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return float("nan")
+
+
+def json_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line ends with, a logger's prefix before it; None where there is none."""
+    begin = line.find(b"{")
+    if begin < 0 or not line.rstrip().endswith(b"}"):
+        return None
+    try:
+        found = parse_json(line[begin:].decode("utf-8", "replace"), finite=False)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def numbers_of(found: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a JSON object, with the path of nested ones; NaN and infinity also where they are text."""
+    numbers: dict[str, float] = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping) and "bucket_limits" not in value:
+            numbers |= numbers_of(value, f"{prefix}{name}/")
+        elif isinstance(value, str) and value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            numbers[prefix + name] = float(value)
+        elif isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)
+                                          and value.bit_length() < 1_000):
+            numbers[prefix + name] = float(value)
+    return numbers
+
+
+def sample(path: Path, head: bytes) -> Sequence[bytes]:
+    """Lines from the beginning and the end of a text file; none of a folder, or of a file that is no text."""
+    return () if not head or path.is_dir() else _sample(path, head, path.stat().st_size)
+
+
+@lru_cache(2)
+def _sample(path: Path, head: bytes, size: int) -> tuple[bytes, ...]:
+    tail = b""
+    if size > len(head):
+        with path.open("rb") as file:
+            file.seek(max(len(head), size - TAIL_BYTES))
+            tail = b"\n" + file.read(TAIL_BYTES)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head, tail = (head + tail[1:]).decode("utf-16", "replace").encode(), b""
+    if head.count(b"\0") * 20 > len(head):
+        return ()
+    return tuple(line for line in clean(head + tail).split(b"\n") if len(line) < 65_536)
+
+
+class Log:
+    """What was read so far, in the order of the text.
+
+    Args:
+        memory: what an earlier look knew, as JSON; kept up to date.
+        of: the importer, for its names and title.
+    """
+
+    def __init__(self, memory: dict[str, Any], of: TextImporter) -> None:
+        self.memory = memory
+        self.file = ""
+        """Name of the file that is read."""
+        self._of = of
+        self._gather = Gather()
+        self._row: tuple[int, dict[str, float], float] | None = None
+        """The newest row: what follows of its step belongs to it."""
+        self._items: list[Item] = []
+
+    @property
+    def last(self) -> int | None:
+        """The last step of which a row was read."""
+        step: int | None = self.memory.get("last")
+        return step
+
+    def row(self, step: int, values: Mapping[str, bytes | float], prefix: bytes = b"", *, leads: bool = True,
+            time: float | None = None) -> None:
+        """Add a row, with numbers as printed or as they are.
+
+        Args:
+            step: of the row.
+            values: by the log's names. What is no number is left out.
+            prefix: what stands before the row in its line: the rank and the time are in it.
+            leads: whether it is the training's own row, and not a validation, which may come late or seldom.
+            time: Unix time, where the prefix does not hold it.
+        """
+        if not -MOST_STEP < step < MOST_STEP:
+            self.note("step", f"A row of step {step} is left out: no step is as large", hides=True)
+            return
+        row = {name: value for name, token in values.items() if (value := self._value(name, token)) is not None}
+        if not row:
+            return
+        writer = writer_of(prefix) if prefix else ""
+        if time is None:
+            time = time_of(prefix) if prefix else float("nan")
+        if self._is_read(writer, step, row, time):
+            self._add(step, row, time, leads)
+
+    def columns(self, steps: NDArray[np.int64], times: NDArray[np.float64],
+                columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """Add many rows of the rank that is read."""
+        self._flush()
+        self._put_resume()
+        self._between(steps)
+        self._items.append(Rows(steps, times, columns))
+        self.memory["last"] = int(steps[-1])
+
+    def reads(self, writer: str) -> bool:
+        """Whether the rows of this rank are the ones that are read."""
+        return bool(self.memory.setdefault("writer", writer) == writer)
+
+    def note(self, kind: str, message: str, step: int | None = None, *, hides: bool = False,
+             time: float | None = None) -> None:
+        """Mark something; of one kind at most `MOST_NOTES`."""
+        counts = self.memory.setdefault("notes", {})
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] == MOST_NOTES:
+            message = f"There are more notes of this kind, {kind}, than {MOST_NOTES}: no more are kept"
+        if counts[kind] <= MOST_NOTES:
+            self._flush()
+            message = " ".join(message.split())[:MOST_MESSAGE]
+            time = None if time is None or time != time else time
+            self._items.append(Note(kind, message, self.last if step is None else step, time, hides))
+
+    def resumed(self, step: int, message: str = "") -> None:
+        """The rows behind go on from `step`."""
+        self.memory["resume"] = [step, message]
+        # Another rank may print from here on.
+        self.memory.pop("writer", None)
+        self.memory.pop("aside", None)
+
+    def facts(self, *, card: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
+              blind: tuple[BlindSpot, ...] = ()) -> None:
+        """Add what is not yet known: a fact of the card or of the configuration once only."""
+        told = self.memory.setdefault("card", {})
+        fresh = {name: value for name, value in (card or {}).items() if told.get(name) != value}
+        if fresh or config or blind:
+            told |= fresh
+            self._flush()
+            self._items.append(Facts(fresh, config or {}, blind))
+
+    def measure(self, name: str, tokens: Sequence[bytes]) -> None:
+        """Count the significant digits of the first numbers of a name as they are printed."""
+        if name not in self._of.means:
+            return
+        kept = self.memory.setdefault("digits", {}).setdefault(name, [])
+        for token in tokens[: DIGIT_SAMPLES - len(kept)]:
+            # Whole numbers are counts: nothing of them was cut off.
+            kept.append(0 if token.strip().isdigit() else significant_digits(token))
+
+    def end_of_look(self) -> None:
+        """Say what the rows so far show of the log itself: rounding, and what lies between two rows."""
+        told: list[str] = self.memory.setdefault("told", [])
+        blind: list[BlindSpot] = []
+        for name, all_digits in self.memory.get("digits", {}).items():
+            signal, digits = self._of.means.get(name, "").partition("*")[0], [some for some in all_digits if some]
+            if signal and len(digits) >= FEWEST_SAMPLES and f"rounded {signal}" not in told:
+                told.append(f"rounded {signal}")
+                if (shown := statistics.median_low(digits)) <= FEW_DIGITS:
+                    blind.append(BlindSpot("rounded", (signal,), f"{self._of.title} prints {name} with {shown} "
+                                           "significant digits here: smaller changes are not in the log",
+                                           "Log it to a tracker or with tap.log as well, which keep every digit."))
+        gap = self.memory.get("gap", 0)
+        for signal, kind in self._of.between.items():
+            if gap > 1 and signal not in told:
+                told.append(signal)
+                blind.append(BlindSpot(kind, (signal,), f"{signal} of {self._of.title} "
+                                       + _BETWEEN[kind].format(gap=gap), "Log every step (a log interval of 1)."))
+        if blind:
+            self.facts(blind=tuple(blind))
+
+    def other(self, line: bytes) -> None:
+        """Look at a line that holds no row: of a traceback, its last line is kept."""
+        open_, name = self.memory.get("traceback", 0), writer_of(line)
+        if b"Traceback (most recent call last)" in line:
+            self.memory |= {"traceback": TRACEBACK_LINES, "traceback_of": name}
+        elif open_ and name == self.memory.get("traceback_of", ""):
+            text = _WRITER.sub(b"", line, count=1) if name else line
+            self.memory["traceback"] = open_ - 1
+            if text.strip() and not text.removeprefix(b" ").startswith((b" ", b"\t")):
+                self.memory["traceback"] = 0
+                self.note("error", f"{name} {text[:2_000].decode('utf-8', 'replace')}", time=time_of(line[:80]))
+
+    def take(self) -> list[Item]:
+        """What was found since it was taken last; rows that nothing parts are one batch."""
+        self._flush()
+        items, self._items = self._items, []
+        merged: list[Item] = []
+        for _, group in groupby(items, lambda item: isinstance(item, Rows)):
+            some = list(group)
+            batches = [item for item in some if isinstance(item, Rows)]
+            merged.extend([_joined(batches)] if batches else some)
+        return merged
+
+    def _value(self, name: str, token: bytes | float) -> float | None:
+        if not isinstance(token, bytes):
+            return float(token)
+        if name in self._of.means:
+            self.measure(name, [token])
+        return number(token)
+
+    def _add(self, step: int, row: Mapping[str, float], time: float, leads: bool) -> None:
+        if self._too_many(row):
+            return
+        self._put_resume()
+        if leads:
+            self._between(np.array([step]))
+            self.memory["last"] = step
+        if self._row is not None and self._row[0] == step and self._row[1].keys().isdisjoint(row):
+            self._row[1].update(row)
+            return
+        self._gather_row()
+        self._row = step, dict(row), time
+        if self._gather.full:
+            self._flush()
+
+    def _too_many(self, row: Mapping[str, float]) -> bool:
+        """Whether a row brings names beyond the most: each of them is a column of every batch."""
+        names = self.memory.setdefault("names", [])
+        fresh = [name for name in row if name not in names]
+        if len(names) + len(fresh) > MOST_NAMES:
+            self.note("names", f"A row with {len(fresh)} names beyond the first {MOST_NAMES:,} is left out", hides=True)
+            return True
+        names.extend(fresh)
+        return False
+
+    def _is_read(self, writer: str, step: int, row: dict[str, float], time: float) -> bool:
+        """Whether a row is of the rank that is read; rows of others wait for it, and then are left aside.
+
+        Ranks print the same numbers, or numbers of their own: of one step only one rank's are taken. Where the rank
+        that is read falls silent while another goes on, the other one is read.
+        """
+        memory = self.memory
+        aside: list[list[Any]] = memory.get("aside", [])
+        if self.reads(writer):
+            if aside:
+                memory["aside"] = [row for row in aside if row[1] > step]
+            return True
+        if self.last is None or step > self.last:
+            aside.append([writer, step, row, time])
+            memory["aside"] = aside
+        if not memory.get("ranks_said"):
+            memory["ranks_said"] = True
+            self.note("ranks", "Several ranks print the same rows: those of "
+                      f"{memory['writer'] or 'the unmarked lines'} are read, the others are not")
+        if len(aside) >= MOST_ASIDE:
+            memory |= {"writer": writer, "aside": []}
+            self.note("ranks", "The rank whose rows were read fell silent; those of "
+                      f"{writer or 'the unmarked lines'} are read from here on", hides=True)
+            for of, at, values, when in aside:
+                if of == writer:
+                    self._add(at, values, when, leads=True)
+        return False
+
+    def _put_resume(self) -> None:
+        """Put a resume that was announced before the next row; without a row before it, it needs no word."""
+        announced = self.memory.pop("resume", None)
+        if announced is not None and (announced[0] or self.last is not None):
+            self._flush()
+            self._items.append(Resumed(*announced))
+            self.memory.pop("last", None)
+
+    def _between(self, steps: NDArray[np.int64]) -> None:
+        """Learn how many steps lie between two rows: the smallest gap that was seen."""
+        last = self.last
+        gaps = np.diff(steps if last is None else np.concatenate([[last], steps]))
+        if (gaps > 0).any():
+            gap = int(gaps[gaps > 0].min())
+            self.memory["gap"] = min(gap, self.memory.get("gap") or gap)
+
+    def _gather_row(self) -> None:
+        if self._row is not None:
+            self._gather.add(*self._row)
+            self._row = None
+
+    def _flush(self) -> None:
+        self._gather_row()
+        if len(self._gather):
+            self._items.append(self._gather.take())
+
+
+def _joined(batches: list[Rows]) -> Rows:
+    """Batches in their order as one."""
+    if len(batches) == 1:
+        return batches[0]
+    ends = np.cumsum([len(batch.steps) for batch in batches]).tolist()
+    columns: dict[str, NDArray[np.float64]] = {}
+    for batch, end in zip(batches, ends, strict=True):
+        for name, column in batch.columns.items():
+            if name not in columns:
+                columns[name] = np.full(ends[-1], MISSING)
+            columns[name][end - len(column) : end] = column
+    return Rows(np.concatenate([batch.steps for batch in batches]), np.concatenate([batch.times for batch in batches]),
+                columns)
+
+
+def significant_digits(token: bytes) -> int:
+    """How many significant digits a number is printed with: 0.000600 has 3, 2.198845E+00 has 7, zero and NaN none."""
+    digits = re.split(rb"[eE]", token.strip(), maxsplit=1)[0].translate(None, b"+-.,")
+    return len(digits.lstrip(b"0")) if digits.isdigit() else 0
+
+
+class TextImporter(Importer):
+    """A log of lines. What a subclass has on top is `pattern`, `line`, and what its numbers are."""
+
+    pattern: ClassVar[re.Pattern[bytes]]
+    """Found in a line that only this tool writes."""
+    between: ClassVar[Mapping[str, Blindness]] = {}
+    """Catalogue name -> what a row stands for where rows are several steps apart."""
+
+    def recognises(self, path: Path, head: bytes) -> str:
+        found = next((line for line in sample(path, head) if self.pattern.search(line)), None)
+        return "" if found is None else f"a line of it reads {found.strip()[:80].decode('utf-8', 'replace')!r}"
+
+    @abstractmethod
+    def line(self, line: bytes, log: Log) -> bool:
+        """Read a line into the log; False if it is none of this tool's."""
+
+    def lines(self, lines: Sequence[bytes], log: Log) -> None:
+        """Read many lines."""
+        for line in lines:
+            if line and not self.line(line, log):
+                log.other(line)
+
+    def files(self, path: Path) -> list[Path]:
+        """The files of a run, in the order in which they are read."""
+        return [path]
+
+    def end(self, log: Log) -> None:
+        """Read what waited for the line behind it, at the end of a look."""
+
+    def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
+        memory, places = copy.deepcopy(state.get("memory", {})), dict(state.get("places", {}))
+        log = Log(memory, self)
+        for path in self.files(run.path):
+            log.file = path.name
+            try:
+                for block in blocks(path, places.get(path.name, {})):
+                    for message in block.left_out:
+                        log.note("unread", message, hides=True)
+                    self.lines(block.lines, log)
+                    yield from log.take()
+                    places[path.name] = block.place
+                    state |= {"places": dict(places), "memory": copy.deepcopy(memory)}
+            except OSError as error:
+                why = error.strerror or error
+                raise UsageError(f"{path} cannot be read ({why}). Give a file that can be.") from error
+        self.end(log)
+        log.end_of_look()
+        yield from log.take()
+        state["memory"] = memory
