@@ -7,8 +7,8 @@
     [Eval batch=8/8] Eval on c4 data:
          Eval metrics/eval/LanguageCrossEntropy: 9.8034
 
-Written by `ConsoleLogger` of https://github.com/mosaicml/composer/blob/main/composer/loggers/console_logger.py, with four
-decimals (`format_log_data_value`). Where the run's length is given in epochs or tokens, `time/batch`, which counts
+Written by `ConsoleLogger` of https://github.com/mosaicml/composer/blob/main/composer/loggers/console_logger.py, with
+four decimals (`format_log_data_value`). Where the run's length is given in epochs or tokens, `time/batch`, which counts
 from 0, names the step.
 """
 

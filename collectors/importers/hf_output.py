@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from collectors.importers._text import NUMBER, Log, TextImporter, json_of, numbers_of
-from collectors.importers.importer import BlindSpot, Blindness
+from collectors.importers.importer import Blindness, BlindSpot
 
 _MEANS = {"loss": "loss/train", "grad_norm": "grad/norm", "learning_rate": "lr/used", "lr": "lr/used",
           "eval_loss": "loss/val"}
@@ -37,7 +37,8 @@ class HfOutput(TextImporter):
     blind = (
         _FILTERED,
         BlindSpot("steps", ("loss/", "grad/norm", "lr/used"), "the Trainer prints no step: it is read off the progress "
-                  "bar, or, where there is none, rows are counted from 1", "Give trainer_state.json, which has the steps."),
+                  "bar, or, where there is none, rows are counted from 1",
+                  "Give trainer_state.json, which has the steps."),
     )
     _dict = re.compile(rb"\{('[\w/.\- ]{1,200}': .{1,8000})\}")
     _pair = re.compile(rb"'([\w/.\- ]{1,200})': '?(" + NUMBER + rb")'?(?=[,}]|$)")

@@ -32,8 +32,8 @@ class NanoGpt(TextImporter):
              "mfu(%)": "throughput/mfu*percent"}
     between = {"loss/train": "sampled"}
     blind = (
-        BlindSpot("rank", ("loss/train",), "nanoGPT prints the loss of rank 0's last micro-batch, not the step's mean: it "
-                  "is noisier by about the root of ranks times micro-batches", _ONE_RANK),
+        BlindSpot("rank", ("loss/train",), "nanoGPT prints the loss of rank 0's last micro-batch, not the step's mean: "
+                  "it is noisier by about the root of ranks times micro-batches", _ONE_RANK),
         BlindSpot("absent", ("grad/", "lr/used"), "nanoGPT prints no gradient norm and no learning rate",
                   "Switch wandb_log on and give that run, or tap the loop."),
     )
@@ -68,8 +68,8 @@ class ModdedNanoGpt(TextImporter):
     means = {"train_loss": "loss/train", "val_loss": "loss/val"}
     between = {"loss/train": "sampled"}
     blind = (
-        BlindSpot("rank", ("loss/train",), "modded-nanogpt prints the loss of rank 0's last micro-batch, not the step's "
-                  "mean", _ONE_RANK),
+        BlindSpot("rank", ("loss/train",), "modded-nanogpt prints the loss of rank 0's last micro-batch, not the "
+                  "step's mean", _ONE_RANK),
         BlindSpot("absent", ("grad/", "lr/used", "throughput/step_time"), "modded-nanogpt prints no gradient norm and "
                   "no learning rate, and of times the total and the mean so far", "Tap the loop."),
     )
@@ -99,8 +99,8 @@ class Nanochat(TextImporter):
              "grad_norm": "grad/norm"}
     between = {"loss/train": "averaged"}
     blind = (
-        BlindSpot("averaged", ("loss/train",), "nanochat prints a moving average of rank 0's loss (0.9 of the last one): "
-                  "a jump of one step is ten times smaller in it", "Give its W&B run, or tap the loop."),
+        BlindSpot("averaged", ("loss/train",), "nanochat prints a moving average of rank 0's loss (0.9 of the last "
+                  "one): a jump of one step is ten times smaller in it", "Give its W&B run, or tap the loop."),
         BlindSpot("absent", ("lr/used", "loss/val"), "nanochat prints the factor of the learning rate (lrm), not the "
                   "rate, and its validation in bits per byte", "Tap the loop."),
     )

@@ -17,7 +17,8 @@ _EPOCH = re.compile(rb"(?i)\bepochs?\b\s*[=:#]?\s*[\[(]?\s*(\d{1,9})(?![\d.]*\.)
 _BATCH = re.compile(rb"(?i)\b(?:batch|it)(?:es)?\b\s*[=:#]?\s*[\[(]?\s*(\d{1,18})\s*(?:/|of)\s*(\d{1,18})")
 _PAIR = re.compile(rb"([A-Za-z_][\w/.\-]{0,60}(?: [A-Za-z_][\w/.\-]{0,40}){0,2})[\"']?\s{0,3}[=:]\s{0,6}[\"']?"
                    rb"(" + NUMBER + rb")(ms|s|%|it/s)?(?![\w.:])")
-_NO_METRIC = re.compile(r"(?i)(?:global[ _]?step|steps?|iter(?:ation)?s?|epochs?|batch|eta|rank|pid|line|port|seed|time)")
+_NO_METRIC = re.compile(r"(?i)(?:global[ _]?step|steps?|iter(?:ation)?s?|epochs?|batch|eta|rank|pid|line|port|seed|"
+                        r"time)")
 MOST_PAIRS = 200
 
 
