@@ -83,6 +83,11 @@ def writer_of(prefix: bytes) -> str:
     return found[0].strip().decode("ascii", "replace") if found else ""
 
 
+def unmarked(line: bytes) -> bytes:
+    """A line without what says which rank printed it."""
+    return _WRITER.sub(b"", line, count=1)
+
+
 def time_of(prefix: bytes) -> float:
     """Unix time of a line, from what stands before it; NaN without one. Without a time zone it is taken as UTC."""
     found = _TIME.search(prefix)
@@ -275,7 +280,7 @@ class Log:
         if b"Traceback (most recent call last)" in line:
             self.memory |= {"traceback": TRACEBACK_LINES, "traceback_of": name}
         elif open_ and name == self.memory.get("traceback_of", ""):
-            text = _WRITER.sub(b"", line, count=1) if name else line
+            text = unmarked(line)
             self.memory["traceback"] = open_ - 1
             if text.strip() and not text.removeprefix(b" ").startswith((b" ", b"\t")):
                 self.memory["traceback"] = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import NUMBER, Log, TextImporter, sample
+from collectors.importers._text import NUMBER, Log, TextImporter, sample, unmarked
 from collectors.importers.importer import BlindSpot
 
 _STEP = re.compile(rb"(?i)\b(?:global[ _]?step|train[ _]?step|steps?|iter(?:ation)?s?|update)\b\s*[\"']?\s*[=:#]?"
@@ -64,7 +64,7 @@ def _read(line: bytes) -> tuple[int, dict[str, bytes | float], bytes] | None:
         return None
     begin = found.start() if found else 0
     values: dict[str, bytes | float] = {}
-    for name, token, unit in _PAIR.findall(line)[:MOST_PAIRS]:
+    for name, token, unit in _PAIR.findall(unmarked(line))[:MOST_PAIRS]:
         text = name.decode("utf-8", "replace").strip()
         if not _NO_METRIC.fullmatch(text) and token[:1] not in b",":
             values[text + (f"({unit.decode()})" if unit else "")] = token
