@@ -21,6 +21,7 @@ from importlib.abc import InspectLoader
 from typing import TYPE_CHECKING, Any
 
 from checks.finding import Finding
+from trainvitals.blind import Blindness, BlindSpot
 from trainvitals.errors import UnknownSignal, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Check:
     function: CheckFunction
     instead: Mapping[str, str]
     """Signal -> what is read in its place where the run has none."""
+    needs: tuple[Blindness, ...] = ()
+    """What its `pass` cannot do without: where the log of an imported run is blind to it, the answer is unknown."""
 
     @property
     def meaning(self) -> str:
@@ -80,7 +83,16 @@ class Check:
         # A check that fails must cost its own answer only, not the other checks' nor the caller's.
         except Exception as error:
             found = [_broken(self.name, error)]
-        return [replace(f, check=self.name, area=self.area) for f in found or [_silent()]]
+        spots = self._blind_to(run)
+        return [replace(_blinded(f, spots), check=self.name, area=self.area) for f in found or [_silent()]]
+
+    def _blind_to(self, run: Run) -> list[BlindSpot]:
+        """What the log that the run was imported from hides of the signals that the check reads."""
+        imported = getattr(run, "imported", None) if self.needs else None
+        if imported is None:
+            return []
+        signals = [*self.reads, *self.instead.values(), *(name for name in self.uses if _has(run, name))]
+        return [spot for spot in imported.blind if spot.kind in self.needs and spot.concerns(signals)]
 
 
 def check(
@@ -91,6 +103,7 @@ def check(
     uses: tuple[str, ...] = (),
     refs: tuple[str, ...] = (),
     instead: Mapping[str, str] | None = None,
+    needs: tuple[Blindness, ...] = (),
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function `(run, *, thresholds) -> findings` as a check.
 
@@ -101,6 +114,7 @@ def check(
         uses: signals that sharpen the answer where they exist.
         refs: where the method comes from.
         instead: signal -> what the function reads in its place where the run has none.
+        needs: kinds of blind spots, on its signals, that turn its `pass` into `unknown`; alarms stay alarms.
 
     Raises:
         UsageError: the area is not one of `AREAS`, or another function has this name already.
@@ -114,7 +128,7 @@ def check(
             raise UsageError(
                 f"Two checks are called {name}: in {earlier.function.__module__} and {function.__module__}. Rename one."
             )
-        _CHECKS[name] = Check(name, area, reads, uses, refs, function, instead or {})
+        _CHECKS[name] = Check(name, area, reads, uses, refs, function, instead or {}, needs)
         return function
 
     return register
@@ -174,6 +188,21 @@ def _absent(missing: list[str]) -> Finding:
         what_it_means="The signals that this check reads were never written, so it can say nothing.",
         what_to_do=" ".join(dict.fromkeys(remedy(name) for name in missing)),
         details={"missing": missing},
+    )
+
+
+def _blinded(finding: Finding, spots: list[BlindSpot]) -> Finding:
+    """A `pass` on a log that hides what would have been an alarm is none."""
+    if finding.level != "pass" or not spots:
+        return finding
+    says = " ".join(dict.fromkeys(f"{spot.says.rstrip('.')}." for spot in spots))
+    return replace(
+        finding,
+        level="unknown",
+        summary=f"Nothing was found in what the log holds, and it may hide a fault: {spots[0].says.rstrip('.')}.",
+        what_it_means=f"{says} In what the log holds: {finding.summary}",
+        what_to_do=" ".join(dict.fromkeys(f"{spot.remedy.rstrip('.')}." for spot in spots)),
+        details={**finding.details, "blind": [spot.kind for spot in spots]},
     )
 
 

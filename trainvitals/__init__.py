@@ -14,12 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainvitals.anything import open_run as open_run
     from trainvitals.card import RunCard as RunCard
     from trainvitals.schedules import Plan as Plan
     from trainvitals.store import Run as Run
     from trainvitals.store import RunWriter as RunWriter
     from trainvitals.store import list_runs as list_runs
-    from trainvitals.store import open_run as open_run
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOME = {
     "TrainerCallback": "collectors.trainers.hf",
     "attach": "collectors.tap",
     "list_runs": "trainvitals.store",
-    "open_run": "trainvitals.store",
+    "open_run": "trainvitals.anything",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are those of the table above

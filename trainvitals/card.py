@@ -100,6 +100,12 @@ def read_card(data: bytes | str, where: str) -> tuple[RunCard, list[str]]:
                     for name in sorted(misfits)), *wrong]
 
 
+def fits(name: str, value: Any) -> bool:
+    """Whether a card has a field of this name, and it takes this value."""
+    kind = get_type_hints(RunCard).get(name)
+    return kind is not None and _fits(value, kind)
+
+
 def _words(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 

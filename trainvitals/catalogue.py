@@ -17,6 +17,9 @@ from trainvitals import formulas as f
 OWN = "custom/"
 """What precedes a user's own name where one of ours, or of the store's, is the same."""
 
+STATED = "stated/"
+"""What precedes a signal that a foreign log states as such, where ours would store the sums that make it up."""
+
 UNKNOWN = "unknown"
 """Key in an event's data that marks it as saying what the record lacks."""
 
@@ -59,6 +62,8 @@ class Signal:
     """Keep ranks apart as the last axis, labelled by rank, instead of merging them."""
     mean: bool = False
     """A mean or share over what the ranks saw: without the rows of some it is that of the others, and is marked."""
+    stated: bool = False
+    """The values are a log's own, and not computed from what was counted."""
 
     @property
     def frame(self) -> str:
@@ -240,6 +245,24 @@ def signal_of(field: Field) -> Signal:
     return Signal(field.name, field.unit, field.meaning, (field.name,), f.plain, field.axes)
 
 
+def stated_field(name: str) -> Field:
+    """The field that holds a signal, or a field that ranks merge by arithmetic, as a log states it.
+
+    What is the same on all ranks (a learning rate) is stored as it always is.
+    """
+    of = FIELDS.get(name)
+    if of is not None and of.merge == "same":
+        return of
+    about = of or SIGNALS[name]
+    return Field(STATED + name, f"stated_{about.frame}", about.unit, "same", about.meaning, about.axes)
+
+
+def stated_signal(field: Field) -> Signal:
+    """The signal that shows what a log states, under the signal's own name."""
+    return Signal(field.name.removeprefix(STATED), field.unit, f"{field.meaning}, as the log states it", (field.name,),
+                  f.plain, field.axes, stated=True)
+
+
 def custom_field(name: str) -> Field:
     """The field of a number that a user logs under a name of their own."""
     return Field(name, "custom", "1", "same", "logged by the training script")
@@ -249,7 +272,7 @@ def own_name(name: str, taken: Collection[str] = ()) -> str:
     """The name under which a number of the user's own is stored: theirs, or `custom/<name>` where it is not free.
 
     Not free are the fields and signals of the catalogue, `step` and `time`, the columns in `taken`, and names that
-    begin with `custom/` themselves; so two names of a user never become one.
+    begin with `custom/` or `stated/` themselves; so two names of a user never become one.
     """
     free = name not in FIELDS and name not in SIGNALS and name not in ("step", "time") and name not in taken
-    return name if free and not name.startswith(OWN) else OWN + name
+    return name if free and not name.startswith((OWN, STATED)) else OWN + name

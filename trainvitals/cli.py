@@ -29,6 +29,7 @@ from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError, UsageE
 
 if TYPE_CHECKING:
     from checks.judge import Report
+    from collectors.importers.follow import Follower
     from trainvitals.store import Run
 
 BOARD_PORT = 8501
@@ -38,7 +39,11 @@ DAMAGED = (OverflowError, RecursionError, UnicodeError, EOFError, csv.Error, zli
 _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
-ROOMS = {"audit": "checks.contamination.command", "scaling": "checks.scaling.command"}
+ROOMS = {
+    "audit": "checks.contamination.command:audit",
+    "import": "collectors.importers.command:import_",
+    "scaling": "checks.scaling.command:scaling",
+}
 """Commands that live beside what they run, and are imported when they are asked for."""
 
 
@@ -63,7 +68,8 @@ class LazyGroup(click.Group):
         """The command, its module imported by now."""
         if cmd_name not in ROOMS:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(ROOMS[cmd_name]), cmd_name)
+        module, _, name = ROOMS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
 
@@ -125,37 +131,105 @@ def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, *
               help="Name that a proxy in front gives the board, beside localhost; may be repeated.")
 @click.option("--base-path", default="", metavar="PATH", help="Path that a proxy in front gives it, as /vitals.")
 def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str, ...], base_path: str) -> None:
-    """Open the board on a run, a folder of runs, or an audit.
+    """Open the board on a run, a folder of runs, an audit, or the log of another tool, which is followed live.
 
     The address that it prints holds a random token, which whoever opens the board must know. TRAINVITALS_TOKEN sets a
     token that stays the same.
 
     Example: trainvitals dashboard runs
     """
-    server = _serve(runs, port, no_token, base_path, host_names)
+    following = _followed(runs)
+    server = _serve(following.folder if following else runs, port, no_token, base_path, host_names)
     try:
         server.wait()
     except KeyboardInterrupt:
         click.echo("\nClosed.")
     finally:
         server.terminate()
+        if following:
+            following.stop()
+
+
+def _followed(path: str) -> Follower | None:
+    """What follows another tool's log while the board is open; None where the path is the board's own to read."""
+    from trainvitals.anything import is_run
+    from trainvitals.store import list_runs
+
+    if not os.path.exists(path) or is_run(path) or (os.path.isdir(path) and list_runs(path)):
+        return None
+    from collectors.importers.command import told
+    from collectors.importers.door import sessions
+    from collectors.importers.follow import Follower
+
+    try:
+        every = sessions(path)
+    except RunNotFound:
+        return None  # an audit, or a folder whose runs are still to come
+    following = Follower(every)
+    for one in every:
+        click.echo(told(one))
+    following.start()
+    return following
 
 
 @cli.command()
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list; of several runs, a list of "
+              "objects with `run` and `findings`.")
 @click.option("--only", multiple=True, help="Run only this check; may be repeated.")
-def check(run: str, as_json: bool, only: tuple[str, ...]) -> None:
+def check(path: str, as_json: bool, only: tuple[str, ...]) -> None:
     """Judge a run, live or finished, and store the findings in its folder.
+
+    PATH is a run folder, the log of another tool, or a folder of either. Another tool's log is imported first, and
+    what it cannot tell is said. Of several runs, the exit code is that of the worst.
 
     Example: trainvitals check runs/demo --json
     """
+    runs, unread = _runs_at(path)
+    reports = {run.path: _judge(run, only) for run in runs}
+    if as_json:
+        found = [{"run": name, "findings": report.to_json()} for name, report in reports.items()]
+        click.echo(json.dumps(found[0]["findings"] if len(found) == 1 else found, indent=2, allow_nan=False))
+    else:
+        click.echo("\n\n".join(f"{name}\n{_table(report)}" if len(reports) > 1 else _table(report)
+                               for name, report in reports.items()))
+    levels = {finding.level for report in reports.values() for finding in report.findings}
+    sys.exit(2 if "fail" in levels else 1 if "warn" in levels else unread or (0 if "pass" in levels else 3))
+
+
+def _runs_at(path: str) -> tuple[list[Run], int]:
+    """The runs that a path holds, and the exit code of those among several that cannot be read; 0: all can."""
+    from trainvitals.anything import is_run
+    from trainvitals.store import list_runs, open_run
+
+    if is_run(path):
+        return [open_run(path)], 0
+    below = list_runs(path) if os.path.isdir(path) else []
+    return ([open_run(run) for run in below], 0) if below else _imported(path)
+
+
+def _imported(path: str) -> tuple[list[Run], int]:
+    """The runs of another tool's log, as `_runs_at`; says on standard error what the log was taken for."""
+    from collectors.importers.command import told
+    from collectors.importers.door import sessions
     from trainvitals.store import open_run
 
-    report = _judge(open_run(run), only)
-    click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False) if as_json else _table(report))
-    levels = {finding.level for finding in report.findings}
-    sys.exit(2 if "fail" in levels else 1 if "warn" in levels else 0 if "pass" in levels else 3)
+    found, code = [], 0
+    every = sessions(path)
+    for one in every:
+        try:
+            one.look()
+            one.close()
+            click.echo(told(one), err=True)
+            found.append(open_run(one.folder))
+        except TrainVitalsError as error:
+            if len(every) == 1:
+                raise
+            _tell(str(error))
+            code = error.exit_code
+    if not found:
+        raise RunNotFound(f"None of the {len(every)} logs at {path} can be read. Each is named above.")
+    return found, code
 
 
 @cli.command()

@@ -49,6 +49,7 @@ class Climb:
     reads=("loss/train",),
     uses=("loss/val",),
     instead=INSTEAD,
+    needs=("nonfinite",),
     refs=("https://github.com/huggingface/datablations",),
 )
 def divergence(

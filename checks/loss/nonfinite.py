@@ -44,6 +44,7 @@ SIGNALS: dict[str, Callable[[Floats], Bools]] = {
     reads=("loss/train",),
     uses=("loss/nonfinite_tokens", "grad/norm", "grad/nonfinite", "skipped/nonfinite", "unused/nonfinite_tokens"),
     instead=INSTEAD,
+    needs=("nonfinite", "sampled", "last", "rank"),
     refs=("https://github.com/NVIDIA/Megatron-LM/blob/main/megatron/core/rerun_state_machine.py",),
 )
 def nonfinite(run: Run, *, fp16_skips_per_1000: float = 1.0) -> Iterator[Finding]:

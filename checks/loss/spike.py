@@ -75,6 +75,7 @@ class Limits:
     reads=("loss/train",),
     uses=("grad/norm",),
     instead=INSTEAD,
+    needs=("nonfinite", "sampled", "last", "averaged", "rounded", "rank"),
     refs=(
         "https://github.com/allenai/OLMo-core/blob/main/src/olmo_core/train/callbacks/stability_monitor.py",
         "https://arxiv.org/abs/2501.00656",

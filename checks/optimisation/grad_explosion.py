@@ -46,6 +46,7 @@ UNIT = "times the running median"
     area="optimisation",
     reads=("grad/norm",),
     uses=("grad/norm_by_layer",),
+    needs=("nonfinite", "sampled", "last", "averaged", "scaled", "rank"),
     refs=(
         "https://github.com/bluorion-com/ZClip",
         "https://github.com/bigscience-workshop/bigscience/blob/master/train/tr11-176B-ml/chronicles.md",

@@ -46,6 +46,7 @@ UNIT = "of the running median"
     area="optimisation",
     reads=("grad/norm",),
     uses=("grad/norm_by_layer",),
+    needs=("rounded", "scaled"),
     refs=("https://proceedings.mlr.press/v9/glorot10a.html",),
 )
 def grad_vanishing(

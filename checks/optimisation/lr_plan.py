@@ -43,6 +43,7 @@ class Comparison:
     area="optimisation",
     reads=("lr/used",),
     uses=("lr/planned",),
+    needs=("rounded",),
     refs=("https://github.com/huggingface/transformers/blob/main/src/transformers/optimization.py",),
 )
 def lr_plan(

@@ -56,6 +56,7 @@ MEANING: dict[Level, tuple[str, str]] = {
     area="scaling",
     reads=("loss/train",),
     uses=("loss/val", "data/tokens_seen"),
+    needs=("scaled", "rank"),
     refs=("https://arxiv.org/abs/2203.15556", "https://arxiv.org/abs/2410.11840"),
 )
 def on_curve(

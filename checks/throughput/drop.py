@@ -30,6 +30,7 @@ UNIT = "times the median of the steps before"
     area="throughput",
     reads=("throughput/step_time",),
     uses=("throughput/data_wait_share",),
+    needs=("sampled", "last"),
     refs=("https://github.com/allenai/OLMo-core/blob/main/src/olmo_core/train/callbacks/speed_monitor.py",),
 )
 def drop(

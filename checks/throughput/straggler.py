@@ -29,6 +29,7 @@ SOURCE = (
     area="throughput",
     reads=("throughput/step_time_by_rank",),
     uses=("throughput/data_wait_by_rank",),
+    needs=("rank", "averaged", "sampled"),
     refs=("https://github.com/NVIDIA/nvidia-resiliency-ext",),
 )
 def straggler(

@@ -10,34 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainvitals.blind import Blindness as Blindness
+from trainvitals.blind import BlindSpot as BlindSpot
 from trainvitals.formulas import MISSING
 
 BATCH_ROWS = 4_096
 """Rows that an importer gathers before it yields them: memory stays bounded whatever the file's size."""
-
-Blindness = Literal["nonfinite", "rounded", "averaged", "last", "sampled", "rank", "scaled", "absent", "steps"]
-"""What a format cannot tell: NaN and infinity; digits beyond the printed ones; rows between two logged ones, because
-it logs their mean, or the last one alone; rows that it leaves out; other ranks; the scale (clipped or not, summed or
-averaged); a quantity that is not in it at all; which step a row belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlindSpot:
-    """Something that a log of this format hides, so that a check answers `unknown` there instead of `pass`."""
-
-    kind: Blindness
-    signals: tuple[str, ...]
-    """Catalogue names that it concerns; a family as `grad/`."""
-    says: str
-    """What is hidden and why, one sentence: "Megatron-LM leaves a loss that is NaN out of its line"."""
-    remedy: str
-    """How the user gets to see it, one sentence."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunOf:
@@ -63,7 +46,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to mark on the time axis: a resume, a message of the user, a line that could not be read."""
+    """Something to mark on the time axis: a resume, a message of the user, a line that could not be read.
+
+    The kind `closed` says that the log tells of an orderly end: the run is finished then, and only then.
+    """
 
     kind: str
     message: str
@@ -96,6 +82,10 @@ class Facts:
 Item = Rows | Note | Resumed | Facts
 
 
+class Replaced(Exception):  # noqa: N818 - it is no error
+    """The source is no longer the one that `state` tells of: it has to be read from its beginning."""
+
+
 class Importer(ABC):
     """One format. A subclass in a file of this folder is found by `registry`."""
 
@@ -106,7 +96,13 @@ class Importer(ABC):
     blind: ClassVar[tuple[BlindSpot, ...]] = ()
     """What every log of the format hides."""
     means: ClassVar[Mapping[str, str]] = {}
-    """The log's names -> catalogue names, beside those that `names` knows of any format."""
+    """The log's names -> catalogue names, beside those that `names` knows of any format. What the unit of the signal is
+    reached by goes behind a star, as in `--map`: `throughput/step_time*0.001`, `loss/train*bits`."""
+    generic: ClassVar[bool] = False
+    """Whether it takes any file of a kind (a CSV, say), so that an importer of a tool's own format goes first."""
+    rewritten: ClassVar[bool] = False
+    """Whether the file is written anew as it grows (a JSON document, a database), and not appended to. Then the
+    importer itself sees whether it still continues `state`, and raises `Replaced` where it does not."""
 
     @abstractmethod
     def recognises(self, path: Path, head: bytes) -> str:
@@ -133,6 +129,7 @@ class Importer(ABC):
         Raises:
             UsageError: nothing of it can be read: one sentence with the place and the remedy. A part that cannot be
                 read is a `Note` that hides, and reading goes on behind it.
+            Replaced: the source does not continue `state`.
         """
 
 

@@ -241,7 +241,7 @@ def oldest_steps(path: str, signal: str, rows: int) -> Steps:
 
 def _reach(run: Run, signal: str, rows: int, window: Callable[[int], tuple[int, int]], most: int) -> NDArray[np.int64]:
     """Steps of a signal in a window that is widened until it holds `rows` rows: a rare signal needs a few tries."""
-    field = SIGNALS[signal].reads[0] if signal in SIGNALS else signal
+    field = run.reads(signal)[0]
     span = rows
     while True:
         steps = run.array(field, steps=window(span)).steps

@@ -16,19 +16,21 @@ from trainvitals.store.segment import Header
 
 BLOCK_ROWS = 256
 BLOCK_BYTES = 4 << 20
+COLUMNAR_ROWS = 4_096
+"""Rows of a block that is filled column by column."""
 
 
 class Block:
     """Rows of one frame on their way to disk; columns are numpy arrays of fixed capacity."""
 
-    def __init__(self, header: Header, keys: Mapping[str, str] | None = None) -> None:
-        """`keys` maps a scalar field to the name that its values come under, where that differs."""
+    def __init__(self, header: Header, keys: Mapping[str, str] | None = None, rows: int = BLOCK_ROWS) -> None:
+        """`keys` maps a scalar field to the name that its values come under, where that differs; `rows`: at most."""
         self.header = header
         self.scalars = [item for item in header.fields if not item.axes]
         self.vectors = [item for item in header.fields if item.axes]
         widths = [math.prod(header.shape(item)) * np.dtype(item.dtype).itemsize for item in self.vectors]
         self.row_bytes = 16 + 8 * len(self.scalars) + sum(widths)
-        self.capacity = max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes))
+        self.capacity = max(1, min(rows, BLOCK_BYTES // self.row_bytes))
         self.names = [keys.get(item.name, item.name) if keys else item.name for item in self.scalars]
         """What the values of the scalar fields come under, in their order."""
         self.steps = np.empty(self.capacity, np.int64)
@@ -71,6 +73,19 @@ class Block:
             self.born = time.monotonic()
         self.rows = row + 1
         return True
+
+    def fill(self, steps: NDArray[np.int64], times: NDArray[np.float64], columns: Mapping[str, NDArray[Any]]) -> None:
+        """Set all rows of an empty block, at most `capacity`; a column that is not given is missing in each.
+
+        Raises ValueError for a column whose shape does not fit.
+        """
+        n = len(steps)
+        self.steps[:n], self.times[:n] = steps, times
+        for i, name in enumerate(self.names):
+            self.numbers[:n, i] = columns.get(name, MISSING)
+        for name, array in self.arrays.items():
+            array[:n] = columns.get(name, MISSING if array.dtype.kind == "f" else 0)
+        self.born, self.rows = time.monotonic(), n
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """The rows as an Arrow record batch; `schema` is that of the header, whatever its sequence number."""

@@ -104,7 +104,10 @@ def _joinable(folder: Folder, previous: str, header: Header) -> tuple[int, pa.Ta
     try:
         file = HistoryFile.open(folder, previous, folder.sizes(previous.rpartition("/")[0])[previous])
         same = (file.header.fields, file.header.labels) == (header.fields, header.labels)
-        if not same or file.sums is None or file.first is None or file.metadata.num_rows >= ROWS_PER_FILE:
+        # A segment between the two that stays as it is, because it is torn, must not be hidden by their history.
+        next_to = file.header.sequence + 1 == header.sequence
+        if not (same and next_to) or file.sums is None or file.first is None \
+                or file.metadata.num_rows >= ROWS_PER_FILE:
             return None
         table = file.table()
     except (ValueError, KeyError):

@@ -48,11 +48,12 @@ class Disk:
     """One writer's way to its folder. Every method but `_run` and what it calls may be called while training waits."""
 
     def __init__(self, folder: Folder, mine: Claim, flush_seconds: float, keep_all: bool,
-                 collect: Callable[[], None]) -> None:
+                 collect: Callable[[], None], goes_on: str = "") -> None:
+        """`goes_on`: the writer of an earlier process as which this one goes on."""
         self.folder, self.claim, self.keep_all = folder, mine, keep_all
         self.events = EventLog()
         self.dropped_rows = 0
-        self._collect = collect
+        self._collect, self._goes_on = collect, goes_on
         self._period = flush_seconds / 2 if folder.appends_cheaply else flush_seconds
         self._late_after = flush_seconds + LATE_SECONDS
         self._queue: deque[tuple[str, Block]] = deque()
@@ -125,6 +126,10 @@ class Disk:
             self._wake.set()
             done = self._room.wait_for(lambda: self._answered >= mine, timeout=CLOSE_SECONDS)
         return done and not self._queue and not self.events and not self._card_due
+
+    def takes(self) -> bool:
+        """Whether the folder took all that it was offered last."""
+        return not self._failing
 
     def close(self, last_words: Callable[[], None]) -> None:
         """Write what is left and end, within `CLOSE_SECONDS`; what the folder does not take is counted in the log."""
@@ -280,7 +285,7 @@ class Disk:
             frame, block = self._queue[0]
             sink = self._sinks.get(frame)
             if sink is None:
-                sink = self._sinks[frame] = Sink(self.folder, self._compactor)
+                sink = self._sinks[frame] = Sink(self.folder, self._compactor, self._goes_on)
             try:
                 sink.write(block, self.claim.attempt)
             except OSError:

@@ -19,7 +19,7 @@ def list_runs(path: str | os.PathLike[str]) -> list[str]:
     """
     folder = open_folder(path)
     root = str(folder).rstrip("/")
-    if _looks_like_run(folder.entries()):
+    if looks_like_run(folder.entries()):
         return [root]
     children = [f"{root}/{name}" for name in folder.child_names()]
     with ThreadPoolExecutor(LISTERS, thread_name_prefix="trainvitals-list") as pool:
@@ -29,10 +29,10 @@ def list_runs(path: str | os.PathLike[str]) -> list[str]:
 def _is_run(path: str) -> bool:
     """Whether this is a run; a folder that cannot be looked at is none."""
     try:
-        return _looks_like_run(open_folder(path).entries())
+        return looks_like_run(open_folder(path).entries())
     except OSError:
         return False
 
 
-def _looks_like_run(entries: Mapping[str, bool]) -> bool:
+def looks_like_run(entries: Mapping[str, bool]) -> bool:
     return entries.get("run.json") is False or any(entries.get(name) for name in ("frames", "events"))

@@ -89,6 +89,20 @@ class Watch:
                         "it was not watched long enough, and its folder has no clock to ask")
 
 
+def of_import(changed: float | None, ended: bool) -> Liveness:
+    """What a foreign log tells of its job: when it last grew, and seldom that it ended.
+
+    `changed`: when the source last changed at the last look, Unix seconds; `ended`: the log tells of an orderly end.
+    """
+    if ended:
+        return Liveness("finished", "the log that it was imported from tells of an orderly end")
+    since = None if changed is None else time.time() - changed
+    if since is not None and -TOLERANCE_SECONDS <= since <= SILENT_SECONDS:
+        return Liveness("live", f"the log that it was imported from changed {max(0.0, since):.0f} s ago")
+    when = f"last changed {_span(since)} ago" if since is not None and since > 0 else "has no time that can be used"
+    return Liveness("unknown", f"the log that it was imported from {when}, and does not tell of an end")
+
+
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else \
         f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

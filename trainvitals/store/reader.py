@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, OWN, SIGNALS, Field, Signal, signal_of
+from trainvitals.catalogue import FIELDS, OWN, SIGNALS, STATED, Field, Signal, signal_of, stated_signal
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
+from trainvitals.imported import FILE as IMPORT_FILE
+from trainvitals.imported import MOST_RECORD_BYTES, UNREADABLE, Imported
 from trainvitals.sealed import MOST_BYTES, opened, seal
 from trainvitals.store.attempts import ENDLESS, Attempt, Writer, clock_notes, group
 from trainvitals.store.contents import Contents
 from trainvitals.store.decimate import decimate
 from trainvitals.store.events import Event
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.store.liveness import Liveness, Watch, ages
+from trainvitals.store.liveness import Liveness, Watch, ages, of_import
 from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
@@ -106,17 +108,23 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether a signal has at least one row."""
+        return all(any(field == f.name for part in self._frame_parts(self._frame_of(field)) for f in part.header.fields)
+                   for field in self.reads(name))
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """The stored fields that a signal is made of in this run: its sums, or what a log states in their place."""
         signal = SIGNALS.get(name)
         fields = signal.reads if signal else (name,)
-        return all(any(field == f.name for part in self._frame_parts(self._frame_of(field)) for f in part.header.fields)
-                   for field in fields)
+        stated = STATED + name
+        return (stated,) if stated in self._homes and not all(field in self._homes for field in fields) else fields
 
     def array(self, name: str, *, steps: tuple[int, int] | None = None, branch: int | None = None) -> Series:
         """A signal at full resolution.
 
         Args:
             name: a signal of the catalogue, a stored field, or a name that the user logged. Ours win: a number that
-                the user logged as `loss/train` is `custom/loss/train`.
+                the user logged as `loss/train` is `custom/loss/train`. Of an imported run, a signal is what the log
+                states (`Series.signal.stated`).
             steps: first and last step; None for all.
             branch: number of a branch (see `branches()`); None for the main line.
 
@@ -184,7 +192,10 @@ class Run:
         stored = {f.name for by_writer in self._frames.values() for parts in by_writer.values()
                   for part in parts for f in part.header.fields}
         known = [s for s in SIGNALS.values() if set(s.reads) <= stored]
-        known += [signal_of(self._field(name)) for name in sorted(stored - {s.name for s in known})]
+        names = {s.name for s in known}
+        known += [stated_signal(self._field(name)) for name in sorted(stored)
+                  if name.startswith(STATED) and name.removeprefix(STATED) not in names]
+        known += [signal_of(self._field(name)) for name in sorted(stored - names) if not name.startswith(STATED)]
         rows = []
         spans: dict[str, tuple[NDArray[np.int64], float]] = {}
         for signal in known:
@@ -223,7 +234,8 @@ class Run:
         """
         ahead = self._clocks_ahead()
         names = {name for by_writer in self._frames.values() for name in by_writer}
-        return max((self._last_row(name) - ahead.get(name, 0.0) for name in names), default=None)
+        times = {name: self._last_row(name) for name in names}
+        return max((at - ahead.get(name, 0.0) for name, at in times.items() if at), default=None)
 
     @property
     def status(self) -> Literal["live", "finished", "silent", "unknown"]:
@@ -236,10 +248,28 @@ class Run:
     @property
     def liveness(self) -> Liveness:
         """The status, and what it was told by."""
-        closed = {event.writer for event in self._contents.events if event.kind == "closed"}
-        if self.attempts and {writer.name for writer in self.attempts[-1].writers} <= closed:
+        if (imported := self.imported) is not None:
+            return of_import(imported.changed, self._ended)
+        if self._ended:
             return Liveness("finished", "every writer of its last attempt ended in order")
         return self._watch.judge(lambda: ages(self._contents.folder, self._newest()))
+
+    @property
+    def imported(self) -> Imported | None:
+        """The log that the run was imported from, and what that hides; None of a run that was not imported."""
+        if IMPORT_FILE not in self._contents.sizes:
+            return None
+        try:
+            raw, state = opened(self._contents.folder.read(IMPORT_FILE, 0, MOST_RECORD_BYTES), MOST_RECORD_BYTES)
+            return Imported.from_json(raw) if state == "whole" else UNREADABLE
+        except (OSError, ValueError):
+            return UNREADABLE
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the writers of the last attempt ended in order."""
+        closed = {event.writer for event in self._contents.events if event.kind == "closed"}
+        return bool(self.attempts) and {writer.name for writer in self.attempts[-1].writers} <= closed
 
     def _newest(self) -> float | None:
         """Time of the newest row or event by the file system's clock, as far as its writers knew that."""
@@ -255,6 +285,11 @@ class Run:
         """Time of a writer's newest row, Unix seconds by its own clock; 0 without one."""
         times = [newest_time(by_writer[writer]) for by_writer in self._frames.values() if writer in by_writer]
         return max((at for at in times if at is not None), default=0.0)
+
+    def rows_by_frame(self) -> tuple[dict[str, int], set[str]]:
+        """How many rows of each frame can be read, all branches together, and the names of those who wrote them."""
+        counts = {frame: sum(part.rows for part in self._frame_parts(frame)) for frame in self._frames}
+        return counts, {writer.name for attempt in self.attempts for writer in attempt.writers}
 
     def extent(self) -> Extent:
         """How much there is on the main line and off it: what a sentence about the record can have looked at."""
@@ -329,6 +364,9 @@ class Run:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _signal(self, name: str) -> Signal:
+        stated = STATED + name
+        if self.reads(name) == (stated,):
+            return stated_signal(self._homes[stated][1])
         return SIGNALS.get(name) or signal_of(self._field(name))
 
     def _field(self, name: str) -> Field:

@@ -26,8 +26,9 @@ SEGMENT_BYTES = 64 << 20
 class Sink:
     """Appends one frame's blocks to its current segment. Used by one thread at a time."""
 
-    def __init__(self, folder: Folder, compactor: Compactor) -> None:
-        self.folder, self._compactor = folder, compactor
+    def __init__(self, folder: Folder, compactor: Compactor, goes_on: str = "") -> None:
+        """`goes_on`: a writer that has segments of an earlier process already; what comes is numbered behind them."""
+        self.folder, self._compactor, self._goes_on = folder, compactor, goes_on
         self.written = 0
         """Rows that the folder has taken since it was made."""
         self.lost = 0
@@ -112,8 +113,20 @@ class Sink:
     def _begin(self, source: Header) -> None:
         self.end()
         if self._source is None or self._source.writer != source.writer:
-            self._sequence = 0
+            self._sequence = self._after_earlier(source) if source.writer == self._goes_on else 0
         self._source, self._schema = source, None
+
+    def _after_earlier(self, source: Header) -> int:
+        """The number behind all segments that an earlier process left, which are handed to the compactor."""
+        found = [(path, name) for path in self.folder.sizes(f"frames/{source.frame}")
+                 if (name := SegmentName.parse(path)) is not None and name.writer == source.writer]
+        history = max((item for item in found if not item[1].live), key=lambda item: item[1].last, default=None)
+        if history is not None:
+            self._compactor.goes_on((source.frame, source.writer), history[0])
+        for path, name in sorted(found):
+            if name.live and self.folder.appends_cheaply:
+                self._compactor.add(path, 0)
+        return max((name.last for _, name in found), default=-1) + 1
 
     def _path(self) -> str:
         assert self._source is not None
@@ -158,6 +171,10 @@ class Compactor:
     def add(self, path: str, rows: int, nbytes: int = 0) -> None:
         """A segment ended: its rows, and what they take in memory."""
         self._queue(Task(path, rows, nbytes))
+
+    def goes_on(self, key: tuple[str, str], history: str) -> None:
+        """The newest history file of a frame and writer, left by an earlier process."""
+        self._history[key] = history
 
     def end(self, path: str) -> None:
         """No segment like this one will follow."""

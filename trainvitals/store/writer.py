@@ -14,13 +14,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
 from trainvitals.catalogue import FIELDS, Field, custom_field, own_name
 from trainvitals.errors import UsageError
-from trainvitals.store.block import Block
+from trainvitals.store.block import COLUMNAR_ROWS, Block
 from trainvitals.store.claims import Claim, launch_of
 from trainvitals.store.disk import Disk
 from trainvitals.store.eventlog import cut, plain
@@ -91,7 +94,7 @@ class FrameWriter:
         try:
             with self._lock:
                 if not self._block.put(step, time.time(), values):
-                    self._extend(self._block.unknown(values))
+                    self._widen(self._block.unknown(values))
                     self._block.put(step, time.time(), values)
                 full = self._block.rows == self._block.capacity
                 if full:
@@ -101,6 +104,39 @@ class FrameWriter:
                              "Scalars take a number, vectors an array of the axis' length.") from error
         if full:
             self._owner.disk.wait_for_room()
+
+    def extend(self, steps: NDArray[np.int64], times: NDArray[np.float64], columns: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows column by column, with times of their own: what an importer of a million rows needs.
+
+        Args:
+            steps: of every row [n].
+            times: Unix seconds; NaN where nobody knows [n].
+            columns: as the names of `append`: [n], or [n, *axes]; `formulas.MISSING` where a row has no value.
+
+        Raises:
+            UsageError: as `append`.
+        """
+        if self._owner.closed:
+            raise UsageError(f"The writer of {self._owner.folder} is closed: rows of frame {self.header.frame!r} "
+                             "cannot be stored. Extend before close().")
+        try:
+            with self._lock:
+                self._hand_over()
+                if new := self._block.unknown(columns):
+                    self._widen(new)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"Frame {self.header.frame!r} cannot take these columns: {error}.") from error
+        start = 0
+        while start < len(steps):
+            block = Block(self.header, self._keys, COLUMNAR_ROWS)
+            part = slice(start, start + block.capacity)
+            try:
+                block.fill(steps[part], times[part], {name: column[part] for name, column in columns.items()})
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"Rows of frame {self.header.frame!r} do not fit: {error}.") from error
+            self._owner.disk.put(self.header.frame, block)
+            self._owner.disk.wait_for_room()
+            start = part.stop
 
     def hand_over(self) -> None:
         """Queue the rows so far."""
@@ -113,7 +149,7 @@ class FrameWriter:
             self._hand_over()
             self._block = Block(header, self._keys)
 
-    def _extend(self, names: Iterable[str]) -> None:
+    def _widen(self, names: Iterable[str]) -> None:
         old = self._block.header
         taken = self._block.columns
         fields = {name: custom_field(own_name(name, taken)) for name in names}
@@ -127,6 +163,21 @@ class FrameWriter:
             self._block = Block(self._block.header, self._keys)
 
 
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """Where a writer ended, so that a later process goes on as the same one: an importer at its next look.
+
+    To readers the two are one writer of one attempt, and no resume of the training.
+    """
+
+    claim: str
+    """Path of its claim in the run folder."""
+    writer: str
+    started: float
+    start_step: int
+    rewinds: int
+
+
 class RunWriter:
     """Writes one rank's share of a run into a run folder.
 
@@ -138,11 +189,12 @@ class RunWriter:
         flush_seconds: when the process is killed, rows older than this are with the operating system or the store, but
             for the time of one write. None: see `flush_interval`.
         when_full: "drop" rows and count them when the disk does not keep up (training), or "wait" for it (importers).
+        goes_on: the writer that this one continues; only of rank 0, and only once that one has ended.
     """
 
     def __init__(self, path: str | os.PathLike[str] | Folder, *, rank: int = 0, world_size: int = 1,
                  start_step: int = 0, flush_seconds: float | None = None,
-                 when_full: Literal["drop", "wait"] = "drop") -> None:
+                 when_full: Literal["drop", "wait"] = "drop", goes_on: Continued | None = None) -> None:
         self.folder = open_folder(path)
         self.rank, self.world_size = rank, world_size
         self.flush_seconds = flush_interval(self.folder, world_size) if flush_seconds is None else flush_seconds
@@ -151,11 +203,26 @@ class RunWriter:
         self._rewinds = 0
         self._process = os.getpid()
         self._frames: dict[str, FrameWriter] = {}
-        self._begin(start_step)
-        mine = Claim(0, self.launch, world_size, start_step, self.writer)
-        self.disk = Disk(self.folder, mine, self.flush_seconds, when_full == "wait", self._hand_over)
-        self._introduce(f"rank {rank} of {world_size} on {socket.gethostname()}")
+        mine = Claim.parse(goes_on.claim) if goes_on is not None else None
+        if goes_on is not None and mine is not None:
+            self.writer, self.started, self.start_step = goes_on.writer, goes_on.started, goes_on.start_step
+            self.launch, self._rewinds = mine.launch, goes_on.rewinds
+            self.disk = Disk(self.folder, mine, self.flush_seconds, when_full == "wait", self._hand_over,
+                             goes_on=self.writer)
+        else:
+            self._begin(start_step)
+            mine = Claim(0, self.launch, world_size, start_step, self.writer)
+            self.disk = Disk(self.folder, mine, self.flush_seconds, when_full == "wait", self._hand_over)
+            self._introduce(f"rank {rank} of {world_size} on {socket.gethostname()}")
         self.disk.start()
+
+    @property
+    def continued(self) -> Continued | None:
+        """How another process goes on as this writer; None before the first flush that the folder took."""
+        claim = self.disk.claim
+        if not claim.attempt:
+            return None
+        return Continued(claim.path, self.writer, self.started, self.start_step, self._rewinds)
 
     def _begin(self, start_step: int) -> None:
         self.start_step, self.started = start_step, time.time()
@@ -199,7 +266,15 @@ class RunWriter:
         at = whole_step(step)
         if at is None and step is not None:
             data["step"] = step
-        line = self._line(kind, at, message) | {"data": plain(data)}
+        self._add_event(self._line(kind, at, message) | {"data": plain(data)})
+
+    def past_event(self, kind: str, step: int | None, message: str, time: float | None, data: Mapping[str, Any]
+                   ) -> None:
+        """Note what happened earlier, as an imported log tells it; `time` in Unix seconds, None where it does not."""
+        line = self._line(kind, step, message) | {"data": plain(data)}
+        self._add_event(line if time is None else line | {"time": time})
+
+    def _add_event(self, line: dict[str, Any]) -> None:
         self.disk.events.add(f"events/{self.writer}.jsonl", line)
 
     def _line(self, kind: str, step: int | None, message: str) -> dict[str, Any]:
@@ -211,9 +286,9 @@ class RunWriter:
         """Store the run card at the next flush; an earlier one that differs is kept beside it."""
         self.disk.put_card(card.to_json().encode())
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, message: str = "") -> None:
         """This process went back to `step` (a rollback): later rows form a new attempt from there."""
-        self.event("rollback", step=step, message=f"went back to step {step}")
+        self.event("rollback", step=step, message=message or f"went back to step {step}")
         self._hand_over()
         self._rewinds += 1
         self._begin(step)
@@ -226,8 +301,10 @@ class RunWriter:
         """Have everything so far written, and wait for it at most 10 s. False if the disk did not take it all."""
         return self.disk.flush()
 
-    def close(self) -> None:
+    def close(self, *, run_ended: bool = True) -> None:
         """Flush, turn the segments into Parquet and end; calling it again does nothing.
+
+        `run_ended`: the run is over, and not only this process's part in writing it.
 
         Returns within 10 s (`disk.CLOSE_SECONDS`), whatever the disk does; what it did not take is counted in the log.
         """
@@ -235,7 +312,8 @@ class RunWriter:
             return  # a forked child has the parent's writer in memory, and must not end it
         self.closed = True
         self._hand_over()
-        self.disk.close(lambda: self.event("closed", message="the writer ended in order"))
+        self.disk.close((lambda: self.event("closed", message="the writer ended in order")) if run_ended else
+                        lambda: None)
 
     def _hand_over(self) -> None:
         for frame in list(self._frames.values()):

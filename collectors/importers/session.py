@@ -1,0 +1,336 @@
+"""One run of a foreign source on its way into its run folder, look by look.
+
+What the source holds beyond the last look is stored, then how far that was: a process that is killed at any moment
+leaves rows that it could not tell of, and the next one counts them and passes over as many. Two processes that import
+one source take turns. The run that readers see has one writer, however many looks there were.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from collectors.importers import cache
+from collectors.importers.cache import Record
+from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
+from collectors.importers.intake import Intake
+from collectors.importers.names import Names
+from collectors.importers.order import Back, Order
+from trainvitals import __version__
+from trainvitals.card import RunCard, fits, read_card
+from trainvitals.catalogue import UNKNOWN
+from trainvitals.errors import RunDamaged, TrainVitalsError, UsageError
+from trainvitals.imported import FILE, Imported
+from trainvitals.store import RunWriter, open_run
+from trainvitals.store.eventlog import plain
+from trainvitals.store.writer import Continued
+
+SAVE_SECONDS = 2.0
+"""A long import says so often how far it is."""
+MOST_NOTES = 1_000
+"""Notes of an importer that become events; more are counted."""
+
+
+class Session:
+    """Imports one run, and goes on importing it."""
+
+    def __init__(self, run: RunOf, importer: Importer, why: str, folder: Path, maps: list[str] | None = None) -> None:
+        """`maps`: None for those of the earlier import, if there was one. Raises UsageError for a bad one."""
+        self.run, self.importer, self.folder, self.why = run, importer, folder, why
+        self._maps = maps
+        if maps:
+            Names(importer.means, maps)
+        self._writer: RunWriter | None = None
+        self._stamp: object = None
+        self._record: Record | None = None
+        self._skip: dict[str, int] = {}
+        """Frame -> rows of a killed import that its record does not tell of."""
+        self.afresh = ""
+        """Why the last look read everything again; "" where it did not."""
+
+    @property
+    def about(self) -> Imported:
+        """What is known of the import after a look."""
+        assert self._record is not None
+        return self._record.about
+
+    def look(self) -> bool:
+        """Take in what is new; whether there was anything.
+
+        Raises:
+            UsageError: nothing can be read of the source, or the run folder is no place for it.
+            TrainVitalsError: the disk does not take the run.
+        """
+        self.afresh = ""
+        with cache.locked(self.folder):
+            if not cache.usable(self.folder):
+                raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
+            self._catch_up()
+            record = self._record
+            if record is not None and not record.busy and cache.unchanged(self.run.path, record.identity):
+                return False
+            why = self._why_afresh(record)
+            if record is None or why:
+                self.afresh = why
+                self._begin_afresh()
+            try:
+                return self._take()
+            except Replaced as error:
+                self.afresh = str(error) or "its source was replaced"
+                self._begin_afresh()
+                return self._take()
+
+    def close(self) -> None:
+        """End this process's part; the run may go on."""
+        if self._writer is not None:
+            self._writer.close(run_ended=False)
+            self._writer = None
+
+    # ---- before a look --------------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Load what another process may have done since our last look."""
+        stamp = _stamp(self.folder / FILE)
+        if self._record is None or stamp != self._stamp:
+            self.close()
+            self._record = Record.load(self.folder)
+            self._stamp = stamp
+
+    def _why_afresh(self, record: Record | None) -> str:
+        if record is None:
+            return ""
+        if record.about.format != self.importer.format or (self._maps is not None and self._maps != record.maps):
+            return "its columns or its format were told anew"
+        if record.made_by != _mark(self.importer):
+            return "another version of the importer made it"
+        if (record.about.source, record.key) != (_absolute(self.run.path), self.run.key):
+            return "the folder held another import"
+        if not record.identity and not record.busy:
+            return ""
+        if not self.importer.rewritten and record.identity and (wrong := cache.continues(self.run.path,
+                                                                                         record.identity)):
+            return f"the source was replaced ({wrong})"
+        if record.busy and not self._writer:
+            return self._recount(record)
+        return ""
+
+    def _recount(self, record: Record) -> str:
+        """After a kill: how many rows the folder has that the record does not tell of."""
+        try:
+            counts, writers = open_run(self.folder).rows_by_frame()
+        except TrainVitalsError:
+            counts, writers = {}, set()
+        if not writers <= set(record.writers) or any(counts.get(f, 0) < n for f, n in record.rows.items()):
+            return "an earlier import was killed at a point from which it cannot go on"
+        self._skip = {frame: n - record.rows.get(frame, 0) for frame, n in counts.items()}
+        return ""
+
+    def _begin_afresh(self) -> None:
+        self.close()
+        maps = self._maps if self._maps is not None else self._record.maps if self._record else []
+        about = Imported(_absolute(self.run.path), self.importer.format, self.importer.title, self.why,
+                         blind=self.importer.blind)
+        self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
+        self._skip = {}
+        # With the old record gone first, a kill between leaves a folder that the next look empties again.
+        self._save()
+        for entry in os.scandir(self.folder):
+            if entry.name != FILE:
+                _remove(entry)
+
+    # ---- a look ---------------------------------------------------------------------------------------------------
+
+    def _take(self) -> bool:
+        record = self._record
+        assert record is not None
+        before = cache.identity(self.run.path)
+        changed = cache.changed_at(self.run.path)
+        intake = Intake(Names(self.importer.means, record.maps), record.targets)
+        intake.rows, intake.skip = dict(record.rows), self._skip
+        look = _Look(self, record, intake, Order(record.order))
+        state = record.state
+        for item in self.importer.read(self.run, state):
+            look.take(item)
+        look.end()
+        self._skip = {}
+        new = look.any or record.identity != before or record.about.changed != changed
+        record.identity, record.busy = before, False
+        record.about = replace(record.about, changed=changed)
+        if new:
+            self._save()
+        return look.any
+
+    def writer(self) -> RunWriter:
+        """The open writer of the run; told first that a look is under way."""
+        record = self._record
+        assert record is not None
+        if not record.busy:
+            record.busy = True
+            self._save()
+        if self._writer is None:
+            goes_on = Continued(**record.writer) if record.writer else None
+            self._writer = RunWriter(self.folder, when_full="wait", goes_on=goes_on)
+            if goes_on is None:
+                record.writers.append(self._writer.writer)
+        return self._writer
+
+    def flush(self) -> None:
+        """Have all rows in the folder. Raises TrainVitalsError where it does not take them."""
+        if self._writer is not None:
+            while not self._writer.flush():
+                if not self._writer.disk.takes():
+                    raise TrainVitalsError(f"{self.folder} does not take the run. Free the disk, or give another "
+                                           "--run.")
+            record = self._record
+            assert record is not None
+            if (at := self._writer.continued) is not None:
+                record.writer = asdict(at)
+                if at.writer not in record.writers:
+                    record.writers.append(at.writer)
+
+    def save(self, intake: Intake, order: Order) -> None:
+        """Tell how far the import is, once its rows are in the folder."""
+        record = self._record
+        assert record is not None
+        self.flush()
+        record.rows, record.targets, record.order = dict(intake.rows), intake.state(), order.state()
+        known = dict.fromkeys([*record.about.blind, *intake.blind])
+        record.said = list(dict.fromkeys([*record.said, *intake.notes]))[:MOST_NOTES]
+        record.about = replace(record.about, taken=tuple(intake.taken), blind=tuple(known),
+                               notes=(*record.said, *order.notes()))
+        self._save()
+
+    def _save(self) -> None:
+        assert self._record is not None
+        self._record.save(self.folder)
+        self._stamp = _stamp(self.folder / FILE)
+
+
+class _Look:
+    """What one look does with what the importer yields."""
+
+    def __init__(self, session: Session, record: Record, intake: Intake, order: Order) -> None:
+        self._session, self._record, self._intake, self._order = session, record, intake, order
+        self.any = False
+        self._card: RunCard | None = None
+        self._saved = time.monotonic()
+        self._told = _told(session.folder) if record.busy else set()
+        self._notes = 0
+
+    def take(self, item: Item) -> None:
+        """Store one thing that the importer yielded."""
+        self.any = True
+        if isinstance(item, Rows):
+            for part in self._order.sorted_out(_within(item)):
+                if isinstance(part, Back):
+                    self._go_back(part.step, f"the log goes back to step {part.step + 1:,} without a word")
+                else:
+                    self._intake.store(self._session.writer(), part)
+        elif isinstance(item, Resumed):
+            self._order.resumed(item.step)
+            self._go_back(item.step, item.message or f"the job went on from step {item.step:,}")
+        elif isinstance(item, Note):
+            self._note(item)
+        else:
+            self._facts(item)
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._session.save(self._intake, self._order)
+            self._saved = time.monotonic()
+
+    def end(self) -> None:
+        """All was taken."""
+        if self._notes > MOST_NOTES:
+            self._session.writer().past_event("import", None, f"{self._notes - MOST_NOTES:,} more notes of the log are "
+                                              "not named", None, {UNKNOWN: True})
+        if self._card is not None or (self.any and not (self._session.folder / "run.json").exists()):
+            self._write_card()
+        if self.any:
+            self._session.save(self._intake, self._order)
+
+    def _go_back(self, step: int, message: str) -> None:
+        writer = self._session.writer()
+        self._session.flush()
+        writer.rewind(step, message)
+        self._session.save(self._intake, self._order)
+
+    def _note(self, note: Note) -> None:
+        self._notes += 1
+        if self._notes > MOST_NOTES or (note.kind, note.step, note.message) in self._told:
+            return
+        data: Mapping[str, Any] = {UNKNOWN: True} if note.hides else {}
+        self._session.writer().past_event(note.kind, note.step, note.message, note.time, data)
+
+    def _facts(self, facts: Facts) -> None:
+        card = self._card = self._card or _card_in(self._session.folder)
+        for name, value in facts.card.items():
+            if fits(name, value):
+                setattr(card, name, {**getattr(card, name), **value} if isinstance(value, dict) else value)
+            else:
+                self._intake.notes.append(f"What the log says as {str(name)[:60]} does not fit a run card: it is left "
+                                          "out.")
+        if facts.config:
+            card.notes["config"] = plain({**card.notes.get("config", {}), **facts.config})
+        if facts.blind:
+            known = dict.fromkeys([*self._record.about.blind, *facts.blind])
+            self._record.about = replace(self._record.about, blind=tuple(known))
+
+    def _write_card(self) -> None:
+        card = self._card or _card_in(self._session.folder)
+        card.name = card.name or self._record.name
+        about = self._record.about
+        card.notes["imported"] = {"source": about.source, "format": about.title, "told by": about.why,
+                                  "taken as": [t.words for t in self._intake.taken][:100]}
+        self._session.writer().write_card(card)
+
+
+def _mark(importer: Importer) -> str:
+    told = repr((__version__, importer.format, sorted(importer.means.items()), importer.blind))
+    return f"{zlib.crc32(told.encode()):08x}"
+
+
+def _within(rows: Rows) -> Rows:
+    limit = 2**62
+    inside = (rows.steps > -limit) & (rows.steps < limit)
+    if inside.all():
+        return rows
+    return Rows(rows.steps[inside], rows.times[inside], {n: v[inside] for n, v in rows.columns.items()})
+
+
+def _card_in(folder: Path) -> RunCard:
+    try:
+        return read_card((folder / "run.json").read_bytes(), str(folder))[0]
+    except (OSError, RunDamaged):
+        return RunCard()
+
+
+def _told(folder: Path) -> set[tuple[str, int | None, str]]:
+    """Events that a killed import left."""
+    try:
+        events = open_run(folder).events()
+    except TrainVitalsError:
+        return set()
+    steps = [None if known else int(step) for step, known in zip(events["step"], events["step"].isna(), strict=True)]
+    return set(zip(events["kind"].astype(str), steps, events["message"].astype(str), strict=True))
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _stamp(path: Path) -> object:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    if entry.name != cache.LOCK:
+        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
