@@ -2,23 +2,22 @@
 
 A progress bar's carriage return ends a line as a newline does; colour codes and NUL bytes (which a crash leaves on
 some file systems) are taken out; UTF-16, which PowerShell's `>` writes, is read as such. A last line without its end
-waits for the next look.
+waits for the next look. Whether a file was replaced since the last look is for `session` to see.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from collectors.importers.importer import Replaced
+
 BLOCK_BYTES = 4 << 20
 MOST_LINE_BYTES = 1 << 20
 """A longer line is left out and said: no training log has one, and every pattern is tried on all of a line."""
-HEAD_BYTES = 4_096
-"""Begin of a file by which it is known again."""
 
 _ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
@@ -36,27 +35,24 @@ class Block:
 
 
 def blocks(path: Path, place: dict[str, Any]) -> Iterator[Block]:
-    """The lines behind `place`, and last a block that says where reading stopped.
+    """The lines behind `place`.
 
     Args:
         path: the file.
         place: of the last block of the last reading; {} to begin.
+
+    Raises:
+        Replaced: the file is shorter than what was read of it.
+        OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        place = dict(place) or {"at": 0, "head": 0, "head_bytes": 0}
-        said = []
-        if not _same(file, place):
-            place = {"at": 0, "head": 0, "head_bytes": 0}
-            said.append(f"{path.name} is not the file that was read before (it was written anew): it is read from its "
-                        "beginning")
+        place = dict(place) or {"at": 0}
+        if file.seek(0, 2) < place["at"]:
+            raise Replaced(f"{path.name} is shorter than what was read of it")
         file.seek(0)
         encoding = _UTF16.get(file.read(2), "")
         file.seek(place["at"])
-        if said:
-            yield Block([], dict(place), said)
         yield from _read(file, place, encoding)
-        _remember(file, place)
-        yield Block([], dict(place))
 
 
 def clean(text: bytes) -> bytes:
@@ -118,15 +114,3 @@ def _end_of_last_line(data: bytes, encoding: str) -> int:
     cut = max(text.rfind("\n"), text.rfind("\r")) + 1
     return len(text[:cut].encode(encoding, "surrogatepass"))
 
-
-def _same(file: BinaryIO, place: dict[str, Any]) -> bool:
-    """Whether the file still begins as it did, and is no shorter than what was read of it."""
-    return (file.seek(0, 2) >= place["at"] and file.seek(0) == 0
-            and zlib.crc32(file.read(place["head_bytes"])) == place["head"])
-
-
-def _remember(file: BinaryIO, place: dict[str, Any]) -> None:
-    if place["head_bytes"] < HEAD_BYTES:
-        file.seek(0)
-        head = file.read(min(HEAD_BYTES, place["at"]))
-        place["head"], place["head_bytes"] = zlib.crc32(head), len(head)

@@ -14,8 +14,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import NUMBER, Log, TextImporter, number
+from collectors.importers._text import NUMBER, Log, TextImporter, number, sample
+from collectors.importers.composer import Composer
+from collectors.importers.hf_output import HfOutput
 from collectors.importers.importer import BlindSpot, RunOf
+from collectors.importers.megatron import Megatron
+from collectors.importers.nemo import Nemo
 
 _STEP = re.compile(rb"\bstep=(\d{1,18}), skipped=(\d{1,18}), lr=\[([^\]]{0,2000})\]")
 _TIMER = re.compile(rb"\bglobal_step=(\d{1,18}), (?=RunningAvg)")
@@ -31,7 +35,6 @@ class DeepSpeed(TextImporter):
     format = "deepspeed"
     title = "DeepSpeed output"
     pattern = re.compile(rb"\bstep=\d{1,18}, skipped=\d{1,18}, lr=\[|\bglobal_step=\d{1,18}, RunningAvgSamplesPerSec=")
-    generic = True
     means = {"lr": "lr/used"}
     between = {"lr/used": "sampled"}
     blind = (
@@ -39,6 +42,13 @@ class DeepSpeed(TextImporter):
                   "DeepSpeed prints the learning rate, skipped steps and samples per second, and no loss",
                   "Give the training script's own output or tracker, or switch csv_monitor on."),
     )
+
+    def recognises(self, path: Path, head: bytes) -> str:
+        # Trainers on top of DeepSpeed print the loss, too: such a log is theirs.
+        on_top = (Megatron, HfOutput, Composer, Nemo)
+        if any(of.pattern.search(line) for of in on_top for line in sample(path, head)):
+            return ""
+        return super().recognises(path, head)
 
     def line(self, line: bytes, log: Log) -> bool:
         if found := _STEP.search(line):

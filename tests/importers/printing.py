@@ -7,7 +7,8 @@ rounded here by Python's own formatting, and read by nothing of ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 Printed = tuple[str, dict[str, float]]
 
@@ -43,16 +44,16 @@ def torchtitan_structured(step: int, loss: float, norm: float, rate: float) -> P
 
 def olmo_core(step: int, loss: float, norm: float, rate: float) -> Printed:
     texts = {"train/CE loss": f"{loss:.3f}", "optim/total grad norm": f"{norm:.4f}", "throughput/device/TPS": "12,345"}
-    line = f"2025-01-31 12:00:00.123\thost:0\ttrain:12\tINFO\t[step={step}/596057,epoch=1,eta=3days4:05:06]\n" + "\n".join(
-        f"    {name}={text}" for name, text in texts.items())
+    line = f"2025-01-31 12:00:00.123\thost:0\ttrain:12\tINFO\t[step={step}/596057,epoch=1,eta=3days4:05:06]" + "".join(
+        f"\n    {name}={text}" for name, text in texts.items())
     return line, _read(**texts)
 
 
 def nemo(step: int, loss: float, norm: float, rate: float) -> Printed:
     texts = {"lr": f"{rate:.4g}", "global_batch_size": "512", "reduced_train_loss": f"{loss:.4g}",
              "train_step_timing in s": f"{norm:.4g}", "consumed_samples": str(step * 512)}
-    line = (f"Training epoch 0, iteration {step}/99999 | lr: {texts['lr']} | global_batch_size: 512 | global_step: {step} "
-            f"| reduced_train_loss: {texts['reduced_train_loss']} | train_step_timing in s: "
+    line = (f"Training epoch 0, iteration {step}/99999 | lr: {texts['lr']} | global_batch_size: 512 | global_step: "
+            f"{step} | reduced_train_loss: {texts['reduced_train_loss']} | train_step_timing in s: "
             f"{texts['train_step_timing in s']} | consumed_samples: {step * 512}")
     return line, _read(**texts)
 
@@ -61,7 +62,8 @@ def automodel(step: int, loss: float, norm: float, rate: float) -> Printed:
     texts = {"loss": f"{loss:.4f}", "grad_norm": f"{norm:.4f}", "lr": f"{rate:.2e}", "mem": "11.66", "tps": "6924.50",
              "tps_per_gpu": "3462.25", "num_label_tokens": "322"}
     line = (f"2025-01-31 12:00:00 | INFO | root | step {step} | epoch 0 | loss {texts['loss']} | grad_norm "
-            f"{texts['grad_norm']} | lr {texts['lr']} | mem 11.66 GiB | tps 6924.50(3462.25/gpu) | num_label_tokens 322")
+            f"{texts['grad_norm']} | lr {texts['lr']} | mem 11.66 GiB | tps 6924.50(3462.25/gpu) | num_label_tokens "
+            "322")
     return line, _read(**texts)
 
 
@@ -144,3 +146,38 @@ PRINTERS: dict[str, Callable[[int, float, float, float], Printed]] = {
     "nanochat": nanochat, "hf-output": hf_output, "llama-factory": llama_factory, "composer": composer,
     "printed": printed,
 }  # fmt: skip
+
+
+def write_log(path: Path, name: str, steps: Iterable[int]) -> list[tuple[int, str, float]]:
+    """A log of a format: (step, name, value) of all that stands in it."""
+    expected = []
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for step in steps:
+            text, values = PRINTERS[name](step, 2.0 + 1.0 / (step + 1), 0.3 + step % 7 / 9, 1e-4 * (1 + step % 5))
+            file.write(text + "\n")
+            expected += [(step, key, values[key]) for key in sorted(values)]
+    return expected
+
+
+class Sample:
+    """A log of 30 steps as `tests/importers/samples` has them, of columns that become signals.
+
+    Args:
+        name: in PRINTERS.
+        signals: catalogue name -> the log's name of it, with a factor behind a star.
+    """
+
+    def __init__(self, name: str, signals: Mapping[str, str], file: str = "job.out") -> None:
+        self._name, self._file = name, file
+        self.rows: dict[str, dict[int, float]] = {signal: {} for signal in signals}
+        for step in range(1, 31):
+            values = PRINTERS[name](step, 2.0 + 1.0 / (step + 1), 0.3 + step % 7 / 9, 1e-4 * (1 + step % 5))[1]
+            for signal, column in signals.items():
+                own, _, factor = column.partition("*")
+                self.rows[signal][step] = values[own] * float(factor or 1)
+
+    def write(self, folder: Path) -> Path:
+        """The log in a new folder."""
+        folder.mkdir(parents=True)
+        write_log(folder / self._file, self._name, range(1, 31))
+        return folder / self._file
