@@ -385,18 +385,26 @@ class Log:
 
 
 def _joined(batches: list[Rows]) -> Rows:
-    """Batches in their order as one."""
+    """Batches in their order as one; what a validation adds to the newest step becomes part of that row."""
     if len(batches) == 1:
         return batches[0]
-    ends = np.cumsum([len(batch.steps) for batch in batches]).tolist()
+    begins, size = [], 0
+    for before, batch in zip([None, *batches], batches, strict=False):
+        same = before is not None and before.steps[-1] == batch.steps[0]
+        adds = same and before is not None and before.columns.keys().isdisjoint(batch.columns)
+        begins.append(size - adds)
+        size += len(batch.steps) - adds
+    steps, times = np.empty(size, np.int64), np.empty(size)
     columns: dict[str, NDArray[np.float64]] = {}
-    for batch, end in zip(batches, ends, strict=True):
+    for batch, begin in zip(reversed(batches), reversed(begins), strict=True):
+        # Backwards, so that a row that is added to keeps its own time.
+        end = begin + len(batch.steps)
+        steps[begin:end], times[begin:end] = batch.steps, batch.times
         for name, column in batch.columns.items():
             if name not in columns:
-                columns[name] = np.full(ends[-1], MISSING)
-            columns[name][end - len(column) : end] = column
-    return Rows(np.concatenate([batch.steps for batch in batches]), np.concatenate([batch.times for batch in batches]),
-                columns)
+                columns[name] = np.full(size, MISSING)
+            columns[name][begin:end] = column
+    return Rows(steps, times, columns)
 
 
 def significant_digits(token: bytes) -> int:

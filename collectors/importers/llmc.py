@@ -21,6 +21,8 @@ _STEP = re.compile(rb"\bstep +(\d{1,18})/(\d{1,18}) \| (?:train )?loss ")
 _CONSOLE = re.compile(rb"(?:\| |\|)(?:train )?(loss|norm|lr) +(" + NUMBER + rb")(?: \((" + NUMBER + rb")z\))?|"
                       rb"\| ?(" + NUMBER + rb") (ms|tok/s)|\| ?(" + NUMBER + rb")% (?:bf16 |fp32 |fp16 )?MFU")
 _VALIDATION = re.compile(rb"\bval loss (" + NUMBER + rb")\s*$")
+_SMOOTHED = BlindSpot("averaged", ("throughput/tokens_per_s",), "llm.c's console prints a moving average of the tokens "
+                      "per second (0.95 of the last one)", "Use its step times.")
 
 
 class LlmC(TextImporter):
@@ -35,8 +37,6 @@ class LlmC(TextImporter):
              "MFU(%)": "throughput/mfu*percent"}
     between = {"loss/train": "sampled", "grad/norm": "sampled"}
     blind = (
-        BlindSpot("averaged", ("throughput/tokens_per_s",), "llm.c prints a moving average of the tokens per second "
-                  "(0.95 of the last one)", "Use the step times of its console."),
         BlindSpot("absent", ("grad/norm_clipped", "grad/norm_by_layer", "loss/domain"),
                   "llm.c logs the norm before clipping, and nothing per layer or domain", "None: it is not computed."),
     )
@@ -54,7 +54,8 @@ class LlmC(TextImporter):
                         values[f"{name.decode()} z"] = z
                 else:
                     values[unit.decode() if rate else "MFU(%)"] = rate or mfu
-            log.facts(card={"total_steps": int(found[2])})
+            log.facts(card={"total_steps": int(found[2])}, blind=() if log.memory.get("console") else (_SMOOTHED,))
+            log.memory["console"] = True
             log.row(int(found[1]), values, line[: found.start()])
         elif found := _VALIDATION.search(line):
             log.row(log.last or 0, {"val loss": found[1]}, line[: found.start()], leads=False)

@@ -83,7 +83,7 @@ class Megatron(TextImporter):
                 _add_rows(shape, rows, log)
                 rows = []
             if self.line(line, log):
-                shape = _shape(line)
+                shape = _shape(line) or shape
                 if shape is not None and not shape.losses.issuperset(log.memory.get("losses", ())):
                     shape = None
             else:
