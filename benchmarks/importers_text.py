@@ -63,11 +63,12 @@ def write_megatron(path: Path, megabytes: float) -> int:
 
 def megatron_line(iteration: int, draw: random.Random) -> str:
     """One iteration as Megatron-DeepSpeed prints it."""
-    return (f"[default7]: iteration {iteration:8d}/ 9999999 | consumed samples: {iteration * 2048:12d} | consumed tokens: "
-            f"{iteration * 4194304:12d} | elapsed time per iteration (ms): {draw.uniform(900, 1100):.1f} | learning rate: "
-            f"{draw.uniform(1e-5, 1e-4):.3E} | global batch size:  2048 | lm loss: {draw.uniform(2, 3):.6E} | loss scale: "
-            f"1.0 | grad norm: {draw.uniform(0.1, 3):.3f} | num zeros: 0.0 | number of skipped iterations:   0 | number "
-            f"of nan iterations:   0 | samples per second: {draw.uniform(18, 20):.3f} | TFLOPs: "
+    return (f"[default7]: iteration {iteration:8d}/ 9999999 | consumed samples: {iteration * 2048:12d} | consumed "
+            f"tokens: {iteration * 4194304:12d} | elapsed time per iteration (ms): {draw.uniform(900, 1100):.1f} | "
+            f"learning rate: {draw.uniform(1e-5, 1e-4):.3E} | global batch size:  2048 | lm loss: "
+            f"{draw.uniform(2, 3):.6E} | loss scale: 1.0 | grad norm: {draw.uniform(0.1, 3):.3f} | num zeros: 0.0 | "
+            f"number of skipped iterations:   0 | number of nan iterations:   0 | "
+            f"samples per second: {draw.uniform(18, 20):.3f} | TFLOPs: "
             f"{draw.uniform(140, 150):.2f} |\n")
 
 

@@ -21,7 +21,7 @@ from collectors.importers.importer import Blindness, BlindSpot
 _MEANS = {"loss": "loss/train", "grad_norm": "grad/norm", "learning_rate": "lr/used", "lr": "lr/used",
           "eval_loss": "loss/val"}
 _BETWEEN: dict[str, Blindness] = {"loss/train": "averaged", "grad/norm": "last", "lr/used": "last"}
-_FILTERED = BlindSpot("nonfinite", ("loss/train",), "the Trainer leaves NaN and infinite losses out of the mean that "
+FILTERED = BlindSpot("nonfinite", ("loss/train",), "the Trainer leaves NaN and infinite losses out of the mean that "
                       "it logs (logging_nan_inf_filter is on by default)",
                       "Set logging_nan_inf_filter=False, or tap the loop.")
 
@@ -35,7 +35,7 @@ class HfOutput(TextImporter):
     means = _MEANS
     between = _BETWEEN
     blind = (
-        _FILTERED,
+        FILTERED,
         BlindSpot("steps", ("loss/", "grad/norm", "lr/used"), "the Trainer prints no step: it is read off the progress "
                   "bar, or, where there is none, rows are counted from 1",
                   "Give trainer_state.json, which has the steps."),
@@ -108,7 +108,7 @@ class LlamaFactory(TextImporter):
     means = _MEANS
     between = _BETWEEN
     blind = (
-        _FILTERED,
+        FILTERED,
         BlindSpot("absent", ("grad/",), "trainer_log.jsonl has no gradient norm",
                   "Give trainer_state.json, which has it."),
     )

@@ -1,0 +1,1 @@
+"""`trainvitals run -- COMMAND`: a training command, unchanged, with somebody listening."""
