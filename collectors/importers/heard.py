@@ -21,21 +21,22 @@ from typing import Any, ClassVar
 
 from collectors.importers._lines import blocks
 from collectors.importers._text import TextImporter, json_of, numbers_of, sample
-from collectors.importers.hf_output import FILTERED
+from collectors.importers.hf_output import FILTERED, HfOutput
 from collectors.importers.importer import BlindSpot, Facts, Gather, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
 from collectors.importers.megatron import Megatron
 from collectors.importers.names import Names
+from collectors.launch import BEGIN, END, OUTPUT
 
 SOURCES = ("trainer", "wandb", "tensorboard", "printed")
-BEGIN, END, OUTPUT = "begin.json", "end.json", "output.log"
 HEAD_BYTES = 64 << 10
 GUESSED = ("loss/train", "loss/val", "grad/norm", "lr/used", "throughput/step_time", "throughput/tokens_per_s")
 """What lines of no known format may be taken for, by their names."""
 
 
 def _named(by: str) -> BlindSpot:
-    return BlindSpot("scaled", ("loss/", "grad/"), f"what the script gave to {by} is told by its names alone: a mean "
-                     "or a sum, clipped or not, one rank's or all ranks'", "Log with tap.log under the catalogue's names.")
+    return BlindSpot("scaled", ("loss/", "grad/"), f"what the script gave to {by} is told by its names alone: a "
+                     "mean or a sum, clipped or not, one rank's or all ranks'",
+                     "Log with tap.log under the catalogue's names.")
 
 
 _OF_SOURCE = {
@@ -163,7 +164,8 @@ class _Launch:
         """What was printed, by the importer whose lines it has."""
         path, state = self._folder / OUTPUT, self._state
         printer = printers().get(self._format)
-        if printer is None:
+        # What the Trainer prints are the numbers that it logs, with four digits and without their steps.
+        if printer is None or (isinstance(printer, HfOutput) and "trainer" in self._claims.values()):
             return
         if not state.get("printer_said"):
             state["printer_said"] = True

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import click
 
-from collectors.importers.heard import BEGIN, END, OUTPUT
-from collectors.launch import relay
+from collectors.launch import BEGIN, END, OUTPUT, relay
 from trainvitals.errors import UsageError
 
 HOOK = Path(__file__).resolve().parent / "hook"

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from collectors.launch import END
+
 LOOK_SECONDS = 2.0
 MOST_SHARE = 0.02
 """Of a processor that looking may take."""
@@ -22,7 +24,6 @@ MOST_SHARE = 0.02
 def main(launch: Path, run: Path, starter: int) -> None:
     """Listen to the end. Raises what the last look raises."""
     from collectors.importers.door import sessions
-    from collectors.importers.heard import END
 
     with contextlib.suppress(OSError):
         os.nice(10)
