@@ -23,7 +23,7 @@ from trainvitals.sealed import opened, seal
 from trainvitals.store.folder import LocalFolder
 
 PLACE = Path("runs") / "imported"
-LOCK = "import.lock"
+LOCK, NEW = "import.lock", f"{FILE}.tmp"
 LOCK_SECONDS = 60.0
 """How long to wait for another process that imports the same source."""
 HEAD_BYTES, TAIL_BYTES = 64 << 10, 4 << 10
@@ -86,10 +86,15 @@ class Record:
     """Of the source when it was last looked at; empty before the first whole look."""
     order: dict[str, Any] = field(default_factory=dict)
     targets: list[tuple[str, str, float, str, str]] = field(default_factory=list)
+    counts: dict[str, list[int]] = field(default_factory=dict)
+    spots: list[dict[str, Any]] = field(default_factory=list)
+    """Blind spots that facts of the log brought, as JSON."""
     rows: dict[str, int] = field(default_factory=dict)
     """Frame -> rows in the folder, as far as `state` goes."""
     writer: dict[str, Any] | None = None
     """`store.writer.Continued` as JSON."""
+    rewinds: int = 0
+    """How often the job had gone back, as far as `state` goes."""
     writers: list[str] = field(default_factory=list)
     """Names of all writers so far."""
     busy: bool = False
@@ -98,9 +103,15 @@ class Record:
     """Notes that importers' facts brought."""
 
     def save(self, folder: Path) -> None:
-        """Put it into the run folder. Raises OSError."""
+        """Put it into the run folder, whole or not at all. Raises OSError.
+
+        It is not synced to the disk: neither are the rows, and a machine that crashes between the two is found out by
+        counting them.
+        """
         raw = {name: getattr(self, name) for name in _KEPT} | self.about.to_json()
-        LocalFolder(folder).replace(FILE, json.dumps(seal(raw)).encode())
+        new = folder / NEW
+        new.write_bytes(json.dumps(seal(raw)).encode())
+        os.replace(new, folder / FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Record | None:
@@ -116,8 +127,8 @@ class Record:
         return record if state == "whole" else None
 
 
-_KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "targets", "rows", "writer", "writers", "busy",
-         "said")
+_KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "targets", "counts", "spots", "rows", "writer",
+         "rewinds", "writers", "busy", "said")
 
 
 def empty(folder: Path) -> None:
@@ -129,7 +140,7 @@ def empty(folder: Path) -> None:
 
 def usable(folder: Path) -> bool:
     """Whether a folder is ours to import into: empty, or an earlier import."""
-    return set(os.listdir(folder)) <= {LOCK} or Record.load(folder) is not None or (folder / FILE).is_file()
+    return (folder / FILE).is_file() or set(os.listdir(folder)) <= {LOCK, NEW}
 
 
 def identity(path: Path) -> dict[str, Any]:

@@ -100,6 +100,9 @@ class Importer(ABC):
     reached by goes behind a star, as in `--map`: `throughput/step_time*0.001`, `loss/train*bits`."""
     generic: ClassVar[bool] = False
     """Whether it takes any file of a kind (a CSV, say), so that an importer of a tool's own format goes first."""
+    blanks: ClassVar[bool] = False
+    """Whether a NaN may have been written as a blank or a null, as pandas does: where a loss or a norm has one, that is
+    said."""
     rewritten: ClassVar[bool] = False
     """Whether the file is written anew as it grows (a JSON document, a database), and not appended to. Then the
     importer itself sees whether it still continues `state`, and raises `Replaced` where it does not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,9 @@ CUSTOM = "custom"
 MFU = "throughput/mfu"
 PERCENT_ABOVE = 1.5
 """Utilisation is a share of at most 1, and larger numbers are per cent."""
+WATCHED = ("loss/train", "grad/norm", "grad/norm_clipped", LR)
+SPARSE = 1.5
+"""Steps per row from which on rows are called missing between the logged ones."""
 UNCLIPPED_UNKNOWN = BlindSpot(
     "scaled", ("grad/norm",), "The log does not say whether its gradient norm was taken before or after clipping",
     "Say which by --map grad/norm=COLUMN or --map grad/norm_clipped=COLUMN, where the training code tells.")
@@ -45,9 +48,12 @@ class Target:
 class Intake:
     """Gives columns their places, and rows to the writer."""
 
-    def __init__(self, names: Names, targets: Iterable[tuple[str, str, float, str, str]] = ()) -> None:
-        """`targets`: as `state` gave them."""
-        self._names = names
+    def __init__(self, names: Names, targets: Iterable[tuple[str, str, float, str, str]] = (),
+                 counts: Mapping[str, list[int]] | None = None, blanks: bool = False) -> None:
+        """`targets` and `counts`: as `state` and `counts` gave them; `blanks`: see `Importer.blanks`."""
+        self._names, self._blanks = names, blanks
+        self.counts: dict[str, list[int]] = {signal: list(found) for signal, found in (counts or {}).items()}
+        """Signal -> its first and last step, how many rows have it, and how many lack it."""
         self._targets: dict[str, Target | None] = {}
         self.notes: list[str] = []
         self.rows: dict[str, int] = {}
@@ -71,9 +77,23 @@ class Intake:
 
     @property
     def blind(self) -> list[BlindSpot]:
-        """What the names do not say."""
+        """What neither the names nor the rows say."""
         guessed = any(t.signal == "grad/norm" and t.why == "by its name" for t in self.taken)
-        return [UNCLIPPED_UNKNOWN] if guessed else []
+        found = [UNCLIPPED_UNKNOWN] if guessed else []
+        for signal, (first, last, rows, blank) in self.counts.items():
+            if rows > 2 and (last - first) >= SPARSE * (rows - 1):
+                found.append(BlindSpot("sampled", (signal,), f"The log has fewer rows of {signal} than steps, and does "
+                                       "not say what lies between two of them", "Log every step"))
+            if self._blanks and blank:
+                found.append(BlindSpot("nonfinite", (signal,), f"{signal} is blank in some rows, and a blank may be a "
+                                       "NaN (as pandas writes it) or no value at all", "Write NaN as the text NaN: "
+                                       "to_csv(na_rep=\"NaN\")"))
+        return found
+
+    @property
+    def missing(self) -> list[str]:
+        """Columns that the user named and that the log has not had so far, one sentence each."""
+        return [f"The log has no column {column!r}, which --map names." for column in self._names.unused(self._targets)]
 
     def restart(self) -> None:
         """The frames of a writer are no longer open."""
@@ -92,8 +112,11 @@ class Intake:
 
     def _store_frame(self, writer: RunWriter, frame: str, columns: list[tuple[str, Target]], rows: Rows) -> None:
         there = np.zeros(len(rows.steps), bool)
-        for column, _ in columns:
-            there |= given(rows.columns[column])
+        for column, target in columns:
+            has = given(rows.columns[column])
+            there |= has
+            if target.taken.signal in WATCHED:
+                self._count(target.taken.signal, rows.steps, has)
         at = np.flatnonzero(there)
         skipped = min(self.skip.get(frame, 0), len(at))
         self.skip[frame] = self.skip.get(frame, 0) - skipped
@@ -111,6 +134,11 @@ class Intake:
         else:
             values = {target.field: target.values(rows.columns[column])[at] for column, target in columns}
         self._frame(writer, frame).extend(rows.steps[at], rows.times[at], values)
+
+    def _count(self, signal: str, steps: NDArray[np.int64], has: NDArray[np.bool_]) -> None:
+        if has.any():
+            first, last, rows, blank = self.counts.get(signal, [int(steps[has][0]), 0, 0, 0])
+            self.counts[signal] = [first, int(steps[has][-1]), rows + int(has.sum()), blank + int((~has).sum())]
 
     def _groups(self) -> tuple[str, ...]:
         return tuple(t.label for t in self._targets.values() if t is not None and t.field == LR)

@@ -24,6 +24,8 @@ UNITS: Mapping[str, float] = {
 """Word behind a star -> what a number is multiplied by to be in the unit of the catalogue."""
 
 LR = "lr/used"
+ROLES = ("step", "time", "run")
+"""What `--map` may say of a column that is no series; importers of tables find it in `state["map"]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Names:
 
     def __init__(self, means: Mapping[str, str] = {}, maps: Iterable[str] = ()) -> None:  # noqa: B006 - never changed
         """`means`: of an importer. `maps`: SIGNAL=COLUMN, as the user gave them. Raises UsageError for a bad one."""
-        self._told = dict(_mapped(text) for text in maps)
+        self._told = dict(_mapped(text) for text in maps if text.partition("=")[0].strip() not in ROLES)
         self._format = {column: _starred(name, column, "the format says so") for column, name in means.items()}
 
     def meaning(self, column: str) -> Meaning | None:
@@ -92,6 +94,12 @@ class Names:
     def unused(self, columns: Iterable[str]) -> list[str]:
         """Columns that the user named and that the log does not have."""
         return sorted(set(self._told) - set(columns))
+
+
+def roles_told(maps: Iterable[str]) -> dict[str, str]:
+    """Role -> column, of what the user said by `--map`."""
+    return {role.strip(): column.strip() for role, _, column in (text.partition("=") for text in maps)
+            if role.strip() in ROLES and column.strip()}
 
 
 def guess(column: str) -> Meaning | None:

@@ -47,7 +47,7 @@ class Order:
 
     def state(self) -> dict[str, Any]:
         """What the next process needs to go on."""
-        return {"last": self._last, "repeats": self.repeats, "replaced": self.replaced, "backs": self.backs}
+        return {"last": dict(self._last), "repeats": self.repeats, "replaced": self.replaced, "backs": self.backs}
 
     def notes(self) -> list[str]:
         """What happened to rows, one sentence each."""

@@ -7,6 +7,7 @@ one source take turns. The run that readers see has one writer, however many loo
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import time
@@ -20,9 +21,10 @@ from collectors.importers import cache
 from collectors.importers.cache import Record
 from collectors.importers.importer import Facts, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
 from collectors.importers.intake import Intake
-from collectors.importers.names import Names
+from collectors.importers.names import Names, roles_told
 from collectors.importers.order import Back, Order
 from trainvitals import __version__
+from trainvitals.blind import from_json, to_json
 from trainvitals.card import RunCard, fits, read_card
 from trainvitals.catalogue import UNKNOWN
 from trainvitals.errors import RunDamaged, TrainVitalsError, UsageError
@@ -49,6 +51,7 @@ class Session:
         self._writer: RunWriter | None = None
         self._stamp: object = None
         self._record: Record | None = None
+        self._lost = ""
         self._skip: dict[str, int] = {}
         """Frame -> rows of a killed import that its record does not tell of."""
         self.afresh = ""
@@ -73,7 +76,8 @@ class Session:
                 raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
             self._catch_up()
             record = self._record
-            if record is not None and not record.busy and cache.unchanged(self.run.path, record.identity):
+            settled = record is not None and not record.busy and not self._lost
+            if settled and cache.unchanged(self.run.path, record.identity):  # type: ignore[union-attr]
                 return False
             why = self._why_afresh(record)
             if record is None or why:
@@ -101,6 +105,7 @@ class Session:
             self.close()
             self._record = Record.load(self.folder)
             self._stamp = stamp
+            self._lost = self._recount(self._record) if self._record is not None else ""
 
     def _why_afresh(self, record: Record | None) -> str:
         if record is None:
@@ -116,18 +121,19 @@ class Session:
         if not self.importer.rewritten and record.identity and (wrong := cache.continues(self.run.path,
                                                                                          record.identity)):
             return f"the source was replaced ({wrong})"
-        if record.busy and not self._writer:
-            return self._recount(record)
-        return ""
+        return self._lost
 
     def _recount(self, record: Record) -> str:
-        """After a kill: how many rows the folder has that the record does not tell of."""
+        """How many rows the folder has that the record does not tell of, after a kill; why it cannot go on, if so."""
+        self._skip = {}
+        if not record.rows and not record.busy:
+            return ""
         try:
             counts, writers = open_run(self.folder).rows_by_frame()
         except TrainVitalsError:
             counts, writers = {}, set()
         if not writers <= set(record.writers) or any(counts.get(f, 0) < n for f, n in record.rows.items()):
-            return "an earlier import was killed at a point from which it cannot go on"
+            return "the folder does not hold the rows that it should, after a kill or a crash"
         self._skip = {frame: n - record.rows.get(frame, 0) for frame, n in counts.items()}
         return ""
 
@@ -137,7 +143,7 @@ class Session:
         about = Imported(_absolute(self.run.path), self.importer.format, self.importer.title, self.why,
                          blind=self.importer.blind)
         self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
-        self._skip = {}
+        self._skip, self._lost = {}, ""
         # With the old record gone first, a kill between leaves a folder that the next look empties again.
         self._save()
         for entry in os.scandir(self.folder):
@@ -151,10 +157,14 @@ class Session:
         assert record is not None
         before = cache.identity(self.run.path)
         changed = cache.changed_at(self.run.path)
-        intake = Intake(Names(self.importer.means, record.maps), record.targets)
+        intake = Intake(Names(self.importer.means, record.maps), record.targets, record.counts,
+                        self.importer.blanks)
         intake.rows, intake.skip = dict(record.rows), self._skip
-        look = _Look(self, record, intake, Order(record.order))
-        state = record.state
+        # A copy: what the importer says there is true once its rows are in the folder, and is saved then.
+        state = copy.deepcopy(record.state)
+        look = _Look(self, record, intake, Order(record.order), state)
+        if told := roles_told(record.maps):
+            state["map"] = told
         for item in self.importer.read(self.run, state):
             look.take(item)
         look.end()
@@ -194,16 +204,32 @@ class Session:
                 if at.writer not in record.writers:
                     record.writers.append(at.writer)
 
-    def save(self, intake: Intake, order: Order) -> None:
+    def rewind(self, step: int, message: str) -> None:
+        """Go on as another attempt from `step`; told at once, because rows of an unknown writer cannot be counted."""
+        writer = self.writer()
+        self.flush()
+        writer.rewind(step, message)
+        self.flush()
+        self._save()
+
+    def save(self, intake: Intake, order: Order, state: dict[str, Any]) -> None:
         """Tell how far the import is, once its rows are in the folder."""
         record = self._record
         assert record is not None
         self.flush()
+        record.state = copy.deepcopy(state)
         record.rows, record.targets, record.order = dict(intake.rows), intake.state(), order.state()
-        known = dict.fromkeys([*record.about.blind, *intake.blind])
+        record.counts = {signal: list(found) for signal, found in intake.counts.items()}
+        record.rewinds = record.writer["rewinds"] if record.writer else 0
+        told = [*self.importer.blind, *from_json(record.spots)]
+        # What the importer says of what lies between two rows is more than that rows are missing.
+        between = {spot.kind for spot in told if spot.kind in ("averaged", "last", "sampled")}
+        seen = [spot for spot in intake.blind if spot.kind != "sampled" or not any(
+            other.kind in between and other.concerns(spot.signals) for other in told)]
+        known = dict.fromkeys([*told, *seen])
         record.said = list(dict.fromkeys([*record.said, *intake.notes]))[:MOST_NOTES]
         record.about = replace(record.about, taken=tuple(intake.taken), blind=tuple(known),
-                               notes=(*record.said, *order.notes()))
+                               notes=(*record.said, *intake.missing, *order.notes()))
         self._save()
 
     def _save(self) -> None:
@@ -215,13 +241,16 @@ class Session:
 class _Look:
     """What one look does with what the importer yields."""
 
-    def __init__(self, session: Session, record: Record, intake: Intake, order: Order) -> None:
+    def __init__(self, session: Session, record: Record, intake: Intake, order: Order, state: dict[str, Any]
+                 ) -> None:
         self._session, self._record, self._intake, self._order = session, record, intake, order
+        self._state = state
         self.any = False
         self._card: RunCard | None = None
         self._saved = time.monotonic()
         self._told = _told(session.folder) if record.busy else set()
         self._notes = 0
+        self._done_before = (record.writer["rewinds"] if record.writer else 0) - record.rewinds
 
     def take(self, item: Item) -> None:
         """Store one thing that the importer yielded."""
@@ -240,7 +269,7 @@ class _Look:
         else:
             self._facts(item)
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._session.save(self._intake, self._order)
+            self._session.save(self._intake, self._order, self._state)
             self._saved = time.monotonic()
 
     def end(self) -> None:
@@ -251,13 +280,13 @@ class _Look:
         if self._card is not None or (self.any and not (self._session.folder / "run.json").exists()):
             self._write_card()
         if self.any:
-            self._session.save(self._intake, self._order)
+            self._session.save(self._intake, self._order, self._state)
 
     def _go_back(self, step: int, message: str) -> None:
-        writer = self._session.writer()
-        self._session.flush()
-        writer.rewind(step, message)
-        self._session.save(self._intake, self._order)
+        if self._done_before:
+            self._done_before -= 1  # by the process that was killed before it could say that its rows are stored
+        else:
+            self._session.rewind(step, message)
 
     def _note(self, note: Note) -> None:
         self._notes += 1
@@ -277,8 +306,8 @@ class _Look:
         if facts.config:
             card.notes["config"] = plain({**card.notes.get("config", {}), **facts.config})
         if facts.blind:
-            known = dict.fromkeys([*self._record.about.blind, *facts.blind])
-            self._record.about = replace(self._record.about, blind=tuple(known))
+            known = dict.fromkeys([*from_json(self._record.spots), *facts.blind])
+            self._record.spots = to_json(known)
 
     def _write_card(self) -> None:
         card = self._card or _card_in(self._session.folder)

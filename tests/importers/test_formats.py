@@ -3,13 +3,16 @@
 import importlib
 import pkgutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from collectors.importers.door import sessions
 from tests.importers import samples
+from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run
 from trainvitals.store.reader import open_run
 
@@ -54,3 +57,43 @@ def test_a_second_look_changes_nothing(sample: ModuleType, tmp_path: Path) -> No
     before = imported(path, tmp_path / "run").version
     run = imported(path, tmp_path / "run")
     assert run.version == before and len(run.attempts) == len({a.start_step for a in run.attempts})
+
+
+FLIPS, CUTS = 100, 25
+
+
+def damaged(sample: ModuleType, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The sample with its largest file cut or with one bit flipped, case by case in one place."""
+    path = sample.write(folder)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    file = max(files, key=lambda file: file.stat().st_size)
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    for cut in np.linspace(0, len(whole) - 1, CUTS).astype(int):
+        file.write_bytes(whole[:cut])
+        yield f"cut at {cut}", path
+    for at, bit in zip(random.integers(0, len(whole), FLIPS), random.integers(0, 8, FLIPS), strict=True):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
+        yield f"bit {bit} of byte {at}", path
+
+
+@every_format
+def test_damage_costs_one_sentence_and_no_wrong_row_without_a_word(sample: ModuleType, tmp_path: Path) -> None:
+    """A text or a Parquet file has no checksum, so that a flipped digit is a number like any other: there a cut must
+    show nothing that was not in the log, and a flip must cost no crash. `CHECKED` formats show no wrong row at all.
+    """
+    wrong = []
+    for i, (case, path) in enumerate(damaged(sample, tmp_path / "log")):
+        try:
+            run = imported(path, tmp_path / f"run-{i}", format=sample.FORMAT)
+        except TrainVitalsError as error:
+            assert "\n" not in str(error) and len(str(error)) < 2_000, case
+            continue
+        if case.startswith("bit") and not getattr(sample, "CHECKED", False):
+            continue
+        said = [*run.problems(), *run.events()["message"], *(run.imported.notes if run.imported else ())]
+        told = [text for text in said if not text.startswith("rank 0 of 1")]
+        for name, expected in sample.ROWS.items():
+            shown = bits(rows(run, name)) if run.has(name) else {}
+            if not told and any(bits(expected).get(step) != value for step, value in shown.items()):
+                wrong.append((case, name))
+    assert not wrong
