@@ -255,7 +255,8 @@ class Log:
 
     def end_of_look(self) -> None:
         """Say what the rows so far show of the log itself: rounding, and what lies between two rows."""
-        told: list[str] = self.memory.setdefault("told", [])
+        told: list[str] = self.memory.setdefault("told", [
+            f"rounded {signal}" for spot in self._of.blind if spot.kind == "rounded" for signal in spot.signals])
         blind: list[BlindSpot] = []
         for name, all_digits in self.memory.get("digits", {}).items():
             signal, digits = self._of.means.get(name, "").partition("*")[0], [some for some in all_digits if some]

@@ -18,6 +18,8 @@ import re
 from collectors.importers._text import NUMBER, Log, TextImporter, json_of, numbers_of
 from collectors.importers.importer import Blindness, BlindSpot
 
+MOST_DICT_BYTES = 32_768
+"""Of a line with a dictionary; the longest that a Trainer prints has a few dozen numbers."""
 _MEANS = {"loss": "loss/train", "grad_norm": "grad/norm", "learning_rate": "lr/used", "lr": "lr/used",
           "eval_loss": "loss/val"}
 _BETWEEN: dict[str, Blindness] = {"loss/train": "averaged", "grad/norm": "last", "lr/used": "last"}
@@ -57,7 +59,7 @@ class HfOutput(TextImporter):
                 self._put(waiting, None, log)
             elif memory.get("total") == total and b"{'" not in line:
                 return True
-        found = self._dict.search(line)
+        found = self._dict.search(line) if len(line) < MOST_DICT_BYTES else None
         if found is None:
             # The bar follows at once; two lines later it is nobody's.
             if memory.get("waiting") is not None and line.strip() and bar is None:

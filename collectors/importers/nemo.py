@@ -16,13 +16,15 @@ import re
 from pathlib import Path
 
 from collectors.importers._text import Log, TextImporter, json_of, number, numbers_of, time_of
-from collectors.importers.importer import RunOf
+from collectors.importers.importer import BlindSpot, RunOf
 
 _NEMO = re.compile(rb"\bTraining epoch (\d{1,9}), iteration (\d{1,18})/(\d{1,18}) \|")
 _AUTOMODEL = re.compile(rb"(\[val\] (?:name \"?[^|]{0,100} \| )?)?\bstep (\d{1,18}) \| epoch (\d{1,9}) \| "
                         rb"(?=[a-z_]*loss )")
 _PAIR = re.compile(rb"([a-z_]{1,40}) ([-+\d.,eEnaifNAIF]{1,40})(?: ?GiB)?(?:\(([\d.,]+)/gpu\))?")
 _RESTORED = re.compile(rb"Restored all states from the checkpoint at .{0,1000}?step[=_](\d{1,18})")
+_BUFFERED = BlindSpot("sampled", ("loss/", "grad/", "lr/"), "Automodel writes its metric files 100 rows at a time: the "
+                      "newest are not there while the job runs, nor where it was killed", "Give its printed output.")
 
 
 class Nemo(TextImporter):
@@ -34,6 +36,13 @@ class Nemo(TextImporter):
     means = {"reduced_train_loss": "loss/train", "lr": "lr/used", "val_loss": "loss/val", "grad_norm": "grad/norm",
              "train_step_timing in s": "throughput/step_time"}
     between = {"loss/train": "sampled", "lr/used": "sampled", "throughput/step_time": "sampled"}
+    blind = (
+        BlindSpot("rounded", ("loss/train", "loss/val", "lr/used", "throughput/step_time"), "NeMo prints four "
+                  "significant digits: a change of the loss below 0.001 (0.01 above 10) is not in its output",
+                  "Give its TensorBoard or W&B files."),
+        BlindSpot("absent", ("grad/", "throughput/tokens_per_s"), "NeMo prints no gradient norm unless it is told to",
+                  "Give its TensorBoard or W&B files."),
+    )
 
     def line(self, line: bytes, log: Log) -> bool:
         found = _NEMO.search(line)
@@ -96,6 +105,9 @@ class Automodel(TextImporter):
             return False
         numbers = {name: value for name, value in numbers_of(entry).items() if name not in ("step", "epoch")}
         is_validation = "val_loss" in numbers
+        if not log.memory.get("buffered_said"):
+            log.memory["buffered_said"] = True
+            log.facts(blind=(_BUFFERED,))
         # The learning rate and memory that go with a validation are the training's, said again.
         kept = {name: value for name, value in numbers.items() if not is_validation or "loss" in name}
         # Of several validation sets each has a file: the second one's loss must not replace the first one's.

@@ -104,12 +104,18 @@ class Channel:
                 self._at += len(data)
                 self._hear(self.ours, data)
 
+    def let_go(self) -> None:
+        """Close our copy of what the command writes to, so that its end is seen."""
+        if self.theirs != self.ours:
+            os.close(self.theirs)
+            self.theirs = self.ours
+
     def close(self) -> None:
         """Close what is ours alone."""
-        for descriptor in {self.source, self.theirs} - {self.ours, -1}:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self.source = -1
+        self.let_go()
+        if self.source >= 0:
+            os.close(self.source)
+            self.source = -1
 
 
 def run(command: Sequence[str], environment: dict[str, str], hear: Hear) -> int:
@@ -129,15 +135,15 @@ def run(command: Sequence[str], environment: dict[str, str], hear: Hear) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     channels = _channels(hear)
     try:
-        outputs = {stream: channel.theirs for channel in channels for stream in channel.streams}
+        outputs: dict[int, int | None] = {1: None, 2: None}
+        outputs |= {stream: channel.theirs for channel in channels for stream in channel.streams}
         # The mask is set between fork and exec, where no thread of ours runs yet.
         process = subprocess.Popen(command, env=environment, stdout=outputs[1], stderr=outputs[2], close_fds=False,
                                    preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before))
         for channel in channels:
-            if not channel.watched and channel.theirs != channel.ours:
-                if not os.isatty(channel.theirs):
-                    os.close(channel.theirs)
-                    channel.theirs = channel.ours
+            # A pipe ends when its last writer does; a terminal that nobody has open loses what it holds.
+            if not os.isatty(channel.theirs):
+                channel.let_go()
         threading.Thread(target=_forward_signals, args=(process, channels), daemon=True).start()
         _pump(process, channels)
         return process.wait()
@@ -160,10 +166,13 @@ def end_like(code: int) -> int:
 
 
 def _channels(hear: Hear) -> list[Channel]:
-    one, other = os.fstat(1), os.fstat(2)
-    if (one.st_dev, one.st_ino, one.st_rdev) == (other.st_dev, other.st_ino, other.st_rdev):
-        return [Channel((1, 2), hear)]
-    return [Channel((1,), hear), Channel((2,), hear)]
+    """One for each stream that is open, or one for both where they are the same."""
+    files: dict[tuple[int, int, int], list[int]] = {}
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            about = os.fstat(stream)
+            files.setdefault((about.st_dev, about.st_ino, about.st_rdev), []).append(stream)
+    return [Channel(streams, hear) for streams in files.values()]
 
 
 def _pump(process: subprocess.Popen[bytes], channels: Sequence[Channel]) -> None:
@@ -177,10 +186,7 @@ def _pump(process: subprocess.Popen[bytes], channels: Sequence[Channel]) -> None
             if not ended and process.poll() is not None:
                 ended = time.monotonic()
                 for channel in channels:
-                    # A terminal ends when nobody has it open any more, us included.
-                    if not channel.watched and channel.theirs != channel.ours:
-                        os.close(channel.theirs)
-                        channel.theirs = channel.ours
+                    channel.let_go()
             for channel in channels:
                 if channel.watched:
                     channel.look()
