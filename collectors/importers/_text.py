@@ -278,7 +278,10 @@ class Log:
     def other(self, line: bytes) -> None:
         """Look at a line that holds no row: of a traceback, its last line is kept."""
         open_, name = self.memory.get("traceback", 0), writer_of(line)
-        if b"Traceback (most recent call last)" in line:
+        if self._of.ended is not None and (found := self._of.ended.search(line)):
+            self.note("closed", f"the job says that training ended: {found[0].decode('utf-8', 'replace')}",
+                      time=time_of(line[:80]))
+        elif b"Traceback (most recent call last)" in line:
             self.memory |= {"traceback": TRACEBACK_LINES, "traceback_of": name}
         elif open_ and name == self.memory.get("traceback_of", ""):
             text = unmarked(line)
@@ -322,12 +325,12 @@ class Log:
 
     def _too_many(self, row: Mapping[str, float]) -> bool:
         """Whether a row brings names beyond the most: each of them is a column of every batch."""
-        names = self.memory.setdefault("names", [])
+        names = self.memory.setdefault("names", {})
         fresh = [name for name in row if name not in names]
         if len(names) + len(fresh) > MOST_NAMES:
             self.note("names", f"A row with {len(fresh)} names beyond the first {MOST_NAMES:,} is left out", hides=True)
             return True
-        names.extend(fresh)
+        names.update(dict.fromkeys(fresh, 1))
         return False
 
     def _is_read(self, writer: str, step: int, row: dict[str, float], time: float) -> bool:
@@ -419,6 +422,8 @@ class TextImporter(Importer):
 
     pattern: ClassVar[re.Pattern[bytes]]
     """Found in a line that only this tool writes."""
+    ended: ClassVar[re.Pattern[bytes] | None] = None
+    """Found in the line that tells of the orderly end of training."""
     between: ClassVar[Mapping[str, Blindness]] = {}
     """Catalogue name -> what a row stands for where rows are several steps apart."""
 

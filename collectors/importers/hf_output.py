@@ -75,6 +75,7 @@ class HfOutput(TextImporter):
         trains = "loss" in pairs and "train_runtime" not in pairs
         if "train_runtime" in pairs:
             pairs = {f"{name} of the run" if name == "train_loss" else name: token for name, token in pairs.items()}
+            log.note("closed", "the Trainer printed its closing line: train_runtime")
         row = [pairs, line[: found.start()].decode("utf-8", "replace"), trains]
         if not trains:
             self._put(row, log.last or 0, log)
@@ -96,7 +97,7 @@ class HfOutput(TextImporter):
                 log.memory["bar_said"] = True
                 log.note("steps", "A row has no progress bar behind it: its step is the one after the last row's",
                          hides=True)
-            step = (log.last or 0) + 1
+            step = (log.last or 0) + (log.memory.get("gap") or 1)
         assert isinstance(pairs, dict) and isinstance(prefix, str)
         log.row(step, {name: token.encode() for name, token in pairs.items()}, prefix.encode(), leads=bool(leads))
 

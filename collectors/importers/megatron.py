@@ -29,7 +29,7 @@ _VALIDATION = re.compile(rb"\bvalid(?:ation)? loss at (?:iteration (\d{1,18})|th
 _LOADED = re.compile(rb"\b(loading|successfully loaded) checkpoint from (.{1,1000}?) (?:\[[^\]]{0,100}\] )?"
                      rb"at iteration (\d{1,18})\b")
 _ARGUMENT = re.compile(rb"([a-z]\w{0,99}) \.{2,} ?(.{0,2000})$")
-_TELLING = re.compile(rb"iteration|end of training|arguments ---|Traceback")
+_TELLING = re.compile(rb"iteration|end of training|arguments ---|Traceback|training is done")
 """In every line that is more than noise between rows."""
 _SKIPPED, _NAN = "number of skipped iterations", "number of nan iterations"
 _CARD = {"num_layers": "layers", "seq_length": "context", "padded_vocab_size": "vocab_size", "world_size": "world_size",
@@ -59,6 +59,7 @@ class Megatron(TextImporter):
         "elapsed time per iteration (ms)": "throughput/step_time*ms",
         _SKIPPED: "skipped/gradients", "load_balancing_loss": "loss/aux", "z_loss": "loss/z",
     }
+    ended = re.compile(rb"\[after training is done\]")
     between = {"loss/train": "averaged", "throughput/step_time": "averaged", "grad/norm": "last", "lr/used": "last"}
     blind = (
         BlindSpot("nonfinite", ("loss/train",), "Megatron leaves a loss that is NaN out of its line; where a line "

@@ -35,6 +35,7 @@ class Nemo(TextImporter):
     pattern = re.compile(rb"\bTraining epoch \d+, iteration \d+/\d+ \| ")
     means = {"reduced_train_loss": "loss/train", "lr": "lr/used", "val_loss": "loss/val", "grad_norm": "grad/norm",
              "train_step_timing in s": "throughput/step_time"}
+    ended = re.compile(rb"`Trainer\.fit` stopped: `max_\w+=\d+` reached")
     between = {"loss/train": "sampled", "lr/used": "sampled", "throughput/step_time": "sampled"}
     blind = (
         BlindSpot("rounded", ("loss/train", "loss/val", "lr/used", "throughput/step_time"), "NeMo prints four "

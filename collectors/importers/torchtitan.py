@@ -33,6 +33,7 @@ class Torchtitan(TextImporter):
     pattern = re.compile(rb"\bstep: *\d{1,18}  +.{0,200}(?:loss: .{0,400}\bmemory: +[\d.]+GiB|\btps: )")
     means = {"loss": "loss/train", "grad_norm": "grad/norm", "mfu(%)": "throughput/mfu*percent",
              "validate loss": "loss/val", "lr": "lr/used"}
+    ended = re.compile(rb"Training completed")
     between = {"loss/train": "sampled", "grad/norm": "sampled"}
     blind = (
         BlindSpot("absent", ("lr/used", "throughput/step_time", "throughput/tokens_per_s"), "torchtitan prints no "

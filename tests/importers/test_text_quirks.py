@@ -156,6 +156,20 @@ def test_a_traceback_is_one_note_with_its_last_line(tmp_path: Path) -> None:
     assert note.step == 3
 
 
+@pytest.mark.parametrize(("name", "line"), [
+    ("megatron", "[default7]:[after training is done] datetime: 2025-01-31 12:00:00 "),
+    ("torchtitan", "[rank0]:[titan] 2025-01-31 12:00:00,123 - root - INFO - Training completed"),
+    ("nemo", "`Trainer.fit` stopped: `max_steps=100` reached."),
+    ("hf-output", "{'train_runtime': '9.5', 'train_loss': '2.45', 'epoch': '0.3'}"),
+])
+def test_the_line_that_tells_of_an_orderly_end_closes_the_run(name: str, line: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.out", *(step(name, i) for i in range(1, 9)))
+    assert not notes(look(name, path), "closed")
+    with path.open("a") as file:
+        file.write(line + "\n")
+    assert len(notes(look(name, path), "closed")) == 1
+
+
 def test_a_line_of_200_mb_is_left_out_and_said_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.out"
     with path.open("wb") as file:
