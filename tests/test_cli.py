@@ -86,3 +86,34 @@ def test_compact_turns_what_a_killed_writer_left_into_history(tmp_path: Path, mo
     code, out, _ = call(monkeypatch, capsys, "compact", str(tmp_path), "--quiet-for", "-1")
     assert code == 0 and "1 segment compacted" in out
     assert open_run(tmp_path).array("a").values.tolist() == [1.0]
+
+
+def _log(path: Path, *, nan: bool = False) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    rows = [f"{step},{'nan' if nan and step == 300 else 2 + 3 / step**0.5}" for step in range(1, 401)]
+    path.write_text("step,loss\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_check_takes_the_log_of_another_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(monkeypatch, capsys, "check", str(_log(tmp_path / "logs" / "bad.csv", nan=True)))
+    assert code == 2 and "loss.nonfinite" in out and "loss/train <- loss" in err and "hides absent" in err
+    code, out, _ = call(monkeypatch, capsys, "check", str(_log(tmp_path / "logs" / "good.csv")), "--json")
+    assert code == 0 and isinstance(json.loads(out), list) and "what your logger hid" in out.lower()
+    code, out, _ = call(monkeypatch, capsys, "check", str(tmp_path / "logs"), "--json")
+    assert code == 2 and [set(one) for one in json.loads(out)] == [{"run", "findings"}] * 2
+    code, out, _ = call(monkeypatch, capsys, "check", str(tmp_path / "runs" / "imported"))
+    assert code == 2 and out.count("loss.nonfinite") == 2
+    code, out, _ = call(monkeypatch, capsys, "import", str(tmp_path / "logs" / "good.csv"), "--run", "there")
+    assert code == 0 and "CSV or other delimited text" in out and (tmp_path / "there" / "run.json").exists()
+
+
+def test_one_log_of_several_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    _log(tmp_path / "logs" / "good.csv")
+    (tmp_path / "logs" / "torn.parquet").write_bytes(b"PAR1 and no more")
+    code, _, err = call(monkeypatch, capsys, "check", str(tmp_path / "logs"), "--only", "loss.spike")
+    assert code == 64 and "torn.parquet cannot be read as Parquet" in err

@@ -73,11 +73,14 @@ class Imported:
                    changed, tuple(str(note) for note in notes))
 
 
-_LOST = tuple(
-    BlindSpot(cast(Blindness, kind), ("loss/", "grad/", "lr/", "data/", "router/", "throughput/", "tokens/"),
-              f"{FILE} of the run folder cannot be read, so nobody knows what the log hides", "Import the log again")
-    for kind in BLINDNESS)  # fmt: skip
-UNREADABLE = Imported("", "", "a log that nobody knows", blind=_LOST)
+def all_hidden(says: str, remedy: str) -> tuple[BlindSpot, ...]:
+    """Blind spots of every kind: nobody knows what is missing."""
+    families = ("loss/", "grad/", "lr/", "data/", "router/", "throughput/", "tokens/")
+    return tuple(BlindSpot(cast(Blindness, kind), families, says, remedy) for kind in BLINDNESS)
+
+
+UNREADABLE = Imported("", "", "a log that nobody knows", blind=all_hidden(
+    f"{FILE} of the run folder cannot be read, so nobody knows what the log hides", "Import the log again"))
 """In place of a record that is damaged: the run may hide anything."""
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainvitals.errors import UsageError
 from trainvitals.imported import FILE, MOST_RECORD_BYTES, Imported
 from trainvitals.sealed import opened, seal
@@ -110,7 +112,7 @@ class Record:
         """
         raw = {name: getattr(self, name) for name in _KEPT} | self.about.to_json()
         new = folder / NEW
-        new.write_bytes(json.dumps(seal(raw)).encode())
+        new.write_bytes(json.dumps(seal(raw, default=_number)).encode())
         os.replace(new, folder / FILE)
 
     @classmethod
@@ -119,11 +121,11 @@ class Record:
         try:
             raw, state = opened(LocalFolder(folder).read(FILE, 0, MOST_RECORD_BYTES + 1), MOST_RECORD_BYTES)
             about = Imported.from_json(raw)
-            kept = {name: raw[name] for name in _KEPT}
-        except (OSError, ValueError, KeyError):
+            record = cls(about, **{name: raw[name] for name in _KEPT})
+            record.targets = [(str(c), str(s), float(f), str(label), str(why))
+                              for c, s, f, label, why in record.targets]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        record = cls(about, **kept)
-        record.targets = [(str(c), str(s), float(f), str(label), str(why)) for c, s, f, label, why in record.targets]
         return record if state == "whole" else None
 
 
@@ -131,16 +133,21 @@ _KEPT = ("name", "key", "maps", "made_by", "state", "identity", "order", "target
          "rewinds", "writers", "busy", "said")
 
 
+def _number(value: Any) -> Any:
+    """A numpy number of an importer's state as JSON has it."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
 def empty(folder: Path) -> None:
-    """Take away what an earlier import left; the lock stays."""
+    """Take away what an earlier import left, but its record and the lock."""
     for entry in list(os.scandir(folder)):
-        if entry.name != LOCK:
+        if entry.name not in (FILE, LOCK):
             shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
 def usable(folder: Path) -> bool:
     """Whether a folder is ours to import into: empty, or an earlier import."""
-    return (folder / FILE).is_file() or set(os.listdir(folder)) <= {LOCK, NEW}
+    return not folder.exists() or (folder / FILE).is_file() or set(os.listdir(folder)) <= {LOCK, NEW}
 
 
 def identity(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from collectors.importers.importer import BlindSpot, Facts, Importer, Item, Note, Replaced, Rows, RunOf
 from collectors.importers.numbers import DECIMAL_COMMA, column, number
-from collectors.importers.roles import SCALARS_ONLY, Roles, Steps, roles_of, seconds
+from collectors.importers.roles import SCALARS_ONLY, Roles, Steps, of_training, roles_of, seconds
 from collectors.importers.textfile import Lines, encoding_of, text_of, whole_lines
 from trainvitals.errors import UsageError
 from trainvitals.formulas import given
@@ -49,9 +49,9 @@ class CsvTable(Importer):
     blind: ClassVar[tuple[BlindSpot, ...]] = (SCALARS_ONLY,)
 
     def recognises(self, path: Path, head: bytes) -> str:
-        """By a header of names and rows of as many cells, one of them a number at least."""
+        """By a header of names, one of them known in training, and rows of as many cells with a number at least."""
         form = form_of(head)
-        if form is None or len(form.header) < 2:
+        if form is None or len(form.header) < 2 or not of_training(form.header):
             return ""
         cells = [_cells(line, form.delimiter) for line in _body(head, form)[:SNIFFED]]
         fit = [row for row in cells if len(row) == len(form.header)]

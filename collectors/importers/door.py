@@ -10,6 +10,7 @@ folder where that cannot be written, or where `run` says.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -23,9 +24,11 @@ from collectors.importers.importer import Importer, RunOf
 from collectors.importers.registry import all_importers
 from collectors.importers.session import Session
 from trainvitals.anything import is_run
-from trainvitals.errors import RunNotFound, UsageError
+from trainvitals.errors import RunNotFound, TrainVitalsError, UsageError
 from trainvitals.store import Run
 from trainvitals.store.reader import open_run as open_stored
+
+log = logging.getLogger("trainvitals")
 
 HEAD_BYTES = 64 << 10
 DEPTH, MOST_ENTRIES, MOST_RUNS = 4, 5_000, 500
@@ -76,7 +79,7 @@ def sessions(path: str | os.PathLike[str], *, run: str | os.PathLike[str] | None
     """
     place = Path(path)
     sources = recognise(place, format)
-    found = [(source, one) for source in sources for one in source.importer.runs(source.path)][:MOST_RUNS]
+    found = [(source, one) for source in sources for one in _runs(source)][:MOST_RUNS]
     if not found:
         raise RunNotFound(f"{place} holds no run. Give a log with a row in it.")
     root = Path(run) if run is not None else cache.place_of(place)
@@ -88,6 +91,16 @@ def sessions(path: str | os.PathLike[str], *, run: str | os.PathLike[str] | None
 
 def _session(source: Source, run: RunOf, folder: Path, maps: list[str] | None) -> Session:
     return Session(run, source.importer, source.why, folder, maps)
+
+
+def _runs(source: Source) -> list[RunOf]:
+    try:
+        return source.importer.runs(source.path)
+    except TrainVitalsError:
+        raise
+    except Exception as error:  # as in Session: whatever a file holds must cost a sentence
+        raise UsageError(f"{source.path} cannot be read as {source.importer.title} ({type(error).__name__}: {error}). "
+                         "Please report it with the file.") from error
 
 
 def _names(found: Sequence[tuple[Source, RunOf]]) -> Iterator[str]:
@@ -142,13 +155,21 @@ def _kind(path: Path) -> str:
 def _claimed(path: Path) -> Source | None:
     """The source that a file or folder is by itself; None if it is of no format. Raises UsageError if of two."""
     head = _head(path)
-    claims = [(importer, why) for importer in all_importers() if (why := importer.recognises(path, head))]
+    claims = [(importer, why) for importer in all_importers() if (why := _why(importer, path, head))]
     claims = [claim for claim in claims if not claim[0].generic] or claims
     if len(claims) > 1:
         told = "; ".join(f"{importer.title} ({why})" for importer, why in claims)
         names = " or ".join(f"--format {importer.format}" for importer, _ in claims)
         raise UsageError(f"{path} could be of several formats: {told}. Choose with {names}.")
     return Source(path, *claims[0]) if claims else None
+
+
+def _why(importer: Importer, path: Path, head: bytes) -> str:
+    try:
+        return importer.recognises(path, head)
+    except Exception:  # one that stumbles over a file does not know it, and the others may
+        log.debug("%s stumbled over %s", importer.format, path, exc_info=True)
+        return ""
 
 
 def _head(path: Path) -> bytes:

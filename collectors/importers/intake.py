@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.importers.importer import Rows
-from collectors.importers.names import LR, Meaning, Names
+from collectors.importers.names import BY_NAME, LR, Meaning, Names
 from trainvitals.blind import BlindSpot
 from trainvitals.catalogue import FIELDS, own_name, stated_field
 from trainvitals.formulas import MISSING, given
@@ -78,7 +78,7 @@ class Intake:
     @property
     def blind(self) -> list[BlindSpot]:
         """What neither the names nor the rows say."""
-        guessed = any(t.signal == "grad/norm" and t.why == "by its name" for t in self.taken)
+        guessed = any(t.signal == "grad/norm" and t.why == BY_NAME for t in self.taken)
         found = [UNCLIPPED_UNKNOWN] if guessed else []
         for signal, (first, last, rows, blank) in self.counts.items():
             if rows > 2 and (last - first) >= SPARSE * (rows - 1):

@@ -13,7 +13,7 @@ import numpy as np
 
 from collectors.importers.importer import BATCH_ROWS, BlindSpot, Facts, Importer, Item, Note, Replaced, Rows, RunOf
 from collectors.importers.numbers import number
-from collectors.importers.roles import SCALARS_ONLY, Roles, Steps, roles_of, seconds
+from collectors.importers.roles import SCALARS_ONLY, Roles, Steps, of_training, roles_of, seconds
 from collectors.importers.textfile import encoding_of, text_of, whole_lines
 from trainvitals.errors import UsageError
 from trainvitals.formulas import MISSING
@@ -42,7 +42,7 @@ class JsonLines(Importer):
         numbers = any(isinstance(value, int | float) for row in found for value in row.values())
         if not numbers or len(found) < 0.8 * (len(lines) - 1) or not found:
             return ""
-        return "" if len(found) == 1 and not roles_of(list(found[0])).step else "a JSON object per line"
+        return "a JSON object per line" if of_training(name for row in found for name in row) else ""
 
     def read(self, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
         """Objects behind the last one that was read."""

@@ -24,6 +24,7 @@ UNITS: Mapping[str, float] = {
 """Word behind a star -> what a number is multiplied by to be in the unit of the catalogue."""
 
 LR = "lr/used"
+BY_NAME = "by its name"
 ROLES = ("step", "time", "run")
 """What `--map` may say of a column that is no series; importers of tables find it in `state["map"]`."""
 
@@ -67,7 +68,9 @@ _TABLE: tuple[tuple[str, str, float, int], ...] = (
 )
 """Factor 0: the unit must stand in the name, else it stays the user's own."""
 _PATTERNS = tuple((signal, re.compile(rf"(?:{pattern})"), factor, rank) for signal, pattern, factor, rank in _TABLE)
-_LR = re.compile(rf"{_TRAIN}(?:lr|learning rate)(?P<label>(?:[ /-].{{1,60}})?)")
+_LR = re.compile(rf"{_TRAIN}(?:lr|learning rate)(?P<label>[ /](?:(?:param )?group ?|pg ?|g)?\d{{1,4}})?")
+_LIGHTNING_LR = re.compile(r"lr-(?P<label>\w{1,40}(?:/pg\d{1,4})?(?:-\d{1,4})?)")
+"""As its LearningRateMonitor names them; it logs `lr-AdamW-momentum`, too, which is no rate."""
 _UNIT = re.compile(r"^(?P<name>.*?)(?: ?[(\[] ?(?P<bracket>[^()\[\]]{1,20}) ?[)\]]| (?P<word>ms|milliseconds?|msec|"
                    r"secs?|seconds?|s|bits|percent|pct))$")
 _WORDS = {"ms": "ms", "msec": "ms", "millisecond": "ms", "milliseconds": "ms", "s": "s", "sec": "s", "secs": "s",
@@ -106,16 +109,18 @@ def guess(column: str) -> Meaning | None:
     """What the name of a column says to everybody who knows the field."""
     spelled = re.sub(r"[\s_.:]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)).lower().replace("-", " ")
     spelled = re.sub(r" ?/ ?", "/", spelled).strip(" /")
-    name, unit = spelled, ""
-    if (cut := _UNIT.match(spelled)) and (word := _WORDS.get(cut["bracket"] or cut["word"])):
-        name, unit = cut["name"].strip(), word
+    found = _in_table(spelled, "")
+    if found is None and (cut := _UNIT.match(spelled)) and (unit := _WORDS.get(cut["bracket"] or cut["word"])):
+        found = _in_table(cut["name"].strip(), unit)
+    if found is None and (rate := _LR.fullmatch(spelled) or (_LIGHTNING_LR.fullmatch(column))):
+        found = Meaning(LR, label=(rate["label"] or "").strip(" /-") or "all", why=BY_NAME)
+    return found
+
+
+def _in_table(name: str, unit: str) -> Meaning | None:
     for signal, pattern, factor, rank in _PATTERNS:
-        if pattern.fullmatch(name.replace("/", "/")) or pattern.fullmatch(name):
-            if factor == 0.0 and not unit:
-                return None
-            return Meaning(signal, UNITS[unit] if unit else factor, why="by its name", rank=rank)
-    if not unit and (found := _LR.fullmatch(name)):
-        return Meaning(LR, label=found["label"].strip(" /-") or "all", why="by its name")
+        if (factor or unit) and pattern.fullmatch(name):
+            return Meaning(signal, UNITS[unit] if unit else factor, why=BY_NAME, rank=rank)
     return None
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from trainvitals.formulas import given
 
 MOST_BRANCHES = 100
 """A log that goes back more often is out of order, and not a job that was resumed so often."""
+STRETCH = 16
+"""Rows with rising steps that are worth looking at together."""
 WINDOW = 65_536
 """Rows that are known well enough to tell a repeat."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -73,50 +76,69 @@ class Order:
 
     def sorted_out(self, rows: Rows) -> Iterator[Rows | Back]:
         """The rows that are to be stored, in order, and where the job went back."""
-        columns = {name: np.ascontiguousarray(values, np.float64) for name, values in rows.columns.items()}
-        there = {name: given(values) for name, values in columns.items()}
-        marks = _fingerprints(columns, there, len(rows.steps))
-        rising = len(rows.steps) < 2 or bool((np.diff(rows.steps) > 0).all())
-        if rising and (self._newest is None or rows.steps[0] > self._newest):
-            self._remember(rows.steps, marks)
-            for name, has in there.items():
-                if has.any():
-                    self._last[name] = int(rows.steps[len(has) - 1 - int(has[::-1].argmax())])
-            self._newest = max(self._last.values(), default=None)
-            self._value = {name: float(columns[name][-1]) for name, has in there.items() if len(has) and has[-1]}
-            yield rows
-        else:
-            yield from self._one_by_one(rows, there, marks)
+        batch = _Batch.of(rows)
+        start = 0
+        while start < len(rows.steps):
+            kept, back, start = self._onwards(batch, start)
+            if len(kept):
+                yield rows if len(kept) == len(rows.steps) else _part(rows, kept)
+            if back is not None:
+                self.resumed(back)
+                yield Back(back)
 
-    def _one_by_one(self, rows: Rows, there: dict[str, NDArray[np.bool_]], marks: NDArray[np.uint64]
-                    ) -> Iterator[Rows | Back]:
-        names = list(there)
-        table = np.column_stack([there[name] for name in names]) if names else np.zeros((len(rows.steps), 0), bool)
-        kept: list[int] = []
-        for i, (step, mark) in enumerate(zip(rows.steps.tolist(), marks.tolist(), strict=True)):
-            holds = [names[j] for j in np.flatnonzero(table[i])]
-            last = max((self._last[name] for name in holds if name in self._last), default=None)
-            if last is not None and step <= last:
-                if mark in (self._seen[0].get(step), self._seen[1].get(step)):
-                    self.repeats += 1
-                    continue
-                if step == last:
-                    self.replaced += any(step == self._last.get(name) and name in self._value and not _same(
-                        self._value[name], rows.columns[name][i]) for name in holds)
-                else:
-                    self.backs += 1
-                    if self.backs <= MOST_BRANCHES:
-                        yield _part(rows, kept)
-                        kept = []
-                        self.resumed(step - 1)
-                        yield Back(step - 1)
-            kept.append(i)
-            self._remember(rows.steps[i : i + 1], marks[i : i + 1])
-            for name in holds:
-                self._last[name] = max(step, self._last.get(name, step))
-                self._value[name] = float(rows.columns[name][i])
-            self._newest = step if self._newest is None else max(self._newest, step)
-        yield _part(rows, kept)
+    def _onwards(self, batch: _Batch, start: int) -> tuple[NDArray[np.int64], int | None, int]:
+        """The rows to keep from `start` on, up to one that goes back; the step that it goes on from, and its index."""
+        steps = batch.rows.steps
+        kept: list[NDArray[np.int64]] = []
+        newest = steps[start] - 1 if self._newest is None else self._newest
+        before = np.maximum.accumulate(np.append(newest, steps[start:-1]))
+        for begin, end, rising in _stretches(steps[start:] > before, start):
+            if rising and end - begin >= STRETCH:
+                self._take(batch, begin, end)
+                kept.append(np.arange(begin, end))
+                continue
+            for i in range(begin, end):
+                verdict = self._one(batch, i)
+                if verdict == "back":
+                    return _joined(kept), int(steps[i]) - 1, i
+                if verdict == "keep":
+                    kept.append(np.array([i]))
+        return _joined(kept), None, len(steps)
+
+    def _take(self, batch: _Batch, begin: int, end: int) -> None:
+        """Rows whose steps rise beyond all before."""
+        steps = batch.rows.steps[begin:end]
+        self._remember(steps, batch.marks[begin:end])
+        self._value = {}
+        for name, there in batch.there.items():
+            has = there[begin:end]
+            if has.any():
+                self._last[name] = int(steps[len(has) - 1 - int(has[::-1].argmax())])
+                if has[-1]:
+                    self._value[name] = float(batch.rows.columns[name][end - 1])
+        self._newest = max(self._last.values(), default=None)
+
+    def _one(self, batch: _Batch, i: int) -> Literal["keep", "drop", "back"]:
+        step, mark = int(batch.rows.steps[i]), int(batch.marks[i])
+        holds = [name for name, there in batch.there.items() if there[i]]
+        last = max((self._last[name] for name in holds if name in self._last), default=None)
+        if last is not None and step <= last:
+            if mark in (self._seen[0].get(step), self._seen[1].get(step)):
+                self.repeats += 1
+                return "drop"
+            if step == last:
+                self.replaced += any(step == self._last.get(name) and name in self._value and not _same(
+                    self._value[name], batch.rows.columns[name][i]) for name in holds)
+            else:
+                self.backs += 1
+                if self.backs <= MOST_BRANCHES:
+                    return "back"
+        self._remember(batch.rows.steps[i : i + 1], batch.marks[i : i + 1])
+        for name in holds:
+            self._last[name] = max(step, self._last.get(name, step))
+            self._value[name] = float(batch.rows.columns[name][i])
+        self._newest = step if self._newest is None else max(self._newest, step)
+        return "keep"
 
     def _remember(self, steps: NDArray[np.int64], marks: NDArray[np.uint64]) -> None:
         self._seen[0].update(zip(steps.tolist(), marks.tolist(), strict=True))
@@ -124,12 +146,39 @@ class Order:
             self._seen = {}, self._seen[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Rows, and what is asked of them again and again."""
+
+    rows: Rows
+    there: dict[str, NDArray[np.bool_]]
+    """Column -> which rows have it."""
+    marks: NDArray[np.uint64]
+    """Fingerprint of each row."""
+
+    @classmethod
+    def of(cls, rows: Rows) -> _Batch:
+        columns = {name: np.ascontiguousarray(values, np.float64) for name, values in rows.columns.items()}
+        there = {name: given(values) for name, values in columns.items()}
+        return cls(rows, there, _fingerprints(columns, there, len(rows.steps)))
+
+
+def _stretches(mask: NDArray[np.bool_], start: int) -> Iterator[tuple[int, int, bool]]:
+    """Begin, end and value of each run of equal values, counted from `start` on."""
+    edges = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), len(mask)]
+    for begin, end in pairwise(edges):
+        yield start + begin, start + end, bool(mask[begin])
+
+
+def _joined(kept: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
 def _same(a: float, b: float) -> bool:
     return a == b or (a != a and b != b)
 
 
-def _part(rows: Rows, kept: list[int]) -> Rows:
-    at = np.array(kept, np.int64)
+def _part(rows: Rows, at: NDArray[np.int64]) -> Rows:
     return Rows(rows.steps[at], rows.times[at], {name: values[at] for name, values in rows.columns.items()})
 
 

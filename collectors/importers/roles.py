@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.importers.importer import BlindSpot
+from collectors.importers.names import guess
 from trainvitals.formulas import given
 
 Counted = Literal["steps", "samples", "tokens", "epochs", "rows"]
@@ -72,6 +73,12 @@ def roles_of(names: Sequence[str], told: Mapping[str, str] = {}) -> Roles:  # no
         return Roles(step, "steps", time, run)
     found = next(((spelled[word], counted) for word, counted in _COUNTS if word in spelled), ("", "rows"))
     return Roles(found[0], found[1], time, run)
+
+
+def of_training(names: Iterable[str]) -> bool:
+    """Whether any name counts steps or is one that everybody in the field knows: else a table is about other things."""
+    found = list(names)
+    return roles_of(found).counted == "steps" or any(guess(name) is not None for name in found)
 
 
 @dataclass(slots=True)

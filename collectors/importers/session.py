@@ -8,8 +8,8 @@ one source take turns. The run that readers see has one writer, however many loo
 from __future__ import annotations
 
 import copy
+import math
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ from trainvitals.blind import from_json, to_json
 from trainvitals.card import RunCard, fits, read_card
 from trainvitals.catalogue import UNKNOWN
 from trainvitals.errors import RunDamaged, TrainVitalsError, UsageError
-from trainvitals.imported import FILE, Imported
+from trainvitals.imported import FILE, Imported, all_hidden
 from trainvitals.store import RunWriter, open_run
 from trainvitals.store.eventlog import plain
-from trainvitals.store.writer import Continued
+from trainvitals.store.writer import STEP_LIMIT, Continued, whole_step
 
 SAVE_SECONDS = 2.0
 """A long import says so often how far it is."""
@@ -71,9 +71,9 @@ class Session:
             TrainVitalsError: the disk does not take the run.
         """
         self.afresh = ""
+        if not cache.usable(self.folder):
+            raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
         with cache.locked(self.folder):
-            if not cache.usable(self.folder):
-                raise UsageError(f"{self.folder} holds something else than an import. Give another --run.")
             self._catch_up()
             record = self._record
             settled = record is not None and not record.busy and not self._lost
@@ -89,6 +89,9 @@ class Session:
                 self.afresh = str(error) or "its source was replaced"
                 self._begin_afresh()
                 return self._take()
+            except BaseException:
+                self._stamp = None  # how much of it is in the folder is counted before the next look
+                raise
 
     def close(self) -> None:
         """End this process's part; the run may go on."""
@@ -144,11 +147,10 @@ class Session:
                          blind=self.importer.blind)
         self._record = Record(about, self.run.name, self.run.key, maps, _mark(self.importer))
         self._skip, self._lost = {}, ""
-        # With the old record gone first, a kill between leaves a folder that the next look empties again.
+        # Busy and without a row of its own: a kill from here on leaves a folder that the next look empties again.
+        self._record.busy = True
         self._save()
-        for entry in os.scandir(self.folder):
-            if entry.name != FILE:
-                _remove(entry)
+        cache.empty(self.folder)
 
     # ---- a look ---------------------------------------------------------------------------------------------------
 
@@ -165,8 +167,13 @@ class Session:
         look = _Look(self, record, intake, Order(record.order), state)
         if told := roles_told(record.maps):
             state["map"] = told
-        for item in self.importer.read(self.run, state):
-            look.take(item)
+        try:
+            for item in self.importer.read(self.run, state):
+                look.take(item)
+        except (TrainVitalsError, Replaced):
+            raise
+        except Exception as error:  # whatever a file holds must cost a sentence, and not the runs beside it
+            raise self._stopped(error) from error
         look.end()
         self._skip = {}
         new = look.any or record.identity != before or record.about.changed != changed
@@ -175,6 +182,20 @@ class Session:
         if new:
             self._save()
         return look.any
+
+    def _stopped(self, error: Exception) -> UsageError:
+        """Says in the run, too, that it is not all of the log, until a later look gets through."""
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = f"{self.run.path} cannot be read on as {self.importer.title} ({' '.join(why.split())[:300]})"
+        record = self._record
+        if record is not None:
+            hidden = all_hidden(message, "Report it with the file")
+            record.about = replace(record.about, notes=(*record.about.notes, f"{message}."),
+                                   blind=(*record.about.blind, *hidden))
+            record.busy = True
+            self.close()
+            self._save()
+        return UsageError(f"{message}. Please report it with the file; what came before is in {self.folder}.")
 
     def writer(self) -> RunWriter:
         """The open writer of the run; told first that a look is under way."""
@@ -256,7 +277,7 @@ class _Look:
         """Store one thing that the importer yielded."""
         self.any = True
         if isinstance(item, Rows):
-            for part in self._order.sorted_out(_within(item)):
+            for part in self._order.sorted_out(self._within(item)):
                 if isinstance(part, Back):
                     self._go_back(part.step, f"the log goes back to step {part.step + 1:,} without a word")
                 else:
@@ -282,6 +303,13 @@ class _Look:
         if self.any:
             self._session.save(self._intake, self._order, self._state)
 
+    def _within(self, rows: Rows) -> Rows:
+        inside = (rows.steps > -STEP_LIMIT) & (rows.steps < STEP_LIMIT)
+        if inside.all():
+            return rows
+        self._intake.notes.append("Rows at steps beyond 2**62 are left out.")
+        return Rows(rows.steps[inside], rows.times[inside], {n: v[inside] for n, v in rows.columns.items()})
+
     def _go_back(self, step: int, message: str) -> None:
         if self._done_before:
             self._done_before -= 1  # by the process that was killed before it could say that its rows are stored
@@ -290,15 +318,17 @@ class _Look:
 
     def _note(self, note: Note) -> None:
         self._notes += 1
-        if self._notes > MOST_NOTES or (note.kind, note.step, note.message) in self._told:
+        step = whole_step(note.step)
+        if self._notes > MOST_NOTES or (note.kind, step, note.message) in self._told:
             return
         data: Mapping[str, Any] = {UNKNOWN: True} if note.hides else {}
-        self._session.writer().past_event(note.kind, note.step, note.message, note.time, data)
+        time = note.time if note.time is not None and math.isfinite(note.time) else None
+        self._session.writer().past_event(note.kind, step, note.message, time, data)
 
     def _facts(self, facts: Facts) -> None:
         card = self._card = self._card or _card_in(self._session.folder)
         for name, value in facts.card.items():
-            if fits(name, value):
+            if fits(name, value) and name != "format":
                 setattr(card, name, {**getattr(card, name), **value} if isinstance(value, dict) else value)
             else:
                 self._intake.notes.append(f"What the log says as {str(name)[:60]} does not fit a run card: it is left "
@@ -321,14 +351,6 @@ class _Look:
 def _mark(importer: Importer) -> str:
     told = repr((__version__, importer.format, sorted(importer.means.items()), importer.blind))
     return f"{zlib.crc32(told.encode()):08x}"
-
-
-def _within(rows: Rows) -> Rows:
-    limit = 2**62
-    inside = (rows.steps > -limit) & (rows.steps < limit)
-    if inside.all():
-        return rows
-    return Rows(rows.steps[inside], rows.times[inside], {n: v[inside] for n, v in rows.columns.items()})
 
 
 def _card_in(folder: Path) -> RunCard:
@@ -358,8 +380,3 @@ def _stamp(path: Path) -> object:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _remove(entry: os.DirEntry[str]) -> None:
-    if entry.name != cache.LOCK:
-        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)

@@ -48,7 +48,8 @@ class Block:
 
     def unknown(self, values: Mapping[str, Any]) -> list[str]:
         """Names that this block has no column for."""
-        return [name for name in values if name not in self.arrays and name not in self.names]
+        known = {*self.names, *self.arrays}
+        return [name for name in values if name not in known]
 
     def put(self, step: int, now: float, values: Mapping[str, Any]) -> bool:
         """Add a row; False, and nothing added, if it holds a name without a column."""

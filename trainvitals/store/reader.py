@@ -278,7 +278,11 @@ class Run:
         return max([*times, *([] if rows is None else [rows])], default=None)
 
     def _clocks_ahead(self) -> dict[str, float]:
-        """Writer -> seconds by which its clock was ahead of the file system's."""
+        """Writer -> seconds by which its clock was ahead of the file system's; none of an import, whose times are the
+        log's.
+        """
+        if IMPORT_FILE in self._contents.sizes:
+            return {}
         return {writer.name: writer.clock_ahead for attempt in self.attempts for writer in attempt.writers}
 
     def _last_row(self, writer: str) -> float:
