@@ -37,8 +37,9 @@ from trainvitals.errors import UsageError
 from trainvitals.formulas import MISSING
 from trainvitals.untrusted import MOST_STEP, parse_json
 
-FEW_DIGITS = 4
-"""A number printed with at most so many significant digits is called rounded."""
+FEW_DIGITS_OF_LOSS, FEW_DIGITS = 4, 2
+"""A number printed with at most so many significant digits is called rounded: a loss moves by a per mille where a norm
+moves by a third."""
 DIGIT_SAMPLES, FEWEST_SAMPLES = 32, 4
 MOST_ASIDE = 64
 """Rows that another rank printed, kept until the rank that is read prints them, too."""
@@ -262,7 +263,8 @@ class Log:
             signal, digits = self._of.means.get(name, "").partition("*")[0], [some for some in all_digits if some]
             if signal and len(digits) >= FEWEST_SAMPLES and f"rounded {signal}" not in told:
                 told.append(f"rounded {signal}")
-                if (shown := statistics.median_low(digits)) <= FEW_DIGITS:
+                few = FEW_DIGITS_OF_LOSS if signal.startswith("loss/") else FEW_DIGITS
+                if (shown := statistics.median_low(digits)) <= few:
                     blind.append(BlindSpot("rounded", (signal,), f"{self._of.title} prints {name} with {shown} "
                                            "significant digits here: smaller changes are not in the log",
                                            "Log it to a tracker or with tap.log as well, which keep every digit."))

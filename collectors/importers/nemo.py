@@ -38,8 +38,8 @@ class Nemo(TextImporter):
     ended = re.compile(rb"`Trainer\.fit` stopped: `max_\w+=\d+` reached")
     between = {"loss/train": "sampled", "lr/used": "sampled", "throughput/step_time": "sampled"}
     blind = (
-        BlindSpot("rounded", ("loss/train", "loss/val", "lr/used", "throughput/step_time"), "NeMo prints four "
-                  "significant digits: a change of the loss below 0.001 (0.01 above 10) is not in its output",
+        BlindSpot("rounded", ("loss/train", "loss/val"), "NeMo prints four significant digits: a change of the loss "
+                  "below 0.001 (0.01 above 10) is not in its output",
                   "Give its TensorBoard or W&B files."),
         BlindSpot("absent", ("grad/", "throughput/tokens_per_s"), "NeMo prints no gradient norm unless it is told to",
                   "Give its TensorBoard or W&B files."),
