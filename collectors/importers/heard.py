@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,7 +98,12 @@ class Heard(Importer):
         claims = _claims(launches, state)
         for launch in launches:
             own = state.setdefault("launches", {}).setdefault(launch.name, {})
-            yield from _Launch(launch, state["printers"].get(launch.name, ""), claims, own).read()
+            for item in _Launch(launch, state["printers"].get(launch.name, ""), claims, own).read():
+                # Another job writes from here on: what the one before ended with is not this one's end.
+                if isinstance(item, Rows) and launch != launches[0] and not own.get("resumed"):
+                    own["resumed"] = True
+                    yield Resumed(int(item.steps[0]) - 1, "the command was started again")
+                yield item
 
 
 class _Launch:
@@ -169,14 +175,14 @@ class _Launch:
             return
         if not state.get("printer_said"):
             state["printer_said"] = True
-            yield Facts(blind=tuple(spot for spot in printer.blind if self._unheard(spot)))
+            yield Facts(blind=self._unheard(printer.blind))
         for item in printer.read(RunOf(path, "output"), state.setdefault("text", {})):
             if isinstance(item, Rows):
                 columns = {self._printed(printer, name): column for name, column in item.columns.items()}
                 yield Rows(item.steps, item.times, columns)
             elif isinstance(item, Facts):
-                yield Facts(item.card, item.config, tuple(spot for spot in item.blind if self._unheard(spot)))
-            elif not isinstance(item, Resumed) or "printed" in self._claims.values():
+                yield Facts(item.card, item.config, self._unheard(item.blind))
+            else:
                 yield item
 
     def _printed(self, printer: TextImporter, name: str) -> str:
@@ -185,10 +191,13 @@ class _Launch:
             return f"printed: {name}"
         return f"{printer.format}: {name}" if name in printer.means else name
 
-    def _unheard(self, spot: BlindSpot) -> bool:
-        """Whether a blind spot of the printed output is one of the run: another source may tell what it hides."""
+    def _unheard(self, spots: tuple[BlindSpot, ...]) -> tuple[BlindSpot, ...]:
+        """Blind spots of the printed output, of the signals that no better source tells of."""
         heard = [signal for signal, source in self._claims.items() if source != "printed"]
-        return not any(spot.concerns([signal]) for signal in heard)
+        kept = [(spot, tuple(signal for signal in spot.signals
+                             if not any(replace(spot, signals=(signal,)).concerns([other]) for other in heard)))
+                for spot in spots]
+        return tuple(replace(spot, signals=signals) for spot, signals in kept if signals)
 
 
 def _launches(path: Path) -> list[Path]:

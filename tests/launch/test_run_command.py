@@ -282,7 +282,7 @@ def test_the_same_run_again_is_another_attempt_and_loses_nothing(tmp_path: Path)
     run = open_run(tmp_path / "mine")
     found = loss(run)
     assert [found[i] for i in (1, 20, 21, 25)] == [4.98, 4.6, 1.0, 1.0] and max(found) == 25
-    assert len(run.attempts) == 2
+    assert len(run.attempts) == 2 and run.status == "finished"
 
 
 def test_other_ranks_are_the_command_itself(tmp_path: Path) -> None:
