@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import NUMBER, Log, TextImporter, writer_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import NUMBER, writer_of
 from collectors.importers.importer import BlindSpot
 
 _MARK = re.compile(rb"(?:\[epoch=(\d{1,9})(?:/\d{1,9})?\])?\[(batch|token|sample|epoch)=(\d{1,18})(?:/(\d{1,18}))?\]:?")

@@ -14,7 +14,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import NUMBER, Log, TextImporter, number, sample
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter, sample
+from collectors.importers._tokens import NUMBER, number
 from collectors.importers.composer import Composer
 from collectors.importers.hf_output import HfOutput
 from collectors.importers.importer import BlindSpot, RunOf

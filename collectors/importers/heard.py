@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from collectors.importers._lines import blocks
-from collectors.importers._text import TextImporter, json_of, numbers_of, sample
+from collectors.importers._text import TextImporter, sample
+from collectors.importers._tokens import json_of, numbers_of
 from collectors.importers.hf_output import FILTERED, HfOutput
 from collectors.importers.importer import BlindSpot, Facts, Gather, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
 from collectors.importers.megatron import Megatron

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import NUMBER, Log, TextImporter, json_of, numbers_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import NUMBER, json_of, numbers_of
 from collectors.importers.importer import Blindness, BlindSpot
 
 MOST_DICT_BYTES = 32_768

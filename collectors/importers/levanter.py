@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import Log, TextImporter, json_of, numbers_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import json_of, numbers_of
 from collectors.importers.importer import BlindSpot
 
 

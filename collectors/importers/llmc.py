@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import NUMBER, Log, TextImporter
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import NUMBER
 from collectors.importers.importer import BlindSpot
 
 _MAIN = re.compile(rb"^s:(\d{1,18}) (?=(?:tel|trl|eval):)")

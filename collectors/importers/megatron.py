@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from collectors.importers._text import Log, TextImporter, number, time_of, writer_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import number, time_of, writer_of
 from collectors.importers.importer import BlindSpot
 
 _ROW = re.compile(rb"(?<!, )\biteration +(\d{1,18})/ *(\d{1,18}) \|")

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import NUMBER, Log, TextImporter
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import NUMBER
 from collectors.importers.importer import BlindSpot
 
 _ONE_RANK = "Log the mean over all ranks and micro-batches, or tap the loop."

@@ -15,7 +15,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import Log, TextImporter, json_of, number, numbers_of, time_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import json_of, number, numbers_of, time_of
 from collectors.importers.importer import BlindSpot, RunOf
 
 _NEMO = re.compile(rb"\bTraining epoch (\d{1,9}), iteration (\d{1,18})/(\d{1,18}) \|")

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 
-from collectors.importers._text import Log, TextImporter, number, writer_of
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter
+from collectors.importers._tokens import number, writer_of
 from collectors.importers.importer import BlindSpot
 
 _MARK = re.compile(rb"\[step=(\d{1,18})/(\d{1,18}|\?\?\?)(?:,epoch=(\d{1,18}))?[^\]]{0,200}\]")

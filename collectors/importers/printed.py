@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import NUMBER, Log, TextImporter, sample, unmarked
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter, sample
+from collectors.importers._tokens import NUMBER, unmarked
 from collectors.importers.importer import BlindSpot
 
 _STEP = re.compile(rb"(?i)\b(?:global[ _]?step|train[ _]?step|steps?|iter(?:ation)?s?|update)\b\s*[\"']?\s*[=:#]?"

@@ -15,7 +15,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collectors.importers._text import NUMBER, Log, TextImporter, json_of, sample
+from collectors.importers._log import Log
+from collectors.importers._text import TextImporter, sample
+from collectors.importers._tokens import NUMBER, json_of
 from collectors.importers.importer import BlindSpot, RunOf
 
 _ROW = re.compile(rb"\b(validate )?step: *(\d{1,18})  +(?=[a-z])")
