@@ -22,8 +22,9 @@ FEW_DIGITS_OF_LOSS, FEW_DIGITS = 4, 2
 """A number printed with at most so many significant digits is called rounded: a loss moves by a per mille where a norm
 moves by a third."""
 DIGIT_SAMPLES, FEWEST_SAMPLES = 32, 4
-MOST_ASIDE = 64
-"""Rows that another rank printed, kept until the rank that is read prints them, too."""
+STEPS_AHEAD, MOST_ASIDE = 4, 64
+"""Steps by which another rank must be ahead of the one that is read to be read in its place: ranks of one job go in
+step. Until then its rows are kept, so many at most."""
 MOST_NOTES = 200
 """Of one kind in one file; one more says that there are more."""
 MOST_MESSAGE = 300
@@ -93,6 +94,7 @@ class Log:
         self._between(steps)
         self._items.append(Rows(steps, times, columns))
         self.memory["last"] = int(steps[-1])
+        self.memory["read"] = self.memory.get("read", 0) + len(steps)
 
     def reads(self, writer: str) -> bool:
         """Whether the rows of this rank are the ones that are read."""
@@ -139,6 +141,10 @@ class Log:
 
     def end_of_look(self) -> None:
         """Say what the rows so far show of the log itself: rounding, and what lies between two rows."""
+        aside = self.memory.get("aside", [])
+        if len(aside) > self.memory.get("read", 0):
+            # A line of one rank, before all the others came from another.
+            self._hand_over(aside[-1][0])
         told: list[str] = self.memory.setdefault("told", [
             f"rounded {signal}" for spot in self._of.blind if spot.kind == "rounded" for signal in spot.signals])
         blind: list[BlindSpot] = []
@@ -227,6 +233,7 @@ class Log:
         memory = self.memory
         aside: list[list[Any]] = memory.get("aside", [])
         if self.reads(writer):
+            memory["read"] = memory.get("read", 0) + 1
             if aside:
                 memory["aside"] = [row for row in aside if row[1] > step]
             return True
@@ -237,14 +244,19 @@ class Log:
             memory["ranks_said"] = True
             self.note("ranks", "Several ranks print the same rows: those of "
                       f"{memory['writer'] or 'the unmarked lines'} are read, the others are not")
-        if len(aside) >= MOST_ASIDE:
-            memory |= {"writer": writer, "aside": []}
-            self.note("ranks", "The rank whose rows were read fell silent; those of "
-                      f"{writer or 'the unmarked lines'} are read from here on", hides=True)
-            for of, at, values, when in aside:
-                if of == writer:
-                    self._add(at, values, when, leads=True)
+        if len({row[1] for row in aside if row[0] == writer}) >= STEPS_AHEAD or len(aside) >= MOST_ASIDE:
+            self._hand_over(writer)
         return False
+
+    def _hand_over(self, writer: str) -> None:
+        """Read another rank from here on, beginning with its rows that were kept."""
+        aside = self.memory.get("aside", [])
+        self.memory |= {"writer": writer, "aside": []}
+        self.note("ranks", "The rank whose rows were read fell silent; those of "
+                  f"{writer or 'the unmarked lines'} are read from here on", hides=True)
+        for of, at, values, when in aside:
+            if of == writer:
+                self._add(at, values, when, leads=True)
 
     def _put_resume(self) -> None:
         """Put a resume that was announced before the next row; without a row before it, it needs no word."""

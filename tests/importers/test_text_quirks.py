@@ -147,6 +147,13 @@ def test_a_rank_that_falls_silent_hands_over_and_no_row_is_lost(tmp_path: Path) 
     assert [note.hides for note in notes(items, "ranks")] == [False, True]
 
 
+def test_one_line_of_another_rank_at_the_beginning_hides_no_row(tmp_path: Path) -> None:
+    text = ["[default0]: validation loss at iteration 0 | lm loss value: 9.0E+00 | lm loss PPL: 9.0E+01 |"]
+    text += [f"[default7]:{step('megatron', i)}" for i in range(1, 4)]
+    items = look("megatron", lines(tmp_path / "a.out", *text))
+    assert [s for s, name, _ in cells(items) if name == "lm loss"] == [1, 2, 3]
+
+
 def test_a_traceback_is_one_note_with_its_last_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.out", step("torchtitan", 3), "[rank1]:Traceback (most recent call last):",
                  '[rank1]:  File "train.py", line 1, in <module>', "[rank0]:something else", "[rank1]:    main()",
