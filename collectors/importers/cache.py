@@ -85,7 +85,7 @@ class Record:
     state: dict[str, Any] = field(default_factory=dict)
     """The importer's own."""
     identity: dict[str, Any] = field(default_factory=dict)
-    """Of the source when it was last looked at; empty before the first whole look."""
+    """Of the source when the last look began that got through, or the first one."""
     order: dict[str, Any] = field(default_factory=dict)
     targets: list[tuple[str, str, float, str, str]] = field(default_factory=list)
     counts: dict[str, list[int]] = field(default_factory=dict)

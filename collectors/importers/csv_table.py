@@ -182,7 +182,7 @@ class _Reader:
 def _needed_form(path: Path) -> Form:
     with path.open("rb") as file:
         form = form_of(file.read(1 << 20))
-    if form is None:
+    if form is None or all(number(name) is not None for name in form.header):
         raise UsageError(f"{path} has no header and rows of a table. Give delimited text with names in its first line.")
     return form
 

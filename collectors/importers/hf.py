@@ -32,7 +32,7 @@ class TrainerState(Importer):
     rewritten = True
     means = {
         "loss": "loss/train", "eval_loss": "loss/val", "grad_norm": "grad/norm", "learning_rate": "lr/used",
-        "num_input_tokens_seen": "data/tokens_seen",
+        "num_input_tokens_seen": "data/tokens_seen", "num_tokens": "data/tokens_seen",
     }  # fmt: skip
     blind = (
         BlindSpot("nonfinite", ("loss/train",), "The Trainer puts the mean of the other losses in place of one that is "
@@ -120,8 +120,15 @@ def _newest(folder: Path) -> Path | None:
              if (number := re.fullmatch(r"checkpoint-(\d{1,18})", entry.name)) and Path(entry.path, FILE).is_file()]
     own = folder / FILE
     if own.is_file():
-        return own
+        found.append((_steps_done(own), own))
     return max(found)[1] if found else None
+
+
+def _steps_done(file: Path) -> int:
+    """How far the training was, by the beginning of a file: its keys are sorted, and the long ones come later."""
+    with file.open("rb") as opened:
+        number = re.search(rb'"global_step": ?(\d{1,18})', opened.read(64 << 10))
+    return int(number[1]) if number else 0
 
 
 def _load(file: Path) -> dict[str, Any]:

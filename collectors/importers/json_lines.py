@@ -94,8 +94,10 @@ class _Reader:
         if not objects:
             return
         names = list(dict.fromkeys(name for row in objects for name in row))[:MOST_NAMES]
+        roles = roles_of(names, self._state.get("map", {}))
+        if "roles" in self._state and not self._state["roles"][0] and roles.step and self._state["rows"] < BATCH_ROWS:
+            raise Replaced(f"its first objects had no step, and {roles.step!r} came later")
         if "roles" not in self._state:
-            roles = roles_of(names, self._state.get("map", {}))
             self._state["roles"] = [roles.step, roles.counted, roles.time]
             yield Facts(blind=roles.blind)
         step, counted, time = self._state["roles"]

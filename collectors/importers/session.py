@@ -88,7 +88,7 @@ class Session:
             except Replaced as error:
                 self.afresh = str(error) or "its source was replaced"
                 self._begin_afresh()
-                return self._take()
+                return self._take_afresh()
             except BaseException:
                 self._stamp = None  # how much of it is in the folder is counted before the next look
                 raise
@@ -119,10 +119,7 @@ class Session:
             return "another version of the importer made it"
         if (record.about.source, record.key) != (_absolute(self.run.path), self.run.key):
             return "the folder held another import"
-        if not record.identity and not record.busy:
-            return ""
-        if not self.importer.rewritten and record.identity and (wrong := cache.continues(self.run.path,
-                                                                                         record.identity)):
+        if not self.importer.rewritten and (wrong := cache.continues(self.run.path, record.identity)):
             return f"the source was replaced ({wrong})"
         return self._lost
 
@@ -149,6 +146,7 @@ class Session:
         self._skip, self._lost = {}, ""
         # Busy and without a row of its own: a kill from here on leaves a folder that the next look empties again.
         self._record.busy = True
+        self._record.identity = cache.identity(self.run.path)
         self._save()
         cache.empty(self.folder)
 
@@ -173,6 +171,8 @@ class Session:
         except (TrainVitalsError, Replaced):
             raise
         except Exception as error:  # whatever a file holds must cost a sentence, and not the runs beside it
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # a disk, and not what is on it
             raise self._stopped(error) from error
         look.end()
         self._skip = {}
@@ -196,6 +196,14 @@ class Session:
             self.close()
             self._save()
         return UsageError(f"{message}. Please report it with the file; what came before is in {self.folder}.")
+
+    def _take_afresh(self) -> bool:
+        try:
+            return self._take()
+        except Replaced as error:
+            self._stamp = None
+            raise UsageError(f"{self.run.path} changes while it is read ({error}). Try again once it is whole."
+                             ) from error
 
     def writer(self) -> RunWriter:
         """The open writer of the run; told first that a look is under way."""

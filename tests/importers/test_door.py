@@ -6,13 +6,17 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import trainvitals as tv
 from collectors.importers import cache, textfile
+from collectors.importers.csv_table import CsvTable
 from collectors.importers.door import sessions
+from collectors.importers.importer import Item, RunOf
 from collectors.importers.session import Session
 from tests.importers.test_formats import imported, rows
 from trainvitals.errors import RunNotFound, TrainVitalsError, UsageError
@@ -123,6 +127,26 @@ def test_a_kill_at_any_moment_costs_nothing(afresh: bool, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["killed"] >= 6 and not told["wrong"] and (afresh or told["afresh"] <= 2), told
+
+
+def test_a_log_replaced_after_a_kill_is_imported_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = table(tmp_path / "log.csv", range(1, 2001))
+    monkeypatch.setattr("collectors.importers.session.SAVE_SECONDS", 0.0)
+    first = one(log, tmp_path / "run")
+    read = CsvTable.read
+
+    def interrupted(self: CsvTable, run: RunOf, state: dict[str, Any]) -> Iterator[Item]:
+        yield from read(self, run, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(CsvTable, "read", interrupted)
+        first.look()
+    os.replace(table(tmp_path / "other.csv", range(1, 3001), loss=9.0), log)
+    second = one(log, tmp_path / "run")
+    second.look()
+    assert "the source was replaced" in second.afresh
+    assert rows(opened(second), "loss/train")[1] == 9.0 - 1 / 1024
 
 
 def test_two_processes_take_turns(tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ def test_a_state_that_is_none(text: str, tmp_path: Path) -> None:
             session.look()
 
 
+def test_the_state_in_the_output_folder_counts_while_no_checkpoint_is_further(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "out", 20).rename(tmp_path / "out" / "trainer_state.json")
+    checkpoint(tmp_path / "out", 10)
+    assert len(rows(imported(tmp_path / "out", tmp_path / "run"), "loss/train")) == 20
+    checkpoint(tmp_path / "out", 30)
+    assert len(rows(imported(tmp_path / "out", tmp_path / "run"), "loss/train")) == 30
+
+
 # ---- tables ----------------------------------------------------------------------------------------------
 
 
@@ -110,6 +118,24 @@ def test_a_json_list_and_nested_names(tmp_path: Path) -> None:
     assert rows(imported(log, tmp_path / "run"), "loss/train") == {i: i / 4 for i in range(1, 5)}
     log.write_text(json.dumps([{"iter": i, "metrics": {"loss": i / 4}} for i in range(1, 7)]))
     assert len(rows(imported(log, tmp_path / "run"), "loss/train")) == 6
+
+
+def test_objects_before_the_first_step_do_not_decide(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"config": {"lr": 0.001}}\n')
+    imported(log, tmp_path / "run", format="jsonl")
+    with log.open("a") as file:
+        file.writelines(f'{{"step": {10 * i}, "loss": {i}.5}}\n' for i in range(1, 5))
+    assert rows(imported(log, tmp_path / "run"), "loss/train") == {10: 1.5, 20: 2.5, 30: 3.5, 40: 4.5}
+
+
+def test_numbers_alone_are_no_table(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("1,2.0\n2,1.5\n3,1.25\n")
+    with pytest.raises(UsageError, match="no format that is known"):
+        sessions(log)
+    with pytest.raises(UsageError, match="names in its first line"):
+        sessions(log, run=tmp_path / "run", format="csv")
 
 
 def test_numbers_that_strict_json_spells_as_text(tmp_path: Path) -> None:
