@@ -145,7 +145,11 @@ def _missing_losses(step: int, values: dict[str, bytes | float], line: bytes, lo
     interval = memory.get("gap") or 1
     all_skipped = skipped >= interval and skipped > 0
     lacking = [name for name in known if name not in values or (all_skipped and _zero(values[name]))]
-    if all_skipped and lacking:
+    if lacking and _SKIPPED not in values:
+        # That count stands behind the losses in every version: the line was broken by another process's.
+        log.note("unread", f"The line of iteration {step:,} is not whole: no {' and no '.join(lacking)} is there", step,
+                 hides=True)
+    elif all_skipped and lacking:
         for name in lacking:
             values.pop(name, None)
         log.note("skipped", f"All iterations up to {step:,} since the last line were skipped: no loss is there", step,

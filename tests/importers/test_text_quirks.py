@@ -59,6 +59,13 @@ def test_a_megatron_log_that_never_prints_a_loss_invents_none(tmp_path: Path) ->
     assert len(notes(items, "nonfinite")) == 1
 
 
+def test_a_line_that_another_process_broke_is_no_nan(tmp_path: Path) -> None:
+    broken = step("megatron", 3).partition(" lm loss")[0] + "[default2]:NCCL INFO"
+    items = look("megatron", lines(tmp_path / "a.out", step("megatron", 1), step("megatron", 2), broken))
+    assert [s for s, name, _ in cells(items) if name == "lm loss"] == [1, 2]
+    assert [(note.step, note.hides) for note in notes(items, "unread")] == [(3, True)] and not notes(items, "nonfinite")
+
+
 def test_an_interval_in_which_every_iteration_was_skipped_has_no_loss(tmp_path: Path) -> None:
     skipped = step("megatron", 3, 0.0).replace("skipped iterations:   0", "skipped iterations:   1")
     items = look("megatron", lines(tmp_path / "a.out", step("megatron", 1), step("megatron", 2), skipped,
