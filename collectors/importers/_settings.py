@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from collectors.importers._lines import text_of
+from collectors.importers._growing import text_of
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 16

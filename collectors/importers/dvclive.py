@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.importers._blind import no_rank
-from collectors.importers._lines import files_below, lines_of
+from collectors.importers._growing import files_below, lines_of
 from collectors.importers._points import Point, Points, Unread, as_step, as_time, as_value, together
 from collectors.importers._runs import news
 from collectors.importers._settings import flat, read_settings

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from collectors.importers._lines import files_below, lines_of, text_of
+from collectors.importers._growing import files_below, lines_of, text_of
 from collectors.importers._mlflow import BLIND, Stepless, facts_of, status_note
 from collectors.importers._points import Point, Points, Unread, as_step, as_time, as_value, together
 from collectors.importers._runs import news, titles

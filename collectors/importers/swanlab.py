@@ -130,10 +130,10 @@ class _Log(FramedLog):
         name = next((text(data, c, d) for number, c, d in fields(data, a, b) if number == 1), "")
         if name != "config":
             return
-        try:
-            found = read_settings(self._path.parent / "files" / "config.yaml")
-        except OSError:
+        place = self._path.parent / "files" / "config.yaml"
+        if not place.is_file():
             self.once("config", "the configuration, files/config.yaml, does not lie beside the log")
             return
+        found = read_settings(place)
         self.say(Facts(config={key: entry["value"] for key, entry in found.items()
                                if isinstance(entry, dict) and "value" in entry}))
