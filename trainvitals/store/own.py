@@ -78,8 +78,8 @@ class OwnNumbers:
             value = value.reshape(())[()]
         kind = type(value).__name__
         if isinstance(value, str | bytes | bytearray | Mapping | list | tuple | set | complex | np.ndarray):
-            self.refuse(name, f"it is a {kind}, not one number. Log text as tap.event, and the parts of a group one by "
-                        "one")
+            self.refuse(name, f"it is a {kind}, not one number. There are log_text, log_table, log_histogram and "
+                        "log_image")
             return None
         try:
             return float(value)

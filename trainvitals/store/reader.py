@@ -32,6 +32,7 @@ from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
 from trainvitals.store.rows import Rows, common_labels, gather
+from trainvitals.store.samples import Sample, SampleFiles
 from trainvitals.store.series import Extent, Series
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Run:
         """Oldest first."""
         self._contents = Contents(folder)
         self._watch = Watch()
+        self._samples = SampleFiles(folder)
         self._frames: dict[str, dict[str, list[Part]]] = {}
         self._homes: dict[str, tuple[str, Field]] = {}
         """Field -> its frame, and what the newest rows say of it."""
@@ -282,6 +284,27 @@ class Run:
         table = pd.DataFrame(rows, columns=["time", "step", "kind", "message", "rank", "attempt", "data"])
         return table.astype({"step": "Int64"})
 
+    def samples(self, name: str | None = None, kind: str | None = None, steps: tuple[int, int] | None = None, *,
+                branch: int | None = None) -> list[Sample]:
+        """Texts, tables, histograms and images that the script logged, by step; `Sample.read()` loads one.
+
+        Args:
+            name: only those logged under this name; None for all.
+            kind: "text", "table", "histogram" or "image"; None for all.
+            steps: first and last step; None for all.
+            branch: number of a branch (see `branches()`); None for the main line.
+        """
+        attempts = {writer.name: i for i, attempt in enumerate(self.attempts) for writer in attempt.writers}
+
+        def wanted(sample: Sample) -> bool:
+            at, index = sample.step, attempts.get(sample.writer)
+            left = index is not None and at is not None and at > self.attempts[index].kept_until
+            return (name in (None, sample.name) and kind in (None, sample.kind)
+                    and (steps is None or (at is not None and steps[0] <= at <= steps[1]))
+                    and (not left if branch is None else left and index == branch))
+
+        return [sample for sample in self._samples.all(self._contents.sizes) if wanted(sample)]
+
     def branches(self) -> pd.DataFrame:
         """Attempts that were left for an earlier step: branch, from_step, to_step, kept_until, started (unix s)."""
         import pandas as pd
@@ -322,7 +345,7 @@ class Run:
         has been asked for.
         """
         found = problems(self._contents, self.attempts, self.status == "live")
-        found += self.overlaps() + self.clock_notes()
+        found += self.overlaps() + self.clock_notes() + self._samples.problems(self.status == "live")
         found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
         return [printable(sentence) for sentence in found]
 

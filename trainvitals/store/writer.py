@@ -25,6 +25,8 @@ from trainvitals.store.claims import Claim, launch_of
 from trainvitals.store.disk import Disk
 from trainvitals.store.eventlog import cut, plain
 from trainvitals.store.folder import Folder, open_folder
+from trainvitals.store.samplekinds import Taken
+from trainvitals.store.samplelog import SAMPLES
 from trainvitals.store.segment import RESERVED, Header
 
 STEP_LIMIT = 2**62
@@ -201,6 +203,14 @@ class RunWriter:
             data["step"] = step
         line = self._line(kind, at, message) | {"data": plain(data)}
         self.disk.events.add(f"events/{self.writer}.jsonl", line)
+
+    def sample(self, kind: str, name: str, taken: Taken, *, step: int | None = None) -> None:
+        """Store a text, table, histogram or image (`trainvitals.store.samplekinds`); the disk's thread encodes it."""
+        head = {"time": time.time(), "step": whole_step(step), "kind": kind, "name": name, "rank": self.rank,
+                "writer": self.writer}
+        self.disk.samples.add(f"{SAMPLES}/{self.writer}.jsonl", head, taken)
+        if self.disk.samples.crowded and self.disk.keep_all:
+            self.flush()
 
     def _line(self, kind: str, step: int | None, message: str) -> dict[str, Any]:
         return {"time": time.time(), "step": step, "kind": cut(str(kind), 100), "message": cut(str(message)),
