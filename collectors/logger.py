@@ -163,7 +163,7 @@ class Logger:
         if at is None:
             return
         row: dict[str, Any] = {}
-        later = _flatten(metrics, row, own.refuse)
+        later = flatten(metrics, row, own.refuse)
         if later or self._waiting_at == at:
             self._waiting_at = at  # of one name, the value that was given last must come last
             self._hand(row, lambda host: own.log(at, host))
@@ -243,9 +243,12 @@ def describe(card: RunCard, *, name: str | None = None, config: Any = None, tags
     return hidden
 
 
-def _flatten(metrics: Mapping[Any, Any], row: dict[str, Any], refuse: Callable[[str, str], None], prefix: str = "",
+def flatten(metrics: Mapping[Any, Any], row: dict[str, Any], refuse: Callable[[str, str], None], prefix: str = "",
              above: tuple[int, ...] = ()) -> bool:
-    """Fill `row` with what is no mapping, by its path; whether a value is still on its device."""
+    """Fill `row` with what is no mapping, by its path; whether a value is still on its device.
+
+    `refuse` is told the name of what is left out, and why.
+    """
     later = False
     tensor = _tensor_class()
     for name, value in metrics.items():
@@ -263,7 +266,7 @@ def _flatten(metrics: Mapping[Any, Any], row: dict[str, Any], refuse: Callable[[
                 refuse(name, "it holds itself" if len(above) < NESTED else
                        f"its mappings are nested more than {NESTED} deep")
             else:
-                later |= _flatten(value, row, refuse, f"{name}/", (*above, id(metrics)))
+                later |= flatten(value, row, refuse, f"{name}/", (*above, id(metrics)))
         elif isinstance(value, tensor):
             number, why = _number_of(value)
             if why:
@@ -283,7 +286,7 @@ def _number_of(value: Any) -> tuple[Any, str]:
     if type(value).__name__ == "DTensor":
         return None, "it is a DTensor, whose value all ranks may have to work out: log x.full_tensor()"
     if value.device.type in ASYNCHRONOUS:
-        return value.detach().reshape(()), ""
+        return value.detach().reshape(()).clone(), ""  # a running sum may be reset before its copy begins
     try:
         return value.item(), ""
     except Exception as error:  # noqa: BLE001 - a tensor without memory, say

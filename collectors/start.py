@@ -119,10 +119,16 @@ def start(run: str | Path | None = None, *, name: str | None = None, config: Any
         UsageError: an argument that cannot be used, `resume` forbids it, or another job is writing the run. Nothing
             is raised after that.
     """
-    path = run_folder(run, id)
     if start_step is not None and whole_step(start_step) is None:
         raise UsageError(f"start_step must be a number of steps, not {start_step!r:.80}.")
-    rank, world_size = process_rank()
+    return begin(run_folder(run, id), *process_rank(), name=name, config=config, tags=tags, notes=notes, group=group,
+                 resume=resume, start_step=start_step)
+
+
+def begin(path: str, rank: int, world_size: int, *, name: str | None = None, config: Any = None,
+          tags: Iterable[str] | None = None, notes: str | None = None, group: str | None = None,
+          resume: Resume = "auto", start_step: int | None = None) -> Recorder:
+    """`start` as a rank of a job that the caller tells. Arguments and errors as there."""
     card = RunCard(name=Path(path).name, created=time.time(), world_size=world_size)
     hidden = describe(card, name=name, config=config, tags=tags, notes=notes, group=group)
     shared = writer_here(path, rank)

@@ -1,0 +1,108 @@
+"""Where a mirrored run goes: into the tap that this process has open, or into a run folder of its own."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from collectors.logger import Logger, open_loggers
+from collectors.place import process_rank
+from collectors.start import Recorder, begin
+
+log = logging.getLogger("trainvitals")
+_said: set[str] = set()
+
+
+def quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call; what it raises is said once by kind, and None returned: the script must not notice us."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - see above
+        say(f"a mirror failed ({type(error).__name__}: {error}), and what it saw is not stored", repr(type(error)))
+        return None
+
+
+def say(message: str, key: str = "") -> None:
+    """Say something in the log, once."""
+    key = key or message
+    if key not in _said:
+        _said.add(key)
+        log.warning("trainvitals: %s. The script goes on.", message)
+
+
+def after(owner: type, name: str, then: Callable[..., None]) -> None:
+    """Have `then` called with the arguments of a method after each call that returns."""
+    around(owner, name, lambda *args, **kwargs: None, then)
+
+
+def before(owner: type, name: str, first: Callable[..., None]) -> None:
+    """Have `first` called with the arguments of a method before each call."""
+    around(owner, name, first, lambda *args, **kwargs: None)
+
+
+def around(owner: type, name: str, first: Callable[..., None], then: Callable[..., None]) -> None:
+    """Have both: `first` before each call, `then` after each that returns."""
+    original = owner.__dict__.get(name)
+    if original is None or hasattr(original, "_trainvitals"):
+        return
+
+    @functools.wraps(original)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        quietly(first, self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
+        quietly(then, self, *args, **kwargs)
+        return result
+
+    call._trainvitals = True  # type: ignore[attr-defined]
+    setattr(owner, name, call)
+
+
+class Destination:
+    """Opens the logger of one mirrored run when its first row comes."""
+
+    def __init__(self, given: str | None, own: str, said: Callable[[], dict[str, Any]]) -> None:
+        """`given` is the folder that the user named, `own` the one to use else; `said` gives what `start` takes."""
+        self._given, self._own, self._said = given, own, said
+        self._logger: Logger | None = None
+        self._failed = False
+        self.process = os.getpid()
+
+    @property
+    def in_tap(self) -> bool:
+        """Whether it goes into a tap, which knows the step by itself."""
+        return self._logger is not None and not isinstance(self._logger, Recorder)
+
+    @property
+    def logger(self) -> Logger | None:
+        """The logger; None where the run cannot be mirrored, which has been said then."""
+        if self._logger is None and not self._failed:
+            self._failed = True
+            self._logger = quietly(self._open)
+            self._failed = self._logger is None
+        return self._logger
+
+    def _open(self) -> Logger:
+        taps = [logger for logger in open_loggers() if not isinstance(logger, Recorder)]
+        if self._given is None and len(taps) == 1 and not any(other._logger is taps[0] for other in _OPEN):
+            _OPEN.append(self)
+            taps[0].describe(**self._said())
+            return taps[0]
+        rank, world_size = process_rank() if self._given else (0, 1)
+        recorder = begin(self._given or self._own, rank, world_size, **self._said())
+        _OPEN.append(self)
+        return recorder
+
+    def close(self) -> None:
+        """End the run, unless it went into a tap."""
+        if isinstance(self._logger, Recorder):
+            self._logger.close()
+        self._failed = True
+        self._logger = None
+        if self in _OPEN:
+            _OPEN.remove(self)
+
+
+_OPEN: list[Destination] = []
