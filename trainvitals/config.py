@@ -117,7 +117,7 @@ def is_secret(key: str, value: Any) -> bool:
     """Whether a setting should not be stored, by its key or by what its value looks like."""
     if isinstance(value, str) and SECRET_VALUES.search(value[:10_000]):
         return True
-    if value is None or isinstance(value, bool) or value == "":
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
         return False
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", key)]
     if SECRET_WORDS & set(words) or SECRET_PAIRS & set(zip(words, words[1:], strict=False)):

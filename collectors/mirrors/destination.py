@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from collectors.logger import Logger, open_loggers
 from collectors.place import process_rank
@@ -43,7 +46,7 @@ def before(owner: type, name: str, first: Callable[..., None]) -> None:
     around(owner, name, first, lambda *args, **kwargs: None)
 
 
-def around(owner: type, name: str, first: Callable[..., None], then: Callable[..., None]) -> None:
+def around(owner: type, name: str, first: Callable[..., Any], then: Callable[..., Any]) -> None:
     """Have both: `first` before each call, `then` after each that returns."""
     original = owner.__dict__.get(name)
     if original is None or hasattr(original, "_trainvitals"):
@@ -61,13 +64,12 @@ def around(owner: type, name: str, first: Callable[..., None], then: Callable[..
 
 
 class Destination:
-    """Opens the logger of one mirrored run when its first row comes."""
+    """The logger of one mirrored run."""
 
     def __init__(self, given: str | None, own: str, said: Callable[[], dict[str, Any]]) -> None:
         """`given` is the folder that the user named, `own` the one to use else; `said` gives what `start` takes."""
         self._given, self._own, self._said = given, own, said
         self._logger: Logger | None = None
-        self._failed = False
         self.process = os.getpid()
 
     @property
@@ -78,11 +80,11 @@ class Destination:
     @property
     def logger(self) -> Logger | None:
         """The logger; None where the run cannot be mirrored, which has been said then."""
-        if self._logger is None and not self._failed:
-            self._failed = True
-            self._logger = quietly(self._open)
-            self._failed = self._logger is None
         return self._logger
+
+    def open(self) -> None:
+        """Find the tap, or begin a run."""
+        self._logger = quietly(self._open)
 
     def _open(self) -> Logger:
         taps = [logger for logger in open_loggers() if not isinstance(logger, Recorder)]
@@ -99,10 +101,62 @@ class Destination:
         """End the run, unless it went into a tap."""
         if isinstance(self._logger, Recorder):
             self._logger.close()
-        self._failed = True
         self._logger = None
         if self in _OPEN:
             _OPEN.remove(self)
 
 
 _OPEN: list[Destination] = []
+"""Destinations that write."""
+
+
+class MirroredRun(ABC):
+    """One run of another tracker; its methods are called one at a time."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.lock = threading.RLock()
+
+    @abstractmethod
+    def finish(self, *args: Any) -> None:
+        """Store what is left."""
+
+
+Kind = TypeVar("Kind", bound=MirroredRun)
+
+
+class Mirror(Generic[Kind]):
+    """The runs of one tracker that are mirrored in this process, by the object that the tracker has for each."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, tuple[Any, Kind]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, owner: Any, make: Callable[[], Kind | None]) -> Kind | None:
+        """The mirrored run of a tracker's object, made if there is none."""
+        with self._lock:
+            if id(owner) in self._runs:
+                return self._runs[id(owner)][1]
+            mirrored = make()
+            if mirrored is not None:
+                self._runs[id(owner)] = owner, mirrored
+                mirrored.destination.open()
+                # What is registered last ends first: rows that wait must reach the writer before it ends.
+                atexit.unregister(self.finish_all)
+                atexit.register(self.finish_all)
+            return mirrored
+
+    def end(self, owner: Any, *args: Any) -> None:
+        """The tracker's run ends."""
+        with self._lock:
+            _, mirrored = self._runs.pop(id(owner), (None, None))
+        if mirrored is not None:
+            with mirrored.lock:
+                quietly(mirrored.finish, *args)
+            mirrored.destination.close()
+
+    def finish_all(self) -> None:
+        """At the end of the process, before our writers end."""
+        for owner, mirrored in list(self._runs.values()):
+            if mirrored.destination.process == os.getpid():
+                self.end(owner)

@@ -6,9 +6,7 @@ without a commit are joined, and a step that is behind is passed over as wandb p
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from collectors.logger import Logger, flatten
-from collectors.mirrors.destination import Destination, after, around, before, quietly, say
+from collectors.mirrors.destination import Destination, Mirror, MirroredRun, after, around, before, quietly, say
 from collectors.mirrors.importing import when_imported
 from collectors.place import ID, RUNS, run_folder
 from trainvitals.errors import UsageError
@@ -80,12 +78,12 @@ class Rows:
         return ended
 
 
-class _MirroredRun:
+class WandbRun(MirroredRun):
     """One wandb run."""
 
     def __init__(self, run: Any, destination: Destination) -> None:
-        self.run, self.destination = run, destination
-        self.lock = threading.RLock()
+        super().__init__(destination)
+        self.run = run
         step = getattr(run, "step", 0)
         self._rows = Rows(step if isinstance(step, int) else 0)
         self._texts: dict[str, str] = {}
@@ -146,34 +144,32 @@ class _MirroredRun:
     def _at(self) -> int | None:
         return None if self.destination.in_tap and not self._rows._given else self._rows.step
 
-    def finish(self, exit_code: Any) -> None:
+    def finish(self, exit_code: Any = None) -> None:
         logger = self.destination.logger
         if logger is not None:
             self._store(logger, self._rows.end())
             logger.describe(config=settings_of(self.run), summary=quietly(summary_of, self.run))
             if isinstance(exit_code, int) and exit_code:
                 logger.event("failed", f"wandb's run was finished with exit code {exit_code}")
-        self.destination.close()
 
 
 OWN_KEYS = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
 """What wandb puts into a row itself."""
 
 
-class _Mirror:
-    """The mirrored runs of this process."""
+class WandbMirror(Mirror[WandbRun]):
+    """The mirrored wandb runs of this process."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.folder: str | None = None
         self.chosen = False
-        self._runs: dict[int, _MirroredRun] = {}
         self._named: set[str] = set()
-        self._lock = threading.Lock()
 
     def install(self, wandb: ModuleType) -> None:
         """Put our calls around those of wandb's runs."""
         for kind in _run_classes(wandb):
-            around(kind, "log", self.meet, self.log)
+            around(kind, "log", self.meet, self.log)  # met before the call, which moves wandb's step on
             after(kind, "alert", self.alert)
             before(kind, "finish", self.finish)
             before(kind, "_finish", self.finish)
@@ -182,56 +178,35 @@ class _Mirror:
             if getattr(wandb, "run", None) is not None and getattr(bound, "__self__", None) is wandb.run:
                 setattr(wandb, name, getattr(wandb.run, name))  # bound by an init that came before us
 
-    def meet(self, run: Any, *args: Any, **kwargs: Any) -> None:
-        """Before the first call, which moves wandb's step on."""
-        self._of(run)
+    def meet(self, run: Any, *args: Any, **kwargs: Any) -> WandbRun | None:
+        """The mirrored run of a wandb run; None where it is another process's, or over."""
+        if getattr(run, "_is_attached", False) or getattr(run, "_init_pid", os.getpid()) != os.getpid():
+            say("a wandb run is logged to from another process than began it, and that part is not mirrored")
+            return None
+        return self.of(run, lambda: None if "_trainvitals" in run.__dict__ else self._make(run))
 
     def log(self, run: Any, data: Any = None, step: Any = None, commit: Any = None, *args: Any, **kwargs: Any) -> None:
-        mirrored = self._of(run)
+        mirrored = self.meet(run)
         if mirrored is not None:
             with mirrored.lock:
                 mirrored.log(data, step, commit)
 
     def alert(self, run: Any, title: Any = "", text: Any = "", level: Any = None, *args: Any, **kwargs: Any) -> None:
-        mirrored = self._of(run)
+        mirrored = self.meet(run)
         if mirrored is not None and (logger := mirrored.destination.logger) is not None:
             logger.event("alert", f"{title}: {text}", level=str(getattr(level, "value", level or "INFO")))
 
     def finish(self, run: Any, exit_code: Any = None, *args: Any, **kwargs: Any) -> None:
-        mirrored = self._of(run)
-        with self._lock:
-            self._runs.pop(id(run), None)
-        if mirrored is not None:
-            with mirrored.lock:
-                mirrored.finish(exit_code)
+        self.meet(run)
+        self.end(run, exit_code)
 
-    def finish_all(self) -> None:
-        """At the end of the process, before our writers end: what was not committed is stored."""
-        for mirrored in list(self._runs.values()):
-            quietly(self.finish, mirrored.run)
-
-    def _of(self, run: Any) -> _MirroredRun | None:
-        if getattr(run, "_is_attached", False) or getattr(run, "_init_pid", os.getpid()) != os.getpid():
-            say("a wandb run is logged to from another process than began it, and that part is not mirrored")
-            return None
-        with self._lock:
-            mirrored = self._runs.get(id(run))
-            if mirrored is None and not getattr(run, "_trainvitals_done", False):
-                mirrored = self._runs[id(run)] = _MirroredRun(run, self._destination(run))
-                run.__dict__["_trainvitals_done"] = True
-                atexit.unregister(self.finish_all)
-                mirrored.destination.logger  # noqa: B018 - opened before the next line: what is registered last ends first
-                atexit.register(self.finish_all)
-            return mirrored
-
-    def _destination(self, run: Any) -> Destination:
+    def _make(self, run: Any) -> WandbRun:
+        run.__dict__["_trainvitals"] = True
         key = str(getattr(run, "id", "") or "")
         key = key if ID.fullmatch(key) else f"wandb-{os.getpid()}-{len(self._named)}"
-        folder = self.folder
-        if folder is not None and self._named:
-            folder = f"{folder}-{key}"
+        given = f"{self.folder}-{key}" if self.folder is not None and self._named else self.folder
         self._named.add(key)
-        return Destination(folder, run_folder(RUNS, key), lambda: _said(run))
+        return WandbRun(run, Destination(given, run_folder(RUNS, key), lambda: _said(run)))
 
 
 def _run_classes(wandb: ModuleType) -> list[type]:
@@ -268,7 +243,7 @@ def summary_of(run: Any) -> dict[str, Any]:
     found = {name: run.summary[name] for name in run.summary.keys() if not str(name).startswith("_")}  # noqa: SIM118
     plain = {name: value._as_dict() if hasattr(type(value), "_as_dict") else value for name, value in found.items()}
     return {name: value for name, value in plain.items() if not (isinstance(value, Mapping) and "_type" in value)
-            and not _kind(value)}
+            and not any(_kind(item) for item in (value if isinstance(value, list) else [value]))}
 
 
 def _kind(value: Any) -> str:
@@ -277,4 +252,4 @@ def _kind(value: Any) -> str:
     return kind.__name__ if kind.__module__.partition(".")[0] == "wandb" else ""
 
 
-_MIRROR = _Mirror()
+_MIRROR = WandbMirror()
