@@ -121,6 +121,12 @@ class Logger:
         """An event of ours: what readers and checks must know about the record."""
         self.guard(None, self._event, kind, message, self.step if step is None else step, data)
 
+    def once(self, kind: str, message: str) -> None:
+        """An event and a line of the log, at their first occurrence only."""
+        if kind not in self._said:
+            self._warn(kind, message.rstrip("."))
+            self.tell(kind, message)
+
     def leave(self) -> None:
         """This logger is closed; ends the writer unless another logger of this process writes to the same folder."""
         with contextlib.suppress(ValueError):

@@ -77,9 +77,9 @@ class Recorder(Logger):
         if at is None:
             return step  # refused by name where it is stored
         if self._began_after is not None and at <= self._began_after:
-            self._warn("step_behind", f"step {at:,} is not after {self._began_after:,}, the last one of the run that "
-                       "goes on here, and its numbers are not stored. Call rewind(step), or give start_step, if the "
-                       "job went back")
+            self.once("step_behind", f"Step {at:,} is not after {self._began_after:,}, the last one of the run that goes "
+                      "on here, and what is logged at such steps is not stored. Call rewind(step), or give start_step, "
+                      "if the job went back")
             return None
         self._step = at
         return at

@@ -26,7 +26,7 @@ OUR_KINDS = frozenset("""
     loss_scalar loss_several loss_twice loss_unaligned loss_unseen name_taken number_refused overlap
     parameters_added parameters_uncovered resume_unknown rollback router_impossible router_missed router_not_by_token
     router_unaligned router_uneven router_unread rows_dropped rows_gone rows_late
-    sample_refused samples_dropped started weights_moved
+    sample_refused samples_dropped started step_behind weights_moved
 """.split())
 """Kinds of event that readers and checks give a meaning; a training script's own of the same name gets `custom/`."""
 
