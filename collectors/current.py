@@ -17,7 +17,7 @@ _said: set[str] = set()
 def _current() -> Logger | None:
     found = open_loggers()
     if len(found) == 1 or (found and all(logger.writer is found[0].writer for logger in found)):
-        return found[0]
+        return next((logger for logger in found if logger.follows_training), found[0])
     why = ("this process has no run open: call tv.attach or tv.start first (a process that was forked, such as a data "
            "loader's worker, has none)" if not found else
            f"this process has {len(found)} runs open, and tv.log cannot know which is meant: call log of the one")

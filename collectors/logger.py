@@ -35,6 +35,7 @@ ASYNCHRONOUS = ("cuda", "xpu")
 
 _OPEN: list[Logger] = []
 """Of this process, oldest first."""
+_OWN_LOCK = threading.Lock()
 
 
 def open_loggers() -> list[Logger]:
@@ -45,12 +46,14 @@ def open_loggers() -> list[Logger]:
 class Logger:
     """What `tv.attach` and `tv.start` give: the place that a script logs to."""
 
+    follows_training = False
+    """Whether the step is that of a training loop which this process is in."""
+
     def __init__(self, writer: RunWriter, card: RunCard) -> None:
         self.writer, self.card = writer, card
         self.process = os.getpid()
         self._said: set[str] = set()
         self._own: OwnNumbers | None = None
-        self._own_lock = threading.Lock()
         self._waiting_at: int | None = None
         _OPEN.append(self)
 
@@ -128,11 +131,11 @@ class Logger:
             self.tell(kind, message)
 
     def leave(self) -> None:
-        """This logger is closed; ends the writer unless another logger of this process writes to the same folder."""
+        """This logger is closed; ends the writer, or flushes it where another logger of this process has it, too."""
         with contextlib.suppress(ValueError):
             _OPEN.remove(self)
-        if not any(other.writer is self.writer for other in open_loggers()):
-            self.guard(None, self.writer.close)
+        shared = any(other.writer is self.writer for other in open_loggers())
+        self.guard(None, self.writer.flush if shared else self.writer.close)
 
     def _warn(self, key: str, message: str) -> None:
         """Say something in the log, once by key: a loop has a million steps."""
@@ -177,11 +180,11 @@ class Logger:
             own.log(at, row)
 
     def _open_own(self) -> OwnNumbers:
-        with self._own_lock:
-            if self._own is None:
-                shared = (other._own for other in open_loggers() if other.writer is self.writer)
-                self._own = next((own for own in shared if own is not None), None) or OwnNumbers(self.writer)
-            return self._own
+        with _OWN_LOCK:
+            if self.writer.own is None:
+                self.writer.own = OwnNumbers(self.writer)
+            self._own = own = self.writer.own
+            return own
 
     def _sample(self, kind: str, name: Any, step: Any, take: Callable[..., Taken], value: Any, *args: Any) -> None:
         if not self._usable(f"a {kind}") or not self.writer.disk.samples.room():

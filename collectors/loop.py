@@ -75,6 +75,8 @@ def is_tapped(model: nn.Module) -> bool:
 class Tap(Logger):
     """A live tap on one process of a training job. Made by `attach`."""
 
+    follows_training = True
+
     def __init__(self, writer: RunWriter, plans: Plans) -> None:
         super().__init__(writer, plans.card)
         self.tokenizer, self.plans = plans.tokenizer, plans.lr

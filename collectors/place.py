@@ -127,7 +127,7 @@ def writer_here(path: str, rank: int) -> RunWriter | None:
     """The writer that this process has open in a run folder as this rank."""
     from collectors.logger import open_loggers
 
-    where = _absolute(path)
+    where = _absolute(str(open_folder(path)))
     return next((logger.writer for logger in open_loggers() if logger.writer.rank == rank
                  and not logger.writer.closed and _absolute(str(logger.writer.folder)) == where), None)
 

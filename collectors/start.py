@@ -30,10 +30,10 @@ class Recorder(Logger):
     this process has a tap on the same run, the step is that of the tap.
     """
 
-    def __init__(self, writer: RunWriter, card: RunCard, last_step: int | None, beside: Logger | None = None) -> None:
-        """`last_step` is the newest of the run's earlier attempts, None in a fresh run; `beside` gives the step."""
+    def __init__(self, writer: RunWriter, card: RunCard, last_step: int | None, follows: Logger | None = None) -> None:
+        """`last_step` is the newest of the run's earlier attempts, None in a fresh run; `follows` is the tap."""
         super().__init__(writer, card)
-        self._beside = beside
+        self.follows = follows
         self._began_after = last_step
         self._step = -1 if last_step is None else last_step
         self._transfer: Any = None
@@ -43,7 +43,7 @@ class Recorder(Logger):
     @property
     def step(self) -> int:
         """The step that was logged last; 0 before that."""
-        return max(self._step, 0) if self._beside is None else self._beside.step
+        return max(self._step, 0) if self.follows is None else self.follows.step
 
     def rewind(self, step: int) -> None:
         """Go back to an earlier step: what follows is a new attempt, and what was stored after it a branch."""
@@ -68,8 +68,8 @@ class Recorder(Logger):
         self.close()
 
     def _row_step(self, step: Any) -> Any:
-        if step is None and self._beside is not None:
-            return self._beside._row_step(None)
+        if step is None and self.follows is not None:
+            return self.follows._row_step(None)
         if step is None:
             self._step += 1
             return self._step
@@ -77,9 +77,9 @@ class Recorder(Logger):
         if at is None:
             return step  # refused by name where it is stored
         if self._began_after is not None and at <= self._began_after:
-            self.once("step_behind", f"Step {at:,} is not after {self._began_after:,}, the last one of the run that goes "
-                      "on here, and what is logged at such steps is not stored. Call rewind(step), or give start_step, "
-                      "if the job went back")
+            self.once("step_behind", f"Step {at:,} is not after {self._began_after:,}, the last one of the run that "
+                      "goes on here, and what is logged at such steps is not stored. Call rewind(step), or give "
+                      "start_step, if the job went back")
             return None
         self._step = at
         return at
@@ -146,8 +146,9 @@ def begin(path: str, rank: int, world_size: int, *, name: str | None = None, con
 
 def _beside(writer: RunWriter, card: RunCard, name: str | None, hidden: list[str]) -> Recorder:
     """A recorder of a folder that this process writes to already: one writer and one card for both."""
-    other = next(logger for logger in open_loggers() if logger.writer is writer)
-    return _introduced(Recorder(writer, _said_onto(other.card, card, name), None, other), hidden)
+    others = [logger for logger in open_loggers() if logger.writer is writer]
+    tap = next((logger for logger in others if logger.follows_training), None)
+    return _introduced(Recorder(writer, _said_onto(others[0].card, card, name), None, tap), hidden)
 
 
 def _said_onto(earlier: RunCard, card: RunCard, name: str | None) -> RunCard:

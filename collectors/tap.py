@@ -115,10 +115,13 @@ def _writer(path: str, card: RunCard, rank: int, start_step: int, resume: Resume
     if writer is None:
         keep_said(card, look(path, resume, rank, card.world_size, rows=False).card)
         return RunWriter(path, rank=rank, world_size=card.world_size, start_step=start_step)
-    for logger in open_loggers():
-        if logger.writer is writer:
-            keep_said(card, logger.card)
-            logger.card = card
+    here = [logger for logger in open_loggers() if logger.writer is writer]
+    if any(logger.follows_training for logger in here):
+        raise UsageError(f"{path} has a tap of this process already. Close that one first, or give this model a run "
+                         "folder of its own.")
+    for logger in here:
+        keep_said(card, logger.card)
+        logger.card = card
     if start_step < writer.start_step:
         writer.rewind(start_step)
     return writer

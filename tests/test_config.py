@@ -114,17 +114,21 @@ def test_large_and_endless_settings_are_bounded() -> None:
 
 
 SECRETS = [
-    ("password", "hunter2"), ("db_passwd", "x"), ("API_KEY", "k"), ("openaiApiKey", "k"), ("aws_secret_access_key", "k"),
+    ("password", "hunter2"), ("db_passwd", "x"), ("API_KEY", "k"), ("openaiApiKey", "k"),
+    ("aws_secret_access_key", "k"),
     ("token", "abc"), ("hf_token", "abc"), ("hub_token", "<HUB_TOKEN>"), ("HF-TOKEN", "x"), ("wandb_token", "x"),
-    ("authToken", "x"), ("credentials", {"user": "me"}), ("gitlab_token", "x"), ("client_secret", "x"), ("pwd", 1234),
+    ("authToken", "x"), ("credentials", {"user": "me"}), ("gitlab_token", "x"), ("client_secret", "x"),
+    ("db_pwd", 1234),
     ("my_service_token", "a8f3e1c2b4d5f6a7b8c9"), ("anything", "hf_" + "a1B2" * 8), ("x", "sk-proj-" + "a" * 30),
     ("url", "https://user:pw@host/path"), ("key", "-----BEGIN RSA PRIVATE KEY-----\nabc"), ("x", "AKIA" + "A1B2" * 4)]
 HARMLESS = [
     ("tokenizer", "gpt2"), ("max_tokens", 2048), ("pad_token", "<|endoftext|>"), ("eos_token_id", 2), ("num_tokens", 9),
     ("tokens_per_batch", 1 << 20), ("bos_token", "<s>"), ("mask_token", "[MASK]"), ("unk_token", "<unk>"), ("key", "a"),
-    ("token_budget", "10B"), ("image_token", "<image>"), ("use_auth_token", True), ("hf_token", None), ("token", ""),
+    ("token_budget", "10B"), ("PWD", "/home/me"), ("image_token", "<image>"), ("use_auth_token", True),
+    ("hf_token", None), ("token", ""),
     ("password", None), ("keyboard", "x"), ("secretary", "x"), ("data", "https://huggingface.co/datasets/c4"),
-    ("path", "s3://bucket/a:b@c"), ("num_key_value_heads", 8), ("key_size", 64), ("monkey", "x"), ("sep_token", "[SEP]")]
+    ("path", "s3://bucket/a:b@c"), ("num_key_value_heads", 8), ("key_size", 64), ("monkey", "x"),
+    ("sep_token", "[SEP]")]
 
 
 @pytest.mark.parametrize(("key", "value"), SECRETS)

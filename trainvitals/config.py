@@ -19,7 +19,9 @@ KEY_CHARACTERS, VALUE_CHARACTERS, ALL_CHARACTERS = 200, 1_000, 500_000
 HIDDEN = "<hidden>"
 """Stands for a value that looks like a secret."""
 
-SECRET_WORDS = frozenset("password passwd passphrase pwd secret secrets credential credentials apikey".split())
+SECRET_WORDS = frozenset("""
+    password passwords passwd passphrase pwd secret secrets credential credentials apikey authorization cookie cookies
+""".split())
 SECRET_PAIRS = frozenset({("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("ssh", "key"),
                           ("encryption", "key"), ("auth", "key"), ("account", "key"), ("service", "key")})
 TOKEN_OWNERS = frozenset("""
@@ -120,7 +122,7 @@ def is_secret(key: str, value: Any) -> bool:
     if value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
         return False
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", key)]
-    if SECRET_WORDS & set(words) or SECRET_PAIRS & set(zip(words, words[1:], strict=False)):
+    if (SECRET_WORDS & set(words) and words != ["pwd"]) or SECRET_PAIRS & set(zip(words, words[1:], strict=False)):
         return True
     if not words or words[-1] != "token" or not isinstance(value, str):
         return False

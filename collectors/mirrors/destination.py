@@ -69,13 +69,10 @@ class Destination:
     def __init__(self, given: str | None, own: str, said: Callable[[], dict[str, Any]]) -> None:
         """`given` is the folder that the user named, `own` the one to use else; `said` gives what `start` takes."""
         self._given, self._own, self._said = given, own, said
-        self._logger: Logger | None = None
+        self._logger: Recorder | None = None
+        self.in_tap = False
+        """Whether it goes into the run of a tap, which knows the step by itself."""
         self.process = os.getpid()
-
-    @property
-    def in_tap(self) -> bool:
-        """Whether it goes into a tap, which knows the step by itself."""
-        return self._logger is not None and not isinstance(self._logger, Recorder)
 
     @property
     def logger(self) -> Logger | None:
@@ -86,20 +83,23 @@ class Destination:
         """Find the tap, or begin a run."""
         self._logger = quietly(self._open)
 
-    def _open(self) -> Logger:
-        taps = [logger for logger in open_loggers() if not isinstance(logger, Recorder)]
-        if self._given is None and len(taps) == 1 and not any(other._logger is taps[0] for other in _OPEN):
-            _OPEN.append(self)
-            taps[0].describe(**self._said())
-            return taps[0]
-        rank, world_size = process_rank() if self._given else (0, 1)
-        recorder = begin(self._given or self._own, rank, world_size, **self._said())
+    def _open(self) -> Recorder:
+        said = self._said()
+        taps = [logger for logger in open_loggers() if logger.follows_training]
+        taken = [other._logger.writer for other in _OPEN if other._logger is not None]
+        path, (rank, world_size) = self._given or self._own, process_rank() if self._given else (0, 1)
+        if self._given is None and len(taps) == 1 and taps[0].writer not in taken:
+            # With a logger of its own, what comes after the tap was closed is stored, too.
+            path, rank, world_size = str(taps[0].writer.folder), taps[0].writer.rank, taps[0].writer.world_size
+            said["name"] = None
+        recorder = begin(path, rank, world_size, **said)
+        self.in_tap = recorder.follows is not None
         _OPEN.append(self)
         return recorder
 
     def close(self) -> None:
-        """End the run, unless it went into a tap."""
-        if isinstance(self._logger, Recorder):
+        """End the run, or leave it to the tap."""
+        if self._logger is not None:
             self._logger.close()
         self._logger = None
         if self in _OPEN:

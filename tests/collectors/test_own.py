@@ -185,15 +185,15 @@ def test_names_of_run_folders() -> None:
     assert [run_folder("a/b", None), run_folder(None, "x"), run_folder("sweep/", "x"), run_folder(Path("a"), None)] == [
         "a/b", "runs/x", "sweep/x", "a"]
     assert run_folder("s3://bucket/runs", "x") == "s3://bucket/runs/x"
-    for run, name in ((None, None), ("", None), (5, None), ("a", ""), ("a", "../b"), ("a", "."), ("a", "b/c"), (" ", "a"),
-                      ("a", "x" * 200), ("a", 5)):
+    for run, name in ((None, None), ("", None), (5, None), ("a", ""), ("a", "../b"), ("a", "."), ("a", "b/c"),
+                      (" ", "a"), ("a", "x" * 200), ("a", 5)):
         with pytest.raises(UsageError):
             run_folder(run, name)
 
 
 def test_wrong_words_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    wrong: list[dict[str, Any]] = [{"config": 5}, {"tags": "abc"}, {"tags": [1]}, {"notes": 5}, {"group": 5}, {"name": 1},
-                                   {"id": "a/b"}, {"resume": None}]
+    wrong: list[dict[str, Any]] = [{"config": 5}, {"tags": "abc"}, {"tags": [1]}, {"notes": 5}, {"group": 5},
+                                   {"name": 1}, {"id": "a/b"}, {"resume": None}]
     for arguments in wrong:
         for begin in (lambda **k: tv.start(tmp_path / "run", **k), lambda **k: attach(tmp_path / "run", **k)):
             with pytest.raises(UsageError):
@@ -265,8 +265,17 @@ def test_a_tap_and_a_run_in_one_folder_share_a_writer(tmp_path: Path, tap_first:
     found = tv.open_run(tmp_path)
     assert len(found.attempts) == 1 and found.overlaps() == [] and found.status == "finished" and not found.problems()
     assert pairs(tmp_path, "its") == [(2, 2.0)] and pairs(tmp_path, "late") == [(9, 4.0)]
-    assert pairs(tmp_path, "mine") == [(2 if tap_first else 0, 1.0)]
+    assert pairs(tmp_path, "mine") == [(2 if tap_first else 0, 1.0)] and pairs(tmp_path, "both") == [(2, 3.0)]
     assert found.card.config == {"a": 1, "b": 2} and found.card.params_total == 6 and len(found.samples()) == 1
+
+
+def test_a_second_tap_on_a_run_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    tap = attach(tmp_path)
+    with pytest.raises(UsageError, match="has a tap of this process already"):
+        attach(f"file://{tmp_path}")  # type: ignore[arg-type]
+    train(tap, 2)
+    tap.close()
+    assert tv.open_run(tmp_path).array("grad/norm").steps.tolist() == [1, 2] and open_loggers() == []
 
 
 def test_a_tap_that_starts_before_what_its_run_held_goes_back(tmp_path: Path) -> None:
@@ -345,8 +354,8 @@ assert not {"torch", "wandb", "tensorboard", "pandas"} & set(sys.modules), sorte
 
 
 def test_a_run_without_a_model_loads_no_torch_and_no_tracker(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", NO_TORCH, str(tmp_path)], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", NO_TORCH, str(tmp_path)], capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(tv.open_run(tmp_path).samples()) == 2
 

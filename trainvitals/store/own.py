@@ -50,7 +50,7 @@ class OwnNumbers:
 
     def refuse(self, name: str, why: str) -> None:
         """Say once that something handed to `log` is not stored."""
-        self._say("number_refused", name, f"A number logged as {_short(name)} is not stored: {why}")
+        self._say("number_refused", name, f"What is logged as {_short(name)} is not stored: {why}")
 
     def _admit(self, name: str) -> bool:
         """Whether a new name can be stored; tells the user where theirs is one of ours."""

@@ -87,7 +87,10 @@ class Run:
                 parts.sort(key=lambda part: part.name.first)
         self._homes = {}
         for frame, by_writer in self._frames.items():
-            newest = {id(parts[-1].header.fields): parts[-1].header.fields for parts in by_writer.values()}
+            # The newest of each writer has them all, unless a frame was opened anew with fewer.
+            newest = {id(part.header.fields): part.header.fields
+                      for parts in by_writer.values() for part in reversed(parts)
+                      if part is parts[-1] or part.header.fields != parts[-1].header.fields}
             for field in (field for fields in newest.values() for field in fields):
                 if field.name not in self._homes or FIELDS.get(field.name, field).frame == frame:
                     self._homes[field.name] = frame, field

@@ -207,12 +207,15 @@ class SampleFiles:
         found = {path: size for path, size in sizes.items() if path.startswith("samples/") and path.endswith(".jsonl")}
         self._files = {path: self._files.get(path) or SampleFile(self.folder, path) for path in found}
         self._wrong = {}
+        self.folder.prefetch({path: (0, size) for path, size in found.items()
+                              if not self._files[path].size and size <= LINE_BYTES})
         for path, file in self._files.items():
             try:
                 if found[path] != file.size:
                     file.refresh(found[path])
             except OSError as error:
                 self._wrong[path] = f"cannot be read: {error.strerror or error}"
+        self.folder.prefetch({})
         return sorted((sample for file in self._files.values() for sample in file.samples),
                       key=lambda sample: (sample.step is None, sample.step or 0, sample.time))
 

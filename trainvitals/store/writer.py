@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainvitals.card import RunCard
 from trainvitals.catalogue import FIELDS, Field, custom_field, own_name
@@ -28,6 +28,9 @@ from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.samplekinds import Taken
 from trainvitals.store.samplelog import SAMPLES
 from trainvitals.store.segment import RESERVED, Header
+
+if TYPE_CHECKING:
+    from trainvitals.store.own import OwnNumbers
 
 STEP_LIMIT = 2**62
 """Steps of readers are below this."""
@@ -150,6 +153,8 @@ class RunWriter:
         self.flush_seconds = flush_interval(self.folder, world_size) if flush_seconds is None else flush_seconds
         self.launch = launch_of(os.environ)
         self.closed = False
+        self.own: OwnNumbers | None = None
+        """What takes the numbers of the script's own, from its first one on."""
         self._rewinds = 0
         self._process = os.getpid()
         self._frames: dict[str, FrameWriter] = {}
