@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from trainvitals.card import RunCard
-from trainvitals.config import plain_config
+from trainvitals.config import joined, plain_config
 from trainvitals.errors import UsageError
 from trainvitals.store import RunWriter
 from trainvitals.store.eventlog import OUR_KINDS, plain
@@ -30,6 +30,7 @@ log = logging.getLogger("trainvitals")
 
 NESTED = 8
 """Levels of mappings inside each other that `log` takes apart."""
+TAGS = 100
 ASYNCHRONOUS = ("cuda", "xpu")
 """Devices whose numbers arrive later, as in `collectors.transfer`."""
 
@@ -106,7 +107,10 @@ class Logger:
 
     def describe(self, *, name: str | None = None, config: Any = None, tags: Iterable[str] | None = None,
                  notes: str | None = None, group: str | None = None, summary: Mapping[str, Any] | None = None) -> None:
-        """Add to the run card while the run goes on; settings of the same name are replaced. None changes nothing."""
+        """Add to the run card, which rank 0 writes, while the run goes on. None changes nothing.
+
+        Settings of the same name are replaced; `summary` are final numbers, such as the best score.
+        """
         self.guard(None, self._describe, name, config, tags, notes, group, summary)
 
     # ---- what loggers have in common --------------------------------------------------------------------------
@@ -243,8 +247,8 @@ def describe(card: RunCard, *, name: str | None = None, config: Any = None, tags
             raise UsageError(f"{what} must be a string, not {type(text).__name__}.")
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
         raise UsageError(f"tags must be a list of strings, not {tags!r:.80}.")
-    card.config = {**card.config, **settings}
-    card.tags = list(dict.fromkeys([*card.tags, *(plain(tag) for tag in list(tags or ())[:100])]))
+    card.config = joined(card.config, settings)
+    card.tags = list(dict.fromkeys([*card.tags, *(plain(tag) for tag in tags or ())]))[:TAGS]
     card.name = plain(name) if name else card.name
     card.group = plain(group) if group else card.group
     if notes:

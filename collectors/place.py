@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainvitals.card import RunCard
+from trainvitals.config import joined
 from trainvitals.errors import RunDamaged, UsageError
 from trainvitals.store import RunWriter, list_runs, open_run
 from trainvitals.store.claims import Claim, all_claims, launch_of
@@ -138,7 +139,7 @@ def _absolute(path: str) -> str:
 
 def keep_said(card: RunCard, earlier: RunCard) -> None:
     """Keep what a user said of the run before, where this job does not say it anew."""
-    card.config = {**earlier.config, **card.config}
+    card.config = joined(earlier.config, card.config)
     card.tags = list(dict.fromkeys([*earlier.tags, *card.tags]))
     card.group = card.group or earlier.group
     card.notes = {**earlier.notes, **card.notes}

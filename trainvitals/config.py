@@ -15,7 +15,7 @@ from trainvitals.store.eventlog import cut, plain
 
 ENTRIES, LEVELS = 5_000, 10
 """Settings that are kept, and levels of nesting."""
-KEY_CHARACTERS, VALUE_CHARACTERS, ALL_CHARACTERS = 200, 1_000, 500_000
+KEY_CHARACTERS, VALUE_CHARACTERS, ALL_CHARACTERS = 200, 1_000, 200_000
 HIDDEN = "<hidden>"
 """Stands for a value that looks like a secret."""
 
@@ -58,6 +58,11 @@ def plain_config(config: Any) -> tuple[dict[str, Any], list[str]]:
                          f"attributes), not {type(config).__name__}.")
     walk = _Walk()
     return walk.mapping(members, "", LEVELS, ()), walk.hidden
+
+
+def joined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings with others added, within the bounds of one card; of the same name, the later ones count."""
+    return plain_config({**earlier, **later})[0]
 
 
 class _Walk:

@@ -17,6 +17,7 @@ from collectors.start import Recorder, begin
 
 log = logging.getLogger("trainvitals")
 _said: set[str] = set()
+MOST_SAID = 50
 
 
 def quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -31,7 +32,7 @@ def quietly(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def say(message: str, key: str = "") -> None:
     """Say something in the log, once."""
     key = key or message
-    if key not in _said:
+    if key not in _said and len(_said) < MOST_SAID:
         _said.add(key)
         log.warning("trainvitals: %s. The script goes on.", message)
 

@@ -55,9 +55,10 @@ class Writer(MirroredRun):
         self._step: int | None = None
         self._row: dict[str, Any] = {}
 
-    def at(self, step: Any) -> int | None:
+    def at(self, step: Any) -> int:
         """The step to log at; TensorBoard takes 0 where none is given, and a tap knows better."""
-        return int(step) if step is not None else None if self.destination.in_tap else 0
+        logger = self.destination.logger
+        return int(step) if step is not None else logger.step if self.destination.in_tap and logger else 0
 
     def scalars(self, values: Mapping[str, Any], step: Any) -> None:
         at = self.at(step)

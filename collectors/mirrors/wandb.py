@@ -21,6 +21,8 @@ from trainvitals.errors import UsageError
 
 IMAGES = 32
 """Of a list of them under one name."""
+TEXTS = 1_000
+"""Names whose texts are compared with the last one."""
 
 
 def mirror_wandb(run: str | os.PathLike[str] | None = None) -> None:
@@ -86,7 +88,7 @@ class WandbRun(MirroredRun):
         self.run = run
         step = getattr(run, "step", 0)
         self._rows = Rows(step if isinstance(step, int) else 0)
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, int] = {}
         self._calls = 0
 
     def log(self, data: Any, step: Any, commit: Any) -> None:
@@ -112,8 +114,9 @@ class WandbRun(MirroredRun):
     def _object(self, logger: Logger, name: str, value: Any) -> bool:
         """Store what is no number; False for what is one."""
         if isinstance(value, str):
-            if self._texts.get(name) != value:  # a word in every row is said when it changes
-                self._texts[name] = value
+            if self._texts.get(name) != hash(value):  # a word in every row is stored when it changes
+                if len(self._texts) < TEXTS:
+                    self._texts[name] = hash(value)
                 logger.log_text(name, value, self._at())
             return True
         if isinstance(value, list | tuple) and value and all(_kind(item) == "Image" for item in value):

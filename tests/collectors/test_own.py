@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -373,3 +374,35 @@ raise SystemExit if sys.argv[2] == "exit" else ValueError
 def test_a_script_that_ends_without_closing_loses_nothing(tmp_path: Path, how: str) -> None:
     subprocess.run([sys.executable, "-c", DIES, str(tmp_path), how], capture_output=True, check=False)
     assert pairs(tmp_path, "a") == [(0, 1.0)] and tv.open_run(tmp_path).status == "finished"
+
+
+def test_a_card_stays_readable_however_much_is_said(tmp_path: Path) -> None:
+    with tv.start(tmp_path) as run:
+        for i in range(40):
+            run.describe(config={f"k{i}.{n}": "\U0001f600" * 1000 for n in range(100)}, notes="n" * 10**6,
+                         tags=[f"t{i}.{n}" for n in range(9)], summary={f"s{n}": "é" * 1000 for n in range(1000)})
+    found = tv.open_run(tmp_path)
+    assert "k0.0" in found.card.config and "…" in found.card.config and len(found.card.tags) == 100
+    assert found.problems() == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_values_on_a_device_are_those_of_the_moment_they_were_logged(tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (3, 4, 5), dtype=torch.uint8, device="cuda")
+    total = torch.zeros((), device="cuda")
+    with tv.start(tmp_path) as run:
+        for step in range(1, 6):
+            total += step
+            run.log({"total": total, "nested": {"half": total.half()}}, step=step)
+            run.log({"total": total * 2} if step == 3 else {"total": -1.0} if step == 4 else {"other": 1.0}, step=step)
+            total.zero_()
+        run.log_histogram("h", torch.ones(3_000_000, device="cuda", dtype=torch.bfloat16))
+        run.log_image("i", image)
+        run.log_image("mask", torch.ones(2, 2, dtype=torch.bool, device="cuda"))
+    assert pairs(tmp_path, "total") == [(1, 1), (2, 2), (3, 6), (4, -1), (5, 5)]
+    found = {sample.name: sample for sample in tv.open_run(tmp_path).samples()}
+    assert found["h"].data["values"] == 3_000_000 and found["h"].read()[0].sum() == 1e6
+    decode = pytest.importorskip("PIL.Image").open
+    pixels = np.asarray(decode(io.BytesIO(found["i"].read())))
+    np.testing.assert_array_equal(pixels, image.permute(1, 2, 0).cpu().numpy())
+    assert np.asarray(decode(io.BytesIO(found["mask"].read()))).tolist() == [[255, 255], [255, 255]]

@@ -326,3 +326,15 @@ def test_a_file_of_too_many_is_cut_and_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(samples, "MOST_LISTED", 5)
     run = open_run(tmp_path)
     assert len(run.samples()) == 5 and "holds more than the 5 samples" in run.problems()[0]
+
+
+def test_behind_a_url_that_cannot_append(tmp_path: Path) -> None:
+    writer = RunWriter(f"memory://samples/{tmp_path.name}", flush_seconds=60)
+    for step in range(4):
+        for i in range(3):
+            writer.sample("text", "t", take_text(f"{step} {i}"), step=step)
+        assert writer.flush()
+    writer.close()
+    run = open_run(f"memory://samples/{tmp_path.name}")
+    assert [sample.read() for sample in run.samples()] == [f"{step} {i}" for step in range(4) for i in range(3)]
+    assert run.problems() == [] and run.status == "finished"
