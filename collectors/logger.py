@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from trainvitals.card import RunCard
@@ -25,6 +26,7 @@ from trainvitals.store import RunWriter
 from trainvitals.store.eventlog import OUR_KINDS, plain
 from trainvitals.store.own import NAME_CHARACTERS, OwnNumbers
 from trainvitals.store.samplekinds import HISTOGRAM_VALUES, Taken, take_histogram, take_image, take_table, take_text
+from trainvitals.store.writer import whole_step
 
 log = logging.getLogger("trainvitals")
 
@@ -54,6 +56,7 @@ class Logger:
         self.writer, self.card = writer, card
         self.process = os.getpid()
         self._said: set[str] = set()
+        self._hidden: set[str] = set()
         self._own: OwnNumbers | None = None
         self._waiting_at: int | None = None
         _OPEN.append(self)
@@ -121,7 +124,7 @@ class Logger:
             return call(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - do no harm: nothing of ours reaches the script
             name = getattr(call, "__name__", str(call)).strip("_")
-            self._warn(f"{name} {type(error).__name__}", f"{name} failed ({error!r})")
+            self._warn(f"{name} {type(error).__name__}", f"{name} failed ({error!r:.500})")
             return None
 
     def tell(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
@@ -198,7 +201,10 @@ class Logger:
             own.refuse(str(name)[:80] if isinstance(name, str) else "?", f"the name of a {kind} must be a string of 1 "
                        f"to {NAME_CHARACTERS:,} characters")
             return
-        at = self.step if step is None else step
+        at = whole_step(self.step if step is None else step)
+        if at is None:
+            own.refuse(name, "its step is no whole number below 2**62")
+            return
 
         def keep(host: Mapping[str, Any]) -> None:
             try:
@@ -218,20 +224,23 @@ class Logger:
 
     def _describe(self, name: str | None, config: Any, tags: Iterable[str] | None, notes: str | None,
                   group: str | None, summary: Mapping[str, Any] | None) -> None:
-        describe(self.card, name=name, config=config, tags=tags, notes=notes, group=group)
+        hidden = describe(self.card, name=name, config=config, tags=tags, notes=notes, group=group)
         if summary is not None:
             self.card.notes["summary"] = plain_config(summary)[0]
         self._write_card()
+        self.say_hidden(hidden)
 
     def _write_card(self) -> None:
         if self.writer.rank == 0:
             self.guard(None, self.writer.write_card, self.card)
 
     def say_hidden(self, hidden: list[str]) -> None:
-        """An event that names the settings that are not on the card."""
-        if hidden:
-            self.tell("config_hidden", f"Settings that look like secrets are not stored: {', '.join(hidden[:20])}",
-                      settings=len(hidden))
+        """An event that names the settings that are not on the card, each once."""
+        fresh = [name for name in hidden if name not in self._hidden]
+        if fresh and len(self._hidden) < TAGS:
+            self._hidden.update(fresh)
+            self.tell("config_hidden", f"Settings that look like secrets are not stored: {', '.join(fresh[:20])}",
+                      settings=len(fresh))
 
 
 def describe(card: RunCard, *, name: str | None = None, config: Any = None, tags: Iterable[str] | None = None,
@@ -245,10 +254,13 @@ def describe(card: RunCard, *, name: str | None = None, config: Any = None, tags
     for what, text in (("name", name), ("notes", notes), ("group", group)):
         if text is not None and not isinstance(text, str):
             raise UsageError(f"{what} must be a string, not {type(text).__name__}.")
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
+    if tags is not None and (isinstance(tags, str) or not isinstance(tags, Iterable)):
         raise UsageError(f"tags must be a list of strings, not {tags!r:.80}.")
+    words = list(islice(tags or (), TAGS))
+    if not all(isinstance(tag, str) for tag in words):
+        raise UsageError(f"tags must be a list of strings, not {words!r:.80}.")
     card.config = joined(card.config, settings)
-    card.tags = list(dict.fromkeys([*card.tags, *(plain(tag) for tag in tags or ())]))[:TAGS]
+    card.tags = list(dict.fromkeys([*card.tags, *map(plain, words)]))[:TAGS]
     card.name = plain(name) if name else card.name
     card.group = plain(group) if group else card.group
     if notes:

@@ -102,14 +102,14 @@ def attach(
     model_facts.describe(card, core_of(model))
     hidden = describe(card, name=name, config=config, tags=tags, notes=notes, group=group)
     start_step = _steps_done(optimizers, scheduler) if start_step is None else start_step
-    writer = _writer(path, card, rank, start_step, resume)
+    writer = _writer(path, card, name, rank, start_step, resume)
     tap = Tap(writer, Plans(model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer,
                             cadences=cadences, start_step=start_step))
     tap.say_hidden(hidden)
     return tap
 
 
-def _writer(path: str, card: RunCard, rank: int, start_step: int, resume: Resume) -> RunWriter:
+def _writer(path: str, card: RunCard, name: str | None, rank: int, start_step: int, resume: Resume) -> RunWriter:
     """This process's writer in the run folder: the one that it has there already, say of a mirror, or its own."""
     writer = writer_here(path, rank)
     if writer is None:
@@ -121,6 +121,7 @@ def _writer(path: str, card: RunCard, rank: int, start_step: int, resume: Resume
                          "folder of its own.")
     for logger in here:
         keep_said(card, logger.card)
+        card.name = logger.card.name if name is None else card.name
         logger.card = card
     if start_step < writer.start_step:
         writer.rewind(start_step)

@@ -95,9 +95,12 @@ def test_everything_odd_is_said_and_nothing_is_raised(tmp_path: Path, caplog: py
             lambda: run.log_image("image", object()), lambda: run.log_histogram("h", ["a"]),
             lambda: run.log_histogram("h", None), lambda: run.log_histogram("h", [1.0], bins=10**9),
             lambda: run.event("k", object()), lambda: run.describe(config=5), lambda: run.describe(tags="x"),
-            lambda: run.rewind("x"), lambda: run.log_text("n" * 5000, "t"), lambda: run.log_image("i", torch.zeros(5))):
+            lambda: run.rewind("x"), lambda: run.log_text("t", "x", step="y"),
+            lambda: run.log_text("n" * 5000, "t"), lambda: run.log_image("i", torch.zeros(5))):
             call()
+    run.log({"fine": 1.0}, step=9)
     run.close()
+    assert pairs(tmp_path, "fine") == [(9, 1.0)] and len(tv.open_run(tmp_path).attempts) == 1
     for call in (lambda: run.log({"a": 1}), lambda: run.log_text("t", "x"), lambda: run.event("k", "m"), run.close):
         call()
     assert tv.open_run(tmp_path).samples() == [] and len(caplog.records) < 30
@@ -231,15 +234,20 @@ def test_a_dead_disk_stops_only_those_that_need_to_know(tmp_path: Path, monkeypa
 
 def test_settings_and_secrets_of_a_tap(tmp_path: Path) -> None:
     tap = attach(tmp_path, config={"lr": 0.1, "hf_token": "abc"}, tags=("a",), name="n")
-    tap.describe(config={"late": 1}, tags=["b"], notes="seen", summary={"best": 2.0})
+    for _ in range(3):
+        tap.describe(config={"late": 1, "password": "p"}, tags=(tag for tag in "b"), notes="seen",
+                     summary={"best": 2.0})
     tap.close()
     found = tv.open_run(tmp_path)
-    assert found.card.config == {"lr": 0.1, "hf_token": "<hidden>", "late": 1} and found.card.tags == ["a", "b"]
+    assert found.card.config == {
+        "lr": 0.1, "hf_token": "<hidden>", "late": 1, "password": "<hidden>"} and found.card.tags == ["a", "b"]
     assert found.card.notes == {"notes": "seen", "summary": {"best": 2.0}} and found.card.params_total == 6
-    assert "hf_token" in found.events().query("kind == 'config_hidden'")["message"].item()
+    told = found.events().query("kind == 'config_hidden'")["message"].tolist()
+    assert [message.rpartition(" ")[2] for message in told] == ["hf_token", "password"]
     assert "abc" not in "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
     attach(tmp_path, config={"lr": 0.2}).close()
-    assert tv.open_run(tmp_path).card.config == {"lr": 0.2, "hf_token": "<hidden>", "late": 1}
+    assert tv.open_run(tmp_path).card.config ["late"] == 1
+    assert tv.open_run(tmp_path).card.config["lr"] == 0.2
     (kept,) = (tmp_path / "cards").iterdir()
     assert json.loads(kept.read_text())["config"]["lr"] == 0.1
 

@@ -144,10 +144,11 @@ class Disk:
                 break
         left = sum(block.rows for _, block in list(self._queue))
         untold = self.dropped_rows > self._told["dropped"] or self.events.dropped > self._told["events"]
-        if left or untold or self.events:
-            log.warning("trainvitals ended without its disk: %s did not take %s rows and %s events (%s rows were "
-                        "dropped before). They are not in the record.", self.folder, f"{left:,}",
-                        f"{len(self.events) + self.events.dropped:,}", f"{self.dropped_rows:,}")
+        if left or untold or self.events or self.samples:
+            log.warning("trainvitals ended without its disk: %s did not take %s rows, %s events and %s samples (%s "
+                        "rows were dropped before). They are not in the record.", self.folder, f"{left:,}",
+                        f"{len(self.events) + self.events.dropped:,}", f"{len(self.samples):,}",
+                        f"{self.dropped_rows:,}")
 
     # ---- the thread -----------------------------------------------------------------------------------------------
 

@@ -227,7 +227,12 @@ class RunWriter:
         self.disk.put_card(card.to_json().encode())
 
     def rewind(self, step: int) -> None:
-        """This process went back to `step` (a rollback): later rows form a new attempt from there."""
+        """This process went back to `step` (a rollback): later rows form a new attempt from there.
+
+        Raises UsageError for what is no step.
+        """
+        if whole_step(step) is None:
+            raise UsageError(f"A run goes back to a whole number of steps, not to {step!r:.80}.")
         self.event("rollback", step=step, message=f"went back to step {step}")
         self._hand_over()
         self._rewinds += 1
