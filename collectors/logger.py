@@ -59,6 +59,8 @@ class Logger:
         self._hidden: set[str] = set()
         self._own: OwnNumbers | None = None
         self._waiting_at: int | None = None
+        self.began_after: int | None = None
+        """Last step of what the run held before; a row at such a step would hide it from the main line."""
         _OPEN.append(self)
 
     # ---- what users call -------------------------------------------------------------------------------------
@@ -156,7 +158,15 @@ class Logger:
 
     def _row_step(self, step: Any) -> Any:
         """The step of a row of numbers; None where it must not be stored."""
-        return self.step if step is None else step
+        at = whole_step(self.step if step is None else step)
+        if at is None:
+            return step  # refused by name where it is stored
+        if self.began_after is not None and at <= self.began_after:
+            self.once("step_behind", f"Step {at:,} is not after {self.began_after:,}, where the run goes on, and what "
+                      "is logged at such steps is not stored: it would hide what was recorded from there on. Call "
+                      "rewind(step), or give start_step, if the job went back")
+            return None
+        return at
 
     def _usable(self, what: str) -> bool:
         if self.writer.closed:

@@ -304,6 +304,7 @@ class Tap(Logger):
         self.transfer.drain()
         self._each("rewind")
         self.writer.rewind(step)
+        self.began_after = step - 1 if step > 0 else None
         self.steps.rewind(step)
         self.batch = None
 

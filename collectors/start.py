@@ -34,7 +34,7 @@ class Recorder(Logger):
         """`last_step` is the newest of the run's earlier attempts, None in a fresh run; `follows` is the tap."""
         super().__init__(writer, card)
         self.follows = follows
-        self._began_after = last_step
+        self.began_after = last_step
         self._step = -1 if last_step is None else last_step
         self._transfer: Any = None
         self._closed = False
@@ -73,22 +73,16 @@ class Recorder(Logger):
         if step is None:
             self._step += 1
             return self._step
-        at = whole_step(step)
-        if at is None:
-            return step  # refused by name where it is stored
-        if self._began_after is not None and at <= self._began_after:
-            self.once("step_behind", f"Step {at:,} is not after {self._began_after:,}, the last one of the run that "
-                      "goes on here, and what is logged at such steps is not stored. Call rewind(step), or give "
-                      "start_step, if the job went back")
-            return None
-        self._step = at
+        at = super()._row_step(step)
+        if isinstance(at, int):
+            self._step = at
         return at
 
     def _rewind(self, step: int) -> None:
         if self._transfer is not None:
             self._transfer.drain()
         self.writer.rewind(step)
-        self._began_after, self._step = (step if step > 0 else None), step
+        self.began_after, self._step = (step if step > 0 else None), step
 
     def _hand(self, row: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
         if self._transfer is None:
@@ -148,7 +142,8 @@ def _beside(writer: RunWriter, card: RunCard, name: str | None, hidden: list[str
     """A recorder of a folder that this process writes to already: one writer and one card for both."""
     others = [logger for logger in open_loggers() if logger.writer is writer]
     tap = next((logger for logger in others if logger.follows_training), None)
-    return _introduced(Recorder(writer, _said_onto(others[0].card, card, name), None, tap), hidden)
+    recorder = Recorder(writer, _said_onto(others[0].card, card, name), others[0].began_after, tap)
+    return _introduced(recorder, hidden)
 
 
 def _said_onto(earlier: RunCard, card: RunCard, name: str | None) -> RunCard:

@@ -102,19 +102,26 @@ def attach(
     model_facts.describe(card, core_of(model))
     hidden = describe(card, name=name, config=config, tags=tags, notes=notes, group=group)
     start_step = _steps_done(optimizers, scheduler) if start_step is None else start_step
-    writer = _writer(path, card, name, rank, start_step, resume)
+    writer, held = _writer(path, card, name, rank, start_step, resume)
     tap = Tap(writer, Plans(model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer,
                             cadences=cadences, start_step=start_step))
+    tap.began_after = start_step - 1 if held and start_step > 0 else None  # at start_step itself an evaluation may be
     tap.say_hidden(hidden)
     return tap
 
 
-def _writer(path: str, card: RunCard, name: str | None, rank: int, start_step: int, resume: Resume) -> RunWriter:
-    """This process's writer in the run folder: the one that it has there already, say of a mirror, or its own."""
+def _writer(path: str, card: RunCard, name: str | None, rank: int, start_step: int, resume: Resume
+            ) -> tuple[RunWriter, bool]:
+    """This process's writer in the run folder, and whether the run had rows before.
+
+    It is the writer that the process has there already, say of a mirror, or one of the tap's own.
+    """
     writer = writer_here(path, rank)
     if writer is None:
-        keep_said(card, look(path, resume, rank, card.world_size, rows=False).card)
-        return RunWriter(path, rank=rank, world_size=card.world_size, start_step=start_step)
+        before = look(path, resume, rank, card.world_size, rows=False)
+        keep_said(card, before.card)
+        return (RunWriter(path, rank=rank, world_size=card.world_size, start_step=start_step),
+                before.exists is not False)
     here = [logger for logger in open_loggers() if logger.writer is writer]
     if any(logger.follows_training for logger in here):
         raise UsageError(f"{path} has a tap of this process already. Close that one first, or give this model a run "
@@ -123,9 +130,12 @@ def _writer(path: str, card: RunCard, name: str | None, rank: int, start_step: i
         keep_said(card, logger.card)
         card.name = logger.card.name if name is None else card.name
         logger.card = card
+    held = any(logger.began_after is not None for logger in here)
     if start_step < writer.start_step:
         writer.rewind(start_step)
-    return writer
+    for logger in here:
+        logger.began_after = start_step - 1 if held and start_step > 0 else None
+    return writer, held
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:

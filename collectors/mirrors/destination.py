@@ -1,4 +1,4 @@
-"""Where a mirrored run goes: into the tap that this process has open, or into a run folder of its own."""
+"""Where a mirrored run goes: into the tap or run that this process has open, or into a run folder of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from collectors.logger import Logger, open_loggers
 from collectors.place import process_rank
 from collectors.start import Recorder, begin
+from trainvitals.store import RunWriter
 
 log = logging.getLogger("trainvitals")
 _said: set[str] = set()
@@ -86,12 +87,11 @@ class Destination:
 
     def _open(self) -> Recorder:
         said = self._said()
-        taps = [logger for logger in open_loggers() if logger.follows_training]
-        taken = [other._logger.writer for other in _OPEN if other._logger is not None]
         path, (rank, world_size) = self._given or self._own, process_rank() if self._given else (0, 1)
-        if self._given is None and len(taps) == 1 and taps[0].writer not in taken:
-            # With a logger of its own, what comes after the tap was closed is stored, too.
-            path, rank, world_size = str(taps[0].writer.folder), taps[0].writer.rank, taps[0].writer.world_size
+        here = _open_here() if self._given is None else None
+        if here is not None:
+            # With a logger of its own there, what comes after a tap was closed is stored, too.
+            path, rank, world_size = str(here.folder), here.rank, here.world_size
             said["name"] = None
         recorder = begin(path, rank, world_size, **said)
         self.in_tap = recorder.follows is not None
@@ -109,6 +109,16 @@ class Destination:
 
 _OPEN: list[Destination] = []
 """Destinations that write."""
+
+
+def _open_here() -> RunWriter | None:
+    """The writer of the one tap that this process has open, or else of its one run; None where a mirror has it."""
+    mirrors = [other._logger for other in _OPEN]
+    loggers = [logger for logger in open_loggers() if logger not in mirrors]
+    found = {id(logger.writer): logger.writer for logger in loggers if logger.follows_training} or {
+        id(logger.writer): logger.writer for logger in loggers}
+    writer = next(iter(found.values())) if len(found) == 1 else None
+    return None if any(mirror is not None and mirror.writer is writer for mirror in mirrors) else writer
 
 
 class MirroredRun(ABC):

@@ -32,7 +32,8 @@ def mirror_tensorboard(run: str | os.PathLike[str] | None = None) -> None:
 
     Args:
         run: run folder of the first writer; further ones of this process get `-<name of their log_dir>` appended.
-            None: the tap that is open when a writer gets its first value, else `<log_dir>-trainvitals`.
+            None: the tap (or run of `tv.start`) that is open when a writer gets its first value, else
+            `<log_dir>-trainvitals`.
 
     Raises:
         UsageError: `run` is no folder's name, or another one than in an earlier call.

@@ -30,7 +30,7 @@ def mirror_wandb(run: str | os.PathLike[str] | None = None) -> None:
 
     Args:
         run: run folder of the first wandb run; further ones of this process get `-<wandb id>` appended. None: the tap
-            that is open when a wandb run logs its first row, else `runs/<wandb id>`.
+            (or run of `tv.start`) that is open when a wandb run logs its first row, else `runs/<wandb id>`.
 
     Raises:
         UsageError: `run` is no folder's name, or another one than in an earlier call.

@@ -299,6 +299,28 @@ def test_a_tap_that_starts_before_what_its_run_held_goes_back(tmp_path: Path) ->
     assert pairs(tmp_path, "v") == [*[(step, 1.0) for step in range(1, 6)], (6, 2.0)]
 
 
+def test_a_row_that_would_hide_the_record_is_refused(tmp_path: Path) -> None:
+    tap = attach(tmp_path)
+    train(tap, 6)
+    tap.log({"epoch/loss": 1.0}, step=1)  # epochs as steps, in a fresh run
+    tap.close()
+    tap = attach(tmp_path, start_step=4)
+    tap.log({"epoch/loss": 2.0}, step=2)
+    tap.log({"val": 1.0})
+    train(tap, 3)
+    tap.rewind(5)
+    tap.log({"epoch/loss": 2.0}, step=3)
+    train(tap, 1)
+    tap.close()
+    found = tv.open_run(tmp_path)
+    assert found.array("grad/norm").steps.tolist() == [1, 2, 3, 5, 6] and pairs(tmp_path, "epoch/loss") == [(1, 1.0)]
+    assert pairs(tmp_path, "val") == [(4, 1.0)] and kinds(tmp_path).count("step_behind") == 1
+    fresh = attach(tmp_path / "fresh", start_step=1000)  # from a checkpoint of elsewhere: nothing to hide
+    fresh.log({"epoch/loss": 2.0}, step=2)
+    fresh.close()
+    assert pairs(tmp_path / "fresh", "epoch/loss") == [(2, 2.0)]
+
+
 def test_anywhere_in_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture,
                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current, "_said", set())
