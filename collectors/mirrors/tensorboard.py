@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from collectors.logger import Logger, flatten
+from collectors.logger import Logger
 from collectors.mirrors.destination import Destination, Mirror, MirroredRun, after, before, quietly, say
 from collectors.mirrors.importing import when_imported
 from collectors.place import run_folder
+from collectors.values import flatten
 from trainvitals.errors import UsageError
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")

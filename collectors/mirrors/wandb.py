@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from collectors.logger import Logger, flatten
+from collectors.logger import Logger
 from collectors.mirrors.destination import Destination, Mirror, MirroredRun, after, around, before, quietly, say
 from collectors.mirrors.importing import when_imported
 from collectors.place import ID, RUNS, run_folder
+from collectors.values import flatten
 from trainvitals.errors import UsageError
 
 IMAGES = 32

@@ -18,8 +18,9 @@ import torch
 
 import trainvitals as tv
 from collectors import current
-from collectors.logger import NESTED, open_loggers
+from collectors.logger import open_loggers
 from collectors.place import run_folder
+from collectors.values import NESTED
 from tests.store.test_attempts import GROWING
 from trainvitals.errors import UsageError
 from trainvitals.store import disk
