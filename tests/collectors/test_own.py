@@ -27,6 +27,11 @@ from trainvitals.store import disk
 from trainvitals.store.folder import LocalFolder
 
 
+@pytest.fixture(autouse=True)
+def _nothing_else_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectors.logger._OPEN", [])
+
+
 def attach(run: Path | None = None, **arguments: Any) -> tv.Tap:
     model = torch.nn.Linear(2, 2)
     return tv.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), run, **arguments)
