@@ -16,16 +16,15 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from collectors.batch import Batch
+from collectors.logger import Logger
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
 from collectors.model.routers import recomputing
@@ -39,8 +38,6 @@ from collectors.transfer import Transfer
 from trainvitals.card import RunCard
 from trainvitals.catalogue import UNKNOWN, Field
 from trainvitals.store import FrameWriter, RunWriter
-from trainvitals.store.eventlog import OUR_KINDS
-from trainvitals.store.own import OwnNumbers
 
 log = logging.getLogger("trainvitals")
 
@@ -75,11 +72,14 @@ def is_tapped(model: nn.Module) -> bool:
     return core_of(model) in _TAPPED
 
 
-class Tap:
+class Tap(Logger):
     """A live tap on one process of a training job. Made by `attach`."""
 
-    def __init__(self, path: str | Path, plans: Plans) -> None:
-        self.card, self.tokenizer, self.plans = plans.card, plans.tokenizer, plans.lr
+    follows_training = True
+
+    def __init__(self, writer: RunWriter, plans: Plans) -> None:
+        super().__init__(writer, plans.card)
+        self.tokenizer, self.plans = plans.tokenizer, plans.lr
         self.batch: Batch | None = None
         self.model = plans.model
         self.core = core_of(plans.model)
@@ -89,9 +89,7 @@ class Tap:
         self.layers = find_layers(self.model, [p for group in self.param_groups for p in group["params"]])
         self.device = self.layers.parameters[0].device
         self._cadences = plans.cadences
-        self.rank, self.world_size = process_rank()
-        self._said: set[str] = set()
-        self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=plans.start_step)
+        self.rank, self.world_size = writer.rank, writer.world_size
         self.transfer = Transfer(self.guard)
         self.parts = parts_of(self.optimizers, self.layers.parameters)
         self.scale = ScaleWatch()
@@ -102,10 +100,8 @@ class Tap:
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
                            for moment in MOMENTS}
         self._handles: list[Any] = []
-        self._own: OwnNumbers | None = None
         self._card_complete = False
         self._closed = False
-        self._process = os.getpid()
         _TAPPED.add(self.core)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
@@ -133,29 +129,13 @@ class Tap:
         """`torch.nn.utils.clip_grad_norm_` over the model's parameters; the norms are taken in the same pass."""
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm, norm_type, error_if_nonfinite, foreach)
 
-    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Store numbers of your own, under names of your own, at this step (the last one done).
-
-        Several calls at one step add up to one row. A name that is one of ours is kept as `custom/<name>`; what is no
-        number is refused. Both are said once by name, in the log and as an event, and nothing is raised.
-        """
-        self.guard(None, self._log, metrics, self.step if step is None else step)
-
-    def event(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
-        """Mark something on the time axis: a checkpoint, a new data stage, a note.
-
-        A kind that TrainVitals gives a meaning of its own, such as `closed`, is stored as `custom/closed`.
-        """
-        own = f"custom/{kind}" if str(kind) in OUR_KINDS else kind
-        self.guard(None, self._event, own, message, self.step if step is None else step, data)
-
     def rewind(self, step: int) -> None:
         """The job went back to an earlier step, say by loading a checkpoint: what follows is a new attempt."""
         self.guard(None, self._rewind, step)
 
     def close(self) -> None:
         """Write what is left and take everything out of the model. Calling it again does nothing."""
-        if self._closed or os.getpid() != self._process:
+        if self._closed or os.getpid() != self.process:
             return  # a forked child inherits the tap, and must not close it
         self._closed = True
         _TAPPED.discard(self.core)
@@ -169,7 +149,7 @@ class Tap:
             self.guard(collector, collector.remove)
         for handle in self._handles:
             handle.remove()
-        self.guard(None, self.writer.close)
+        self.leave()
 
     def __enter__(self) -> Tap:
         return self
@@ -213,21 +193,13 @@ class Tap:
         """Call, and disable the collector if it raises. Returns None then."""
         if collector is not None and self.collectors.get(collector.name) is not collector:
             return None
+        if collector is None:
+            return super().guard(None, call, *args, **kwargs)
         try:
             return call(*args, **kwargs)
         except Exception as error:  # do no harm: whatever telemetry raises must not reach the training loop
-            if collector is not None:
-                self.disable(collector, error)
-            else:
-                name = getattr(call, "__name__", str(call))
-                self._warn(f"{name} {type(error).__name__}", f"{name} failed ({error!r})")
+            self.disable(collector, error)
             return None
-
-    def _warn(self, key: str, message: str) -> None:
-        """Say something in the log, once by key: a loop has a million steps."""
-        if key not in self._said:
-            self._said.add(key)
-            log.warning("trainvitals: %s. Training goes on.", message)
 
     def disable(self, collector: Collector, error: Exception) -> None:
         """Take a collector that failed out of the run, and say so in an event."""
@@ -237,10 +209,6 @@ class Tap:
         message = f"The collector {collector.name!r} failed at step {self.step + 1} and is off: {error!r}"
         log.warning("trainvitals: %s. Training goes on.", message)
         self.tell("collector_disabled", message, step=self.step + 1, collector=collector.name, error=repr(error))
-
-    def tell(self, kind: str, message: str, *, step: int | None = None, **data: Any) -> None:
-        """An event of ours: what readers and checks must know about the record."""
-        self.guard(None, self._event, kind, message, self.step if step is None else step, data)
 
     def once(self, kind: str, message: str, *, unknown: bool = True) -> None:
         """An event that is written at its first occurrence only; `unknown` marks what is not in the record."""
@@ -329,36 +297,14 @@ class Tap:
 
     # ---- the run ---------------------------------------------------------------------------------------------
 
-    def _log(self, metrics: Mapping[str, Any], step: int) -> None:
-        if self.writer.closed:
-            self._warn("log_after_close", "numbers were logged after the tap was closed, and are not stored")
-            return
-        if self._own is None:
-            self._own = OwnNumbers(self.writer)
-        own = self._own
-        if not isinstance(metrics, Mapping):
-            own.refuse("?", f"tap.log takes a mapping of names to numbers, not {type(metrics).__name__}")
-            return
-        row = dict(metrics)
-        for name, value in metrics.items():
-            if isinstance(value, Tensor):
-                if value.numel() == 1:
-                    row[name] = value.detach().reshape(())
-                else:
-                    del row[name]
-                    own.refuse(str(name), f"it is a tensor of {value.numel():,} numbers. Reduce it to one first")
-        self.transfer.add(None, row, lambda host: own.log(step, host))
-
-    def _event(self, kind: str, message: str, step: int, data: dict[str, Any]) -> None:
-        if self.writer.closed:
-            self._warn("event_after_close", "an event came after the tap was closed, and is not stored")
-            return
-        self.writer.event(kind, step=step, message=message, **data)
+    def _hand(self, row: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+        self.transfer.add(None, row, deliver)
 
     def _rewind(self, step: int) -> None:
         self.transfer.drain()
         self._each("rewind")
         self.writer.rewind(step)
+        self.began_after = step - 1 if step > 0 else None
         self.steps.rewind(step)
         self.batch = None
 
@@ -368,10 +314,6 @@ class Tap:
         if self.rank == 0 and batch.shape is not None:
             self.card.flops_per_token = model_facts.flops_per_token(self.card, self.core, batch.shape[1])
             self._write_card()
-
-    def _write_card(self) -> None:
-        if self.rank == 0:
-            self.guard(None, self.writer.write_card, self.card)
 
 
 def core_of(model: nn.Module) -> nn.Module:
@@ -383,10 +325,3 @@ def core_of(model: nn.Module) -> nn.Module:
             model = inner
         else:
             return model
-
-
-def process_rank() -> tuple[int, int]:
-    """This process's rank and the number of processes: from torch.distributed, else from the environment, else 0, 1."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

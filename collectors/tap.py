@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from collectors.loop import CADENCES, Plans, Tap, core_of, is_tapped, process_rank
+from collectors.logger import describe, open_loggers
+from collectors.loop import CADENCES, Plans, Tap, core_of, is_tapped
 from collectors.model import facts as model_facts
 from collectors.model import hardware
+from collectors.place import Resume, keep_said, look, process_rank, run_folder, writer_here
 from collectors.signals.learning_rate import find_plans, plan_for_card
 from collectors.step import steps_done
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.errors import UsageError
-from trainvitals.store.claims import launch_of
-from trainvitals.store.folder import open_folder
-from trainvitals.store.liveness import GUARD_SECONDS, live_rival, within
+from trainvitals.store import RunWriter
+from trainvitals.store.liveness import GUARD_SECONDS, within
 
 Domains = Mapping[str, float | None] | Sequence[str]
 
@@ -31,7 +31,7 @@ SHARES_TOLERANCE = 0.01
 def attach(
     model: nn.Module,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
-    run: str | Path,
+    run: str | Path | None = None,
     *,
     scheduler: Any = None,
     lr_plan: Any = None,
@@ -42,6 +42,13 @@ def attach(
     start_step: int | None = None,
     peak_flops: float | None = None,
     collectors: Mapping[str, int] | None = None,
+    name: str | None = None,
+    config: Any = None,
+    tags: Iterable[str] | None = None,
+    notes: str | None = None,
+    group: str | None = None,
+    id: str | None = None,
+    resume: Resume = "auto",
 ) -> Tap:
     """Tap a training loop: from here on every optimizer step is recorded in the run folder.
 
@@ -49,6 +56,7 @@ def attach(
         model: the module that is called in the loop; may be wrapped in DDP, FSDP2 or torch.compile.
         optimizer: what steps it; a list if several optimizers step together.
         run: run folder, a path or an fsspec URL. A folder that cannot be written does not stop training.
+            With `id`, the folder of runs that it lies in.
         scheduler: a LambdaLR (as all of transformers' are) also tells the planned learning rate.
         lr_plan: a `trainvitals.schedules.Plan`, or a function of the step (1 for the first), or a list of either per
             parameter group. Overrides the scheduler.
@@ -61,49 +69,73 @@ def attach(
         peak_flops: peak FLOP/s of one device, dense, in the precision of the training; None takes it from
             `collectors.model.hardware`, and leaves the utilisation unknown for a device that is not listed there.
         collectors: steps between two rows per collector; 0 switches it off. See `collectors.loop.CADENCES`.
+        name, config, tags, notes, group, id, resume: what you say of the run, and whether it may or must be there
+            already; as in `tv.start`.
 
     Raises:
-        UsageError: an argument that cannot be used, or a run folder that another job is writing this rank of. Nothing
-            is raised after attach.
+        UsageError: an argument that cannot be used, `resume` forbids it, or another job is writing this rank of the
+            run. Nothing is raised after attach.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
     if is_tapped(model):
         raise UsageError("This model has a tap already. Close that one first: tap.close().")
-    if not str(run).strip():
-        raise UsageError("run must name a folder, not an empty string.")
-    for name, value in (("total_steps", total_steps), ("start_step", start_step)):
+    path = run_folder(run, id)
+    for argument, value in (("total_steps", total_steps), ("start_step", start_step)):
         if value is not None and not isinstance(value, int):
-            raise UsageError(f"{name} must be a number of steps, not {value!r}.")
+            raise UsageError(f"{argument} must be a number of steps, not {value!r}.")
     total_steps = total_steps if total_steps and total_steps > 0 else None
     optimizers = [_unwrapped(o) for o in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
     groups = [group for o in optimizers for group in o.param_groups]
     _check_parameters(model, groups)
     cadences = _cadences(collectors or {})
     plans = find_plans(lr_plan, scheduler, len(groups))
+    rank, world_size = process_rank()
     card = RunCard(
-        name=Path(str(run)).name, created=time.time(), domains=_shares(domains),
+        name=Path(path).name, created=time.time(), domains=_shares(domains),
         domain_tokens=_domain_tokens(domain_tokens or {}, _shares(domains)),
         optimizer=", ".join(type(o).__name__ for o in optimizers), total_steps=total_steps,
-        lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=process_rank()[1], collectors=cadences,
+        lr_plan=plan_for_card(lr_plan, plans, total_steps), world_size=world_size, collectors=cadences,
         tokenizer=_tokenizer_name(tokenizer), versions=model_facts.versions(),
         git_commit=within(GUARD_SECONDS, model_facts.git_commit) or "")
     _describe_machine(card, groups, peak_flops)
     model_facts.describe(card, core_of(model))
-    _refuse_second_writer(run)
-    return Tap(run, Plans(
-        model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer, cadences=cadences,
-        start_step=_steps_done(optimizers, scheduler) if start_step is None else start_step))
+    hidden = describe(card, name=name, config=config, tags=tags, notes=notes, group=group)
+    start_step = _steps_done(optimizers, scheduler) if start_step is None else start_step
+    writer, held = _writer(path, card, name, rank, start_step, resume)
+    tap = Tap(writer, Plans(model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer,
+                            cadences=cadences, start_step=start_step))
+    tap.began_after = start_step - 1 if held and start_step > 0 else None  # at start_step itself an evaluation may be
+    tap.say_hidden(hidden)
+    return tap
 
 
-def _refuse_second_writer(run: str | Path) -> None:
-    """Two jobs in one folder spoil both records. Waits only where somebody wrote this rank seconds ago."""
-    folder, rank = open_folder(run), process_rank()[0]
-    rival = within(GUARD_SECONDS, lambda: live_rival(folder, rank, launch_of(os.environ)))
-    if rival is not None:
-        raise UsageError(f"{run} is being written by {rival.who}, as rank {rank}: its files grew while this was "
-                         "watched. Stop that job, or give this one a run folder of its own. If both are ranks of one "
-                         "job, attach after torch.distributed is initialised, or set RANK and WORLD_SIZE.")
+def _writer(path: str, card: RunCard, name: str | None, rank: int, start_step: int, resume: Resume
+            ) -> tuple[RunWriter, bool]:
+    """This process's writer in the run folder, and whether the run had rows before.
+
+    It is the writer that the process has there already, say of a mirror, or one of the tap's own.
+    """
+    writer = writer_here(path, rank)
+    if writer is None:
+        before = look(path, resume, rank, card.world_size, rows=False)
+        keep_said(card, before.card)
+        return (RunWriter(path, rank=rank, world_size=card.world_size, start_step=start_step),
+                before.exists is not False)
+    here = [logger for logger in open_loggers() if logger.writer is writer]
+    if any(logger.follows_training for logger in here):
+        raise UsageError(f"{path} has a tap of this process already. Close that one first, or give this model a run "
+                         "folder of its own.")
+    for logger in here:
+        keep_said(card, logger.card)
+        card.name = logger.card.name if name is None else card.name
+        logger.card = card
+    held = any(logger.began_after is not None for logger in here)
+    if start_step < writer.start_step:
+        writer.rewind(start_step)
+    for logger in here:
+        logger.began_after = start_step - 1 if held and start_step > 0 else None
+    return writer, held
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:

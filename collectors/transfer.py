@@ -69,7 +69,8 @@ class Transfer:
                 row.device[name] = value.detach()
             else:
                 row.host[name] = host_value(value)
-        if row.device or self._rows:
+        # A script may log one name twice at one step, and the later value counts.
+        if row.device or self._rows or (owner is None and self._flights):
             self._rows.append(row)
         else:
             self._deliver(row)

@@ -3,6 +3,7 @@
     import trainvitals as tv
 
     tap = tv.attach(model, optimizer, run="runs/mine")     # in the training job
+    job = tv.start(run="runs/eval")                        # in one without a model
     run = tv.open_run("runs/mine")                         # anywhere else, any time
 
 Names are loaded when they are first used, so reading a run imports no torch.
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Plan": "trainvitals.schedules",
+    "Recorder": "collectors.start",
     "Run": "trainvitals.store",
     "RunCard": "trainvitals.card",
     "RunWriter": "trainvitals.store",
@@ -32,7 +34,16 @@ _HOME = {
     "TrainerCallback": "collectors.trainers.hf",
     "attach": "collectors.tap",
     "list_runs": "trainvitals.store",
+    "log": "collectors.current",
+    "log_event": "collectors.current",
+    "log_histogram": "collectors.current",
+    "log_image": "collectors.current",
+    "log_table": "collectors.current",
+    "log_text": "collectors.current",
+    "mirror_tensorboard": "collectors.mirrors.tensorboard",
+    "mirror_wandb": "collectors.mirrors.wandb",
     "open_run": "trainvitals.anything",
+    "start": "collectors.start",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are those of the table above

@@ -59,8 +59,13 @@ class RunCard:
     versions: dict[str, str] = field(default_factory=dict)
     collectors: dict[str, int] = field(default_factory=dict)
     """Collectors that were attached, and every how many steps each one writes."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The job's own settings (`trainvitals.config`); shown, never interpreted."""
+    tags: list[str] = field(default_factory=list)
+    group: str = ""
+    """What the run belongs to: a sweep, or the training that an evaluation is of."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """Anything else; shown, never interpreted."""
+    """Anything else; shown, never interpreted. `notes` and `summary` are the user's."""
 
     @property
     def domain_labels(self) -> list[str]:
@@ -118,6 +123,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, part) for part in get_args(kind))
     if get_origin(kind) is dict:
         return isinstance(value, dict) and all(_fits(item, get_args(kind)[1]) for item in value.values())
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
     if kind in (int, float):
         right = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
         return right and math.isfinite(value) and abs(value) < (MOST_COUNT if kind is int else math.inf)

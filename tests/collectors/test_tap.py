@@ -76,7 +76,7 @@ def test_attaching_does_not_wait_for_a_dead_disk(tmp_path: Path, monkeypatch: py
     go_on = threading.Event()
     for name in ("sizes", "append", "replace", "read", "stamp"):
         monkeypatch.setattr(LocalFolder, name, lambda *args: go_on.wait(60))
-    monkeypatch.setattr("collectors.tap.GUARD_SECONDS", 0.05)
+    monkeypatch.setattr("collectors.place.GUARD_SECONDS", 0.05)
     monkeypatch.setattr(disk, "CLOSE_SECONDS", 0.05)
     tap = attach(tmp_path)
     tap.log({"a": 1.0})

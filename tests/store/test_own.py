@@ -190,3 +190,12 @@ def test_kinds_of_events_that_mean_something_are_ours() -> None:
     told = set(re.findall(r'\.(?:once|_once|tell|_event|_say)\(\s*"(\w+)"', code))
     assert len(told) > 20 and told | set(BAD_EVENTS) <= OUR_KINDS
     assert np.isnan(MISSING) and np.array([MISSING]).view(np.int64) != np.array([np.nan]).view(np.int64)
+
+
+def test_a_frame_that_was_opened_anew_keeps_the_names_it_had(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path)
+    OwnNumbers(writer).log(1, {"a": 1.0})
+    OwnNumbers(writer).log(2, {"b": 2.0})
+    writer.close()
+    run = open_run(tmp_path)
+    assert run.signals()["name"].tolist() == ["a", "b"] and run.series("a")["value"].tolist() == [1.0]

@@ -222,7 +222,8 @@ class Contents:
 
 
 def _is_data(path: str) -> bool:
-    return path == "run.json" or path.startswith(("frames/", "events/")) or path in ("frames", "events")
+    return path == "run.json" or path.startswith(("frames/", "events/", "samples/")) or \
+        path in ("frames", "events")
 
 
 def _hash(facts: Sequence[object]) -> str:

@@ -22,6 +22,7 @@ from trainvitals.store.block import Block
 from trainvitals.store.claims import CLAIMS, Claim, all_claims, claim, newer_of_same_rank
 from trainvitals.store.eventlog import EventLog
 from trainvitals.store.folder import Folder
+from trainvitals.store.samplelog import SampleLog
 from trainvitals.store.sink import Compactor, Sink
 
 log = logging.getLogger("trainvitals")
@@ -37,6 +38,8 @@ PATIENCE_SECONDS = 60.0
 """A writer that must not drop rows gives up when the disk took nothing for so long."""
 LATE_SECONDS = 5.0
 """Rows that come so much later than promised are named in an event."""
+SAMPLE_SECONDS, LAST_SAMPLE_SECONDS = 0.25, 5.0
+"""Encoding of images and the like may keep rows waiting for so long at a time, and the end of the writer."""
 RELIST_SECONDS = {True: 30.0, False: 300.0}
 """How often the claims are listed though the folder does not show that they changed, by whether it appends cheaply: of
 an object store, a thousand ranks would otherwise ask for them all day."""
@@ -52,6 +55,7 @@ class Disk:
         """`goes_on`: the writer of an earlier process as which this one goes on."""
         self.folder, self.claim, self.keep_all = folder, mine, keep_all
         self.events = EventLog()
+        self.samples = SampleLog(self._refused)
         self.dropped_rows = 0
         self._collect, self._goes_on = collect, goes_on
         self._period = flush_seconds / 2 if folder.appends_cheaply else flush_seconds
@@ -61,12 +65,12 @@ class Disk:
         self._sinks: dict[str, Sink] = {}
         self._compactor = Compactor(folder)
         self._card: bytes | None = None
-        self._card_due = False
+        self._card_due = self._card_kept = False
         self._introduction: tuple[str, dict[str, Any]] | None = None
         self._taken = 0
         self.clock_ahead: float | None = None
         """Seconds by which this host's clock is ahead of the file system's."""
-        self._told = {"dropped": 0, "events": 0, "gone": 0}
+        self._told = {"dropped": 0, "events": 0, "gone": 0, "samples": 0}
         self._failing = self._late = False
         self._stamp: object = None
         self._listed_at = 0.0
@@ -125,7 +129,7 @@ class Disk:
             mine = self._asked
             self._wake.set()
             done = self._room.wait_for(lambda: self._answered >= mine, timeout=CLOSE_SECONDS)
-        return done and not self._queue and not self.events and not self._card_due
+        return done and not (self._queue or self.events or self._card_due or self.samples)
 
     def takes(self) -> bool:
         """Whether the folder took all that it was offered last."""
@@ -145,10 +149,11 @@ class Disk:
                 break
         left = sum(block.rows for _, block in list(self._queue))
         untold = self.dropped_rows > self._told["dropped"] or self.events.dropped > self._told["events"]
-        if left or untold or self.events:
-            log.warning("trainvitals ended without its disk: %s did not take %s rows and %s events (%s rows were "
-                        "dropped before). They are not in the record.", self.folder, f"{left:,}",
-                        f"{len(self.events) + self.events.dropped:,}", f"{self.dropped_rows:,}")
+        if left or untold or self.events or self.samples:
+            log.warning("trainvitals ended without its disk: %s did not take %s rows, %s events and %s samples (%s "
+                        "rows were dropped before). They are not in the record.", self.folder, f"{left:,}",
+                        f"{len(self.events) + self.events.dropped:,}", f"{len(self.samples):,}",
+                        f"{self.dropped_rows:,}")
 
     # ---- the thread -----------------------------------------------------------------------------------------------
 
@@ -162,6 +167,8 @@ class Disk:
                 deadline = time.monotonic() + self._period
                 self._collect()
                 self._drain()
+                if asked > self._answered:
+                    self._finish_samples()
                 with self._room:
                     self._answered = asked
                     self._room.notify_all()
@@ -176,6 +183,7 @@ class Disk:
         while self._failing and time.monotonic() < deadline:
             time.sleep(0.2)
             self._drain()
+        self._finish_samples()
         for sink in self._sinks.values():
             sink.end()
         if not self._queue:
@@ -197,8 +205,8 @@ class Disk:
         errors = [self._offered(self._take_number)] if not self.claim.attempt else []
         if not any(errors):
             errors = [self._offered(step) for step in (
-                self._look_around, self._write_rows, self._tell_losses, self._write_events, self._write_card,
-                self._beat)]
+                self._look_around, self._write_rows, self._write_samples, self._tell_losses, self._write_events,
+                self._write_card, self._beat)]
         error = next((error for error in errors if error is not None), None)
         if error is not None and not self._failing:
             log.warning("trainvitals cannot write to %s (%s). Training goes on; rows wait in memory, then are dropped "
@@ -211,6 +219,24 @@ class Disk:
         except Exception as error:  # noqa: BLE001 - nothing may end the thread that keeps the rest
             return error
         return None
+
+    def _write_samples(self) -> None:
+        if self.samples.write(self.folder, SAMPLE_SECONDS):
+            self._wake.set()
+
+    def _finish_samples(self) -> None:
+        """Write those that wait, for a bounded time: at the end, and where somebody waits for a flush."""
+        deadline = time.monotonic() + LAST_SAMPLE_SECONDS
+        while self.samples and not self._failing and (time.monotonic() < deadline or self.keep_all):
+            self._drain()
+        if self._closing:
+            self.samples.give_up("the disk did not take them before the end")
+
+    def _refused(self, head: dict[str, Any], why: str) -> None:
+        self._event("sample_refused", f"The {head['kind']} logged as {head['name'][:100]!r} is not stored: {why}",
+                    name=head["name"])
+        log.warning("trainvitals: the %s logged as %.100r is not stored: %s. Training goes on.", head["kind"],
+                    head["name"], why)
 
     def _write_events(self) -> None:
         self.events.write(self.folder)
@@ -273,9 +299,10 @@ class Disk:
         try:
             with contextlib.suppress(FileNotFoundError):
                 before = self.folder.read("run.json")
-                if before != text:
+                if before != text and not self._card_kept:  # what follows are versions of this writer's own
                     self.folder.replace(f"cards/before-{self.claim.writer}.json", before)
             self.folder.replace("run.json", text)
+            self._card_kept = True
         except OSError:
             self._card_due = True
             raise
@@ -322,6 +349,13 @@ class Disk:
             self._event("events_dropped", f"{self.events.dropped:,} events dropped: the disk did not keep up",
                         events=self.events.dropped)
             self._told["events"] = self.events.dropped
+        lost = dict(self.samples.lost)
+        total, told = sum(lost.values()), self._told["samples"]
+        if total > (told if self._closing else 2 * told):  # a script that logs on at every step is told of now and then
+            for reason, count in lost.items():
+                self._event("samples_dropped", f"{count:,} texts, tables, histograms or images are not stored: "
+                            f"{reason}", samples=count)
+            self._told["samples"] = total
         gone = sum(sink.lost for sink in self._sinks.values())
         if gone > self._told["gone"]:
             self._event("rows_gone", f"Files of rank {self.claim.rank} were taken away while it wrote them, and "

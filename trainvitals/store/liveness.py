@@ -41,8 +41,8 @@ class Liveness:
 
 
 def grows(path: str) -> bool:
-    """Whether a file is one that only a writer at work lets grow: segments and events."""
-    return "/live/" in path or path.startswith("events/")
+    """Whether a file is one that only a writer at work lets grow: segments, events and samples."""
+    return "/live/" in path or path.startswith(("events/", "samples/"))
 
 
 class Watch:

@@ -50,7 +50,7 @@ class OwnNumbers:
 
     def refuse(self, name: str, why: str) -> None:
         """Say once that something handed to `log` is not stored."""
-        self._say("number_refused", name, f"A number logged as {_short(name)} is not stored: {why}")
+        self._say("number_refused", name, f"What is logged as {_short(name)} is not stored: {why}")
 
     def _admit(self, name: str) -> bool:
         """Whether a new name can be stored; tells the user where theirs is one of ours."""
@@ -78,8 +78,8 @@ class OwnNumbers:
             value = value.reshape(())[()]
         kind = type(value).__name__
         if isinstance(value, str | bytes | bytearray | Mapping | list | tuple | set | complex | np.ndarray):
-            self.refuse(name, f"it is a {kind}, not one number. Log text as tap.event, and the parts of a group one by "
-                        "one")
+            self.refuse(name, f"it is a {kind}, not one number. There are log_text, log_table, log_histogram and "
+                        "log_image")
             return None
         try:
             return float(value)

@@ -11,7 +11,7 @@ from trainvitals.store.attempts import Attempt, overlaps
 from trainvitals.store.contents import Contents
 from trainvitals.store.events import Event
 
-LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "folder_lost")
+LOSSES = ("rows_dropped", "rows_gone", "events_dropped", "samples_dropped", "folder_lost")
 """Kinds of event that say that something is not in the record."""
 MOST_NAMED = 10
 """Ranks, or problems of one kind, that are named one by one."""

@@ -34,6 +34,7 @@ from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
 from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
 from trainvitals.store.rows import Rows, common_labels, gather
+from trainvitals.store.samples import Sample, SampleFiles
 from trainvitals.store.series import Extent, Series
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Run:
         """Oldest first."""
         self._contents = Contents(folder)
         self._watch = Watch()
+        self._samples = SampleFiles(folder)
         self._frames: dict[str, dict[str, list[Part]]] = {}
         self._homes: dict[str, tuple[str, Field]] = {}
         """Field -> its frame, and what the newest rows say of it."""
@@ -87,7 +89,10 @@ class Run:
                 parts.sort(key=lambda part: part.name.first)
         self._homes = {}
         for frame, by_writer in self._frames.items():
-            newest = {id(parts[-1].header.fields): parts[-1].header.fields for parts in by_writer.values()}
+            # The newest of each writer has them all, unless a frame was opened anew with fewer.
+            newest = {id(part.header.fields): part.header.fields
+                      for parts in by_writer.values() for part in reversed(parts)
+                      if part is parts[-1] or part.header.fields != parts[-1].header.fields}
             for field in (field for fields in newest.values() for field in fields):
                 if field.name not in self._homes or FIELDS.get(field.name, field).frame == frame:
                     self._homes[field.name] = frame, field
@@ -340,6 +345,27 @@ class Run:
         table = pd.DataFrame(rows, columns=["time", "step", "kind", "message", "rank", "attempt", "data"])
         return table.astype({"step": "Int64"})
 
+    def samples(self, name: str | None = None, kind: str | None = None, steps: tuple[int, int] | None = None, *,
+                branch: int | None = None) -> list[Sample]:
+        """Texts, tables, histograms and images that the script logged, by step; `Sample.read()` loads one.
+
+        Args:
+            name: only those logged under this name; None for all.
+            kind: "text", "table", "histogram" or "image"; None for all.
+            steps: first and last step; None for all.
+            branch: number of a branch (see `branches()`); None for the main line.
+        """
+        attempts = {writer.name: i for i, attempt in enumerate(self.attempts) for writer in attempt.writers}
+
+        def wanted(sample: Sample) -> bool:
+            at, index = sample.step, attempts.get(sample.writer)
+            left = index is not None and at is not None and at > self.attempts[index].kept_until
+            return (name in (None, sample.name) and kind in (None, sample.kind)
+                    and (steps is None or (at is not None and steps[0] <= at <= steps[1]))
+                    and (not left if branch is None else left and index == branch))
+
+        return [sample for sample in self._samples.all(self._contents.sizes) if wanted(sample)]
+
     def branches(self) -> pd.DataFrame:
         """Attempts that were left for an earlier step: branch, from_step, to_step, kept_until, started (unix s)."""
         import pandas as pd
@@ -380,7 +406,7 @@ class Run:
         has been asked for.
         """
         found = problems(self._contents, self.attempts, self.status == "live")
-        found += self.overlaps() + self.clock_notes()
+        found += self.overlaps() + self.clock_notes() + self._samples.problems(self.status == "live")
         found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
         return [printable(sentence) for sentence in found]
 

@@ -30,7 +30,7 @@ REQUEST_SECONDS = 20.0
 """One request with all its repetitions; a read of many objects has this for each 100 of them."""
 AT_ONCE = 64
 """Requests under way at a time, where many objects are read or deleted."""
-WATCHED = ("frames/", "events/", "run.json")
+WATCHED = ("frames/", "events/", "samples/", "run.json")
 """What a reader looks for: a change of anything else is no news."""
 PULSES = 512
 """Pulse objects of a run at most, so that one page of a listing (1,000 keys) holds them all."""

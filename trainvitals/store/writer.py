@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ from trainvitals.store.claims import Claim, launch_of
 from trainvitals.store.disk import Disk
 from trainvitals.store.eventlog import cut, plain
 from trainvitals.store.folder import Folder, open_folder
+from trainvitals.store.samplekinds import Taken
+from trainvitals.store.samplelog import SAMPLES
 from trainvitals.store.segment import RESERVED, Header
+
+if TYPE_CHECKING:
+    from trainvitals.store.own import OwnNumbers
 
 STEP_LIMIT = 2**62
 """Steps of readers are below this."""
@@ -200,6 +205,8 @@ class RunWriter:
         self.flush_seconds = flush_interval(self.folder, world_size) if flush_seconds is None else flush_seconds
         self.launch = launch_of(os.environ)
         self.closed = False
+        self.own: OwnNumbers | None = None
+        """What takes the numbers of the script's own, from its first one on."""
         self._rewinds = 0
         self._process = os.getpid()
         self._frames: dict[str, FrameWriter] = {}
@@ -277,6 +284,14 @@ class RunWriter:
     def _add_event(self, line: dict[str, Any]) -> None:
         self.disk.events.add(f"events/{self.writer}.jsonl", line)
 
+    def sample(self, kind: str, name: str, taken: Taken, *, step: int | None = None) -> None:
+        """Store a text, table, histogram or image (`trainvitals.store.samplekinds`); the disk's thread encodes it."""
+        head = {"time": time.time(), "step": whole_step(step), "kind": kind, "name": name, "rank": self.rank,
+                "writer": self.writer}
+        self.disk.samples.add(f"{SAMPLES}/{self.writer}.jsonl", head, taken)
+        if self.disk.samples.crowded and self.disk.keep_all:
+            self.flush()
+
     def _line(self, kind: str, step: int | None, message: str) -> dict[str, Any]:
         return {"time": time.time(), "step": step, "kind": cut(str(kind), 100), "message": cut(str(message)),
                 "rank": self.rank, "world_size": self.world_size, "writer": self.writer, "started": self.started,
@@ -287,7 +302,12 @@ class RunWriter:
         self.disk.put_card(card.to_json().encode())
 
     def rewind(self, step: int, message: str = "") -> None:
-        """This process went back to `step` (a rollback): later rows form a new attempt from there."""
+        """This process went back to `step` (a rollback): later rows form a new attempt from there.
+
+        Raises UsageError for what is no step.
+        """
+        if whole_step(step) is None:
+            raise UsageError(f"A run goes back to a whole number of steps, not to {step!r:.80}.")
         self.event("rollback", step=step, message=message or f"went back to step {step}")
         self._hand_over()
         self._rewinds += 1
