@@ -326,6 +326,9 @@ class Tap:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":
             self._step_done()
+        elif moment == "skipped":
+            self.once("step_skipped", f"Rank {self.rank} threw a gradient away without an update, the first time at "
+                      f"step {args[0]}; skipped/gradients_by_rank counts them.", unknown=False)
 
     # ---- the run ---------------------------------------------------------------------------------------------
 

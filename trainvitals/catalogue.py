@@ -65,6 +65,10 @@ class Signal:
         return FIELDS[self.reads[0]].frame
 
 
+SPARSE = frozenset({"skipped", "unused"})
+"""Frames with rows only where something happened: a rank without a row has nothing to add."""
+
+
 def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
 
@@ -186,6 +190,10 @@ SIGNALS: Mapping[str, Signal] = {
                ("grad/sumsq_by_layer",), f.root, ("layer",)),
         Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0",
                ("grad/clipped_sumsq", "grad/sumsq"), f.smaller),
+        Signal("skipped/gradients_by_rank", "gradients", "gradients for this step that each rank threw away",
+               ("skipped/gradients",), f.plain, ("rank",), by_rank=True),
+        Signal("unused/nonfinite_by_rank", "tokens", "tokens without a finite cross-entropy in forwards of each rank "
+               "that became part of no step", ("unused/nonfinite_tokens",), f.plain, ("rank",), by_rank=True),
         Signal("weight/norm_by_layer", "1", "L2 norm of each layer's weights",
                ("weight/sumsq_by_layer",), f.root, ("layer",)),
         Signal("update/ratio_by_layer", "1", "L2 norm of the step's weight change over that of the weights",
