@@ -14,7 +14,8 @@ import atexit
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,26 @@ class Tap:
         collector = self.collectors.get("loss")
         if isinstance(collector, LossCollector):
             self.guard(collector, collector.add_tokens, per_token, domain, mask)
+
+    @contextmanager
+    def evaluation(self, name: str) -> Iterator[None]:
+        """Name the evaluation set of the forwards inside: `with tap.evaluation("held-out"): evaluate(...)`.
+
+        Its loss is `loss/val_set`, one series per name.
+        """
+        collector = self.collectors.get("loss")
+        if isinstance(collector, LossCollector):
+            self.guard(collector, collector.evaluation_begins, str(name))
+        try:
+            yield
+        finally:
+            self.evaluated(name)
+
+    def evaluated(self, name: str = "") -> None:
+        """The same, after the fact: what was evaluated since the last boundary is of this set, or of the only one."""
+        collector = self.collectors.get("loss")
+        if isinstance(collector, LossCollector):
+            self.guard(collector, collector.evaluation_ends, str(name))
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False,
                         foreach: bool | None = None) -> Tensor:
