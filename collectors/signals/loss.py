@@ -94,6 +94,8 @@ class LossCollector(Collector):
 
     def output(self, batch: Batch, output: Any) -> None:
         self._sum(batch, self.pieces)
+        if not batch.loss_seen and (found := returned_log_probs(output)) and self.wanted() is batch:
+            self.add_tokens(-found[0], None, found[1])
         if batch.training:
             batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
                                        for name, value in returned_losses(output)}
@@ -307,6 +309,18 @@ def _unused_fields(host: dict[str, Any]) -> dict[str, Any]:
     fields = DomainSums.fields(host)
     return {"unused/forwards": fields["unused/forwards"], "unused/tokens": fields.get("loss/tokens", 0),
             "unused/nonfinite_tokens": fields.get("loss/nonfinite_tokens", 0)}
+
+
+def returned_log_probs(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Log-probability of every target [B, S - 1] or [B, S] and where there is one, in a model's output.
+
+    As TRL's fused language-model head returns them, which makes no logits:
+    https://github.com/huggingface/trl/blob/main/trl/trainer/utils.py (FusedCausalLMOutput).
+    """
+    found = getattr(output, "log_probs", None), getattr(output, "label_mask", None)
+    if all(isinstance(one, Tensor) and one.dim() == 2 for one in found) and found[0].shape == found[1].shape:
+        return found[0], found[1]
+    return None
 
 
 RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",), "loss/z_sum": ("z_loss", "router_z_loss")}
