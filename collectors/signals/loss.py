@@ -96,6 +96,9 @@ class LossCollector(Collector):
         self._sum(batch, self.pieces)
         if not batch.loss_seen and (found := returned_log_probs(output)) and self.wanted() is batch:
             self.add_tokens(-found[0], None, found[1])
+            self.tap.once("loss_from_log_probs", "The loss per token is taken from the log-probabilities that the model "
+                          "returned; an objective made of them, as a preference loss, is the loop's own number.",
+                          unknown=False)
         if batch.training:
             batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
                                        for name, value in returned_losses(output)}

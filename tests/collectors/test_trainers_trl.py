@@ -17,17 +17,21 @@ from tests.collectors import tiny
 
 trl = pytest.importorskip("trl")
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+
 NAMES = list(tiny.DOMAINS)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = {"<pad>": 0, "<s>": 1, "</s>": 2, **{f"w{i}": i for i in range(3, tiny.VOCAB)}}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<s>")),
-                                   pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    made = Tokenizer(models.WordLevel(words, unk_token="<s>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<s>",
+                                   eos_token="</s>")
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +90,9 @@ def sft(folder: Path, rows: datasets.Dataset, tokenizer: Any, tapped: bool, **se
             return super().training_step(model, inputs, *args, **kwargs)
 
     arguments = trl.SFTConfig(
-        str(folder / "out"), per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3, max_length=32,
+        str(folder / "out"), per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3,
         learning_rate=1e-2, logging_steps=1, max_grad_norm=0.1, report_to=[], use_cpu=True, bf16=False,
-        dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", **settings)
+        dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no", **{"max_length": None} | settings)
     callbacks = [oracle, *([tv.TrainerCallback(folder / "run", domains=NAMES, collectors={"update": 1})]
                            if tapped else [])]
     trainer = Watched(model=tiny.llama(), args=arguments, train_dataset=rows, processing_class=tokenizer,
@@ -121,7 +125,7 @@ def test_sft(tmp_path: Path, rows: datasets.Dataset, tokenizer: Any, padding_fre
 
 
 def test_sft_packed_by_trl_has_no_domains_and_says_why(tmp_path: Path, rows: datasets.Dataset, tokenizer: Any) -> None:
-    _, oracle = sft(tmp_path, rows, tokenizer, True, packing=True)
+    _, oracle = sft(tmp_path, rows, tokenizer, True, packing=True, max_length=32)
     run = tv.open_run(tmp_path / "run")
     equal_to_the_oracle(run, oracle)
     (said,) = run.events().query("kind == 'domains_unknown'")["message"]
@@ -140,3 +144,53 @@ def test_sft_packed_before_keeps_domains(tmp_path: Path, rows: datasets.Dataset,
     equal_to_the_oracle(run, oracle)
     assert np.all(run.array("data/domain_tokens").values.sum(axis=0)[:-1] > 0) and sum(known) > 0
     assert (run.array("data/documents_per_sequence").values > 1).all()
+
+
+@pytest.fixture(scope="module")
+def pairs(rows: datasets.Dataset) -> datasets.Dataset:
+    def split(row: dict[str, Any]) -> dict[str, Any]:
+        words = [f"w{i}" for i in row["input_ids"]]
+        return {"prompt": " ".join(words[:3]), "chosen": " ".join(["", *words[3:]]),
+                "rejected": " ".join(["", *words[:2:-1][:4]]), "domain": row["domain"]}
+    return rows.map(split, remove_columns=["input_ids", "labels"])
+
+
+def dpo(folder: Path, pairs: datasets.Dataset, tokenizer: Any, tapped: bool) -> tuple[Any, list[tuple[float, int]]]:
+    seen: list[tuple[float, int]] = []
+
+    class Watched(trl.DPOTrainer):  # type: ignore[misc]
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            twin = tiny.llama()
+            twin.load_state_dict(model.state_dict())
+            with torch.no_grad():
+                logits = twin.double()(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+            losses = -logits.log_softmax(-1).gather(-1, inputs["input_ids"][:, 1:, None])[..., 0]
+            kept = inputs["completion_mask"][:, 1:].bool()
+            seen.append((float(losses[kept].sum()), int(kept.sum())))
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    arguments = trl.DPOConfig(
+        str(folder / "out"), per_device_train_batch_size=4, max_steps=3, learning_rate=1e-2, logging_steps=1,
+        report_to=[], use_cpu=True, bf16=False, dataloader_pin_memory=False, disable_tqdm=True, save_strategy="no")
+    trainer = Watched(model=tiny.llama(), ref_model=tiny.llama(), args=arguments, train_dataset=pairs,
+                      processing_class=tokenizer,
+                      callbacks=[tv.TrainerCallback(folder / "run", domains=NAMES)] if tapped else [])
+    trainer.train()
+    return trainer, seen
+
+
+def test_dpo(tmp_path: Path, pairs: datasets.Dataset, tokenizer: Any) -> None:
+    tapped, seen = dpo(tmp_path, pairs, tokenizer, True)
+    plain, _ = dpo(tmp_path, pairs, tokenizer, False)
+    assert tiny.same_weights(tapped.model, plain.model)
+    run = tv.open_run(tmp_path / "run")
+    np.testing.assert_array_equal(run.array("loss/tokens").values, [n for _, n in seen])
+    np.testing.assert_allclose(run.array("loss/train").values, [s / n for s, n in seen], rtol=1e-4)
+    assert not run.has("loss/val") and not run.has("unused/forwards"), "the reference model is none of ours"
+    logged = [entry for entry in plain.state.log_history if "rewards/accuracies" in entry]
+    for name in ("loss", "rewards/accuracies", "rewards/margins"):
+        np.testing.assert_allclose(run.array(f"trainer/{name}").values[:3], [entry[name] for entry in logged])
+    norms = [entry["grad_norm"] for entry in logged]
+    np.testing.assert_allclose(run.array("grad/norm").values, norms, rtol=1e-4)
+    assert "loss_from_log_probs" in tiny.event_kinds(tmp_path / "run")
+    assert run.array("data/domain_tokens").values[:, :-1].sum() > 0
