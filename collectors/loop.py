@@ -405,6 +405,8 @@ def core_of(model: nn.Module) -> nn.Module:
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
+        elif isinstance(inner := getattr(model, "_original_module", None), nn.Module):
+            model = inner  # inside Fabric's wrapper
         else:
             return model
 

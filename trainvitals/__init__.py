@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AccelerateTracker": "collectors.trainers.accelerate",
+    "LightningCallback": "collectors.trainers.lightning",
+    "LightningLogger": "collectors.trainers.lightning",
+    "MetricsWriter": "collectors.trainers.writer",
     "Plan": "trainvitals.schedules",
     "Run": "trainvitals.store",
     "RunCard": "trainvitals.card",

@@ -94,10 +94,11 @@ class LossCollector(Collector):
 
     def output(self, batch: Batch, output: Any) -> None:
         self._sum(batch, self.pieces)
-        if not batch.loss_seen and (found := returned_log_probs(output)) and self.wanted() is batch:
+        found = None if batch.loss_seen else returned_log_probs(output)
+        if found is not None and self.wanted() is batch:
             self.add_tokens(-found[0], None, found[1])
-            self.tap.once("loss_from_log_probs", "The loss per token is taken from the log-probabilities that the model "
-                          "returned; an objective made of them, as a preference loss, is the loop's own number.",
+            self.tap.once("loss_from_log_probs", "The loss per token is taken from the log-probabilities that the "
+                          "model returned; an objective made of them, as a preference loss, is the loop's own number.",
                           unknown=False)
         if batch.training:
             batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
@@ -320,9 +321,9 @@ def returned_log_probs(output: Any) -> tuple[Tensor, Tensor] | None:
     As TRL's fused language-model head returns them, which makes no logits:
     https://github.com/huggingface/trl/blob/main/trl/trainer/utils.py (FusedCausalLMOutput).
     """
-    found = getattr(output, "log_probs", None), getattr(output, "label_mask", None)
-    if all(isinstance(one, Tensor) and one.dim() == 2 for one in found) and found[0].shape == found[1].shape:
-        return found[0], found[1]
+    values, mask = getattr(output, "log_probs", None), getattr(output, "label_mask", None)
+    if isinstance(values, Tensor) and isinstance(mask, Tensor) and values.dim() == 2 and values.shape == mask.shape:
+        return values, mask
     return None
 
 

@@ -12,7 +12,6 @@ Evaluation sets keep their names, and what the Trainer logs itself is stored as 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from collectors.loop import Tap
 from collectors.tap import attach
+from collectors.trainers.arguments import check_arguments
 from collectors.trainers.domains import COLUMN, DomainCollator, lost
-from trainvitals.errors import UsageError
 
 
 class TrainerCallback(transformers.TrainerCallback):
@@ -90,14 +89,6 @@ class TrainerCallback(transformers.TrainerCallback):
         if self.tap is not None:
             self.tap.close()
             self.tap = None
-
-
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise UsageError for a name that `tv.attach` does not take, before a job has begun."""
-    known = [n for n in inspect.signature(attach).parameters if n not in ("model", "optimizer", "run")]
-    for name in arguments:
-        if name not in known:
-            raise UsageError(f"tv.attach has no argument {name!r}. It has {', '.join(known)}.")
 
 
 def evaluation_set(metrics: Mapping[str, Any]) -> str:

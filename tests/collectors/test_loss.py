@@ -241,7 +241,8 @@ def by_loader(tap: tv.Tap, model: nn.Module) -> None:
     model.train()
 
 
-@pytest.mark.parametrize(("evaluate", "labels"), [(named, "ab"), (afterwards, "ab"), (toggled, "12"), (by_loader, "12")])
+@pytest.mark.parametrize(("evaluate", "labels"), [
+    (named, "ab"), (afterwards, "ab"), (toggled, "12"), (by_loader, "12")])
 def test_two_evaluation_sets_are_two_series(tmp_path: Path, evaluate: Any, labels: str) -> None:
     run, known = evaluated(tmp_path, evaluate)
     assert not run.has("loss/val")
