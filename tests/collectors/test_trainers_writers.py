@@ -103,12 +103,11 @@ def test_what_summary_writers_are_called_with(tmp_path: Path) -> None:
 
 def test_the_writer_has_the_methods_of_tensorboards() -> None:
     theirs = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
-    for name in ("add_scalar", "add_scalars", "add_text", "add_histogram", "add_image", "add_hparams", "add_graph",
-                 "flush", "close"):
-        given = list(inspect.signature(getattr(theirs, name)).parameters)[1:]
-        ours = inspect.signature(getattr(tv.MetricsWriter, name)).parameters
-        assert name == "add_graph" or [p for p in given if p in ours] == given[:len(ours) - 3 + ("flush" in name)] or (
-            set(list(ours)[1:]) - {"args", "kwargs"} <= set(given)), name
+    for name in ("add_scalar", "add_scalars", "add_text", "add_histogram", "add_image", "add_hparams"):
+        given = list(inspect.signature(getattr(theirs, name)).parameters)
+        ours = [p for p in inspect.signature(getattr(tv.MetricsWriter, name)).parameters if p not in ("args", "kwargs")]
+        assert given[:len(ours)] == ours, name
+    assert callable(tv.MetricsWriter.flush) and callable(tv.MetricsWriter.add_graph)
 
 
 @needs_start
