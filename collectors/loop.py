@@ -30,12 +30,13 @@ from collectors.batch import Batch
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
 from collectors.model.routers import recomputing
+from collectors.resume import ResumeWatch
 from collectors.scaler import ScaleWatch
 from collectors.signals.collector import Collector, Hook
 from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
 from collectors.signals.registry import all_collectors, default_cadences
-from collectors.step import Steps, parts_of, steps_done
+from collectors.step import Steps, parts_of
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
 from trainvitals.catalogue import UNKNOWN, Field
@@ -64,6 +65,7 @@ class Plans:
     lr: list[GroupPlan] | None
     tokenizer: Any
     start_step: int
+    scheduler: Any = None
     cadences: dict[str, int]
 
 
@@ -98,6 +100,8 @@ class Tap:
         self.scale = ScaleWatch()
         self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once,
                            lambda *args: self.guard(*args))
+        self.resume = ResumeWatch(self.core, self.optimizers, plans.scheduler, lambda: self.steps.done, self._rewind,
+                                  self.once, self.guard)
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
@@ -288,8 +292,7 @@ class Tap:
         self._handles = [
             module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
             module.register_forward_hook(Hook(self._forward_ends)),
-            *[optimizer.register_load_state_dict_post_hook(self._state_loaded) for optimizer in self.optimizers],
-            self.steps, self.scale,
+            self.steps, self.scale, self.resume,
         ]
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -307,6 +310,10 @@ class Tap:
             inputs |= args[0]
             domain = inputs.get("domain", domain)
         self.batch = Batch(inputs, domain, self.domain_names, torch.is_grad_enabled(), module.training)
+        if self.batch.training:
+            batch = self.batch
+            self.resume.settle()
+            self.batch = batch  # also where the run went back
         if not self._card_complete and self.batch.training:
             self._complete_card(self.batch)
         self.steps.begin(self.batch)
@@ -323,18 +330,6 @@ class Tap:
                       f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
                       "part. Pass all optimizers as a list.")
 
-    def _state_loaded(self, *unused: Any) -> None:
-        """An optimizer took over a stored state: the run goes on where that was stored."""
-        self.guard(None, self._follow_state)
-
-    def _follow_state(self) -> None:
-        done = steps_done(self.optimizers)
-        if done is None:
-            self.once("resume_unknown", "The state of an optimizer was loaded, and it does not say after how many "
-                      "steps it was stored: steps are counted on. Call tap.rewind(step) after loading.")
-        elif done != self.step:
-            self._rewind(done)
-
     def _step_done(self) -> None:
         if self.batch is None:
             self.once("forward_unseen", "A step ended, but no forward of the model was seen: losses, tokens and "
@@ -343,6 +338,8 @@ class Tap:
         self.guard(None, self.transfer.send)
 
     def _each(self, moment: str, *args: Any) -> None:
+        if moment == "before_update":
+            self.guard(None, self.resume.settle)
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":
@@ -384,6 +381,7 @@ class Tap:
         self._each("rewind")
         self.writer.rewind(step)
         self.steps.rewind(step)
+        self.resume.forget()
         self.batch = None
 
     def _complete_card(self, batch: Batch) -> None:

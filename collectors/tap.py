@@ -93,6 +93,7 @@ def attach(
     _refuse_second_writer(run)
     return Tap(run, Plans(
         model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer, cadences=cadences,
+        scheduler=scheduler,
         start_step=_steps_done(optimizers, scheduler) if start_step is None else start_step))
 
 
