@@ -47,7 +47,7 @@ class AccelerateTracker(GeneralTracker):
 
     @on_main_process
     def log(self, values: Mapping[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        self._recording.recorder.log(values, step)
+        self._recording.call("log", values, step)
 
     @on_main_process
     def finish(self) -> None:

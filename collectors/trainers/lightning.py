@@ -183,7 +183,10 @@ def _scheduler(trainer: Any) -> Any:
 
 
 def _total_steps(trainer: Any) -> int | None:
-    total = trainer.estimated_stepping_batches
+    try:
+        total = trainer.estimated_stepping_batches
+    except Exception:  # it asks the user's data loader and strategy
+        return None
     return total if isinstance(total, int) and total > 0 else None
 
 
@@ -216,7 +219,7 @@ class LightningLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        self._recording.recorder.log(metrics, step)
+        self._recording.call("log", metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -225,7 +228,7 @@ class LightningLogger(Logger):
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         path = str(getattr(checkpoint_callback, "best_model_path", ""))
-        self._recording.recorder.event("checkpoint", f"saved a checkpoint; the best is {path}" if path else "saved")
+        self._recording.call("event", "checkpoint", f"saved a checkpoint; the best is {path}" if path else "saved")
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

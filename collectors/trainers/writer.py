@@ -36,7 +36,7 @@ class MetricsWriter:
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None, **kwargs: Any) -> None:
         """Numbers by name; mappings inside are taken apart."""
-        self._recording.recorder.log(metrics, step)
+        self._recording.call("log", metrics, step)
 
     def close(self) -> None:
         """End the run. Calling it again does nothing."""
@@ -55,13 +55,13 @@ class MetricsWriter:
         self.log({f"{main_tag}/{name}": value for name, value in tag_scalar_dict.items()}, global_step)
 
     def add_text(self, tag: str, text_string: str, global_step: int | None = None, *args: Any, **kwargs: Any) -> None:
-        self._recording.recorder.log_text(tag, str(text_string), step=global_step)
+        self._recording.call("log_text", tag, str(text_string), step=global_step)
 
     def add_histogram(self, tag: str, values: Any, global_step: int | None = None, *args: Any, **kwargs: Any) -> None:
-        self._recording.recorder.log_histogram(tag, values, step=global_step)
+        self._recording.call("log_histogram", tag, values, step=global_step)
 
     def add_image(self, tag: str, img_tensor: Any, global_step: int | None = None, *args: Any, **kwargs: Any) -> None:
-        self._recording.recorder.log_image(tag, img_tensor, step=global_step)
+        self._recording.call("log_image", tag, img_tensor, step=global_step)
 
     def add_hparams(self, hparam_dict: Mapping[str, Any], metric_dict: Mapping[str, Any], *args: Any, **kwargs: Any
                     ) -> None:

@@ -19,9 +19,13 @@ pytestmark = [pytest.mark.filterwarnings("ignore"),
               pytest.mark.skipif(not hasattr(tv, "start"), reason="loggers need tv.start")]
 
 
+def execute(name: str, given: dict[str, Any]) -> None:
+    exec(compile(SNIPPETS[name], f"docs/trainers.md, {name}", "exec"), given)  # our own page
+
+
 def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> tv.Run:
     monkeypatch.chdir(folder)
-    exec(compile(SNIPPETS[name], f"docs/trainers.md, {name}", "exec"), given)  # our own page
+    execute(name, given)
     return tv.open_run(folder / "runs" / "mine")
 
 
@@ -59,7 +63,7 @@ def test_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.last_step == 3 and found.has("mine") and found.card.config == {"lr": 1e-3}
 
 
-def test_evaluation_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_by_name(tmp_path: Path) -> None:
     model = tiny.llama()
 
     def evaluate(model: Any) -> None:
@@ -67,5 +71,5 @@ def test_evaluation_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             model.eval()(**without_domain(tiny.batches(1))[0])
 
     with tv.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), tmp_path / "runs" / "mine") as tap:
-        run("Evaluation sets in a loop of your own", tmp_path, monkeypatch, tap=tap, model=model, evaluate=evaluate)
+        execute("Evaluation sets in a loop of your own", {"tap": tap, "model": model, "evaluate": evaluate})
     assert tv.open_run(tmp_path / "runs" / "mine").array("loss/val_set").labels == (("held-out",),)
