@@ -22,8 +22,8 @@ Train = Callable[[Path | None, Path], list[torch.Tensor]]
 
 
 def hugging_face(run: Path | None, folder: Path) -> list[torch.Tensor]:
-    model, rows = tiny.llama(), {n: torch.cat([b[n] for b in tiny.batches(4)]).tolist() for n in ("input_ids", "labels")}
-    data = Dataset.from_dict(rows)
+    model, batches = tiny.llama(), tiny.batches(4)
+    data = Dataset.from_dict({n: torch.cat([b[n] for b in batches]).tolist() for n in ("input_ids", "labels")})
     args = TrainingArguments(str(folder / "out"), per_device_train_batch_size=4, max_steps=3, eval_strategy="steps",
                              eval_steps=1, report_to=[], use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True,
                              save_strategy="no")
