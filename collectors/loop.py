@@ -100,8 +100,8 @@ class Tap:
         self.scale = ScaleWatch()
         self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once,
                            lambda *args: self.guard(*args))
-        self.resume = ResumeWatch(self.core, self.optimizers, plans.scheduler, lambda: self.steps.done, self._rewind,
-                                  self.once, self.guard)
+        self.resumes = ResumeWatch(self.core, self.optimizers, plans.scheduler, lambda: self.steps.done, self._rewind,
+                                   self.once, self.guard)
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
@@ -292,7 +292,7 @@ class Tap:
         self._handles = [
             module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
             module.register_forward_hook(Hook(self._forward_ends)),
-            self.steps, self.scale, self.resume,
+            self.steps, self.scale, self.resumes,
         ]
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -312,7 +312,7 @@ class Tap:
         self.batch = Batch(inputs, domain, self.domain_names, torch.is_grad_enabled(), module.training)
         if self.batch.training:
             batch = self.batch
-            self.resume.settle()
+            self.resumes.settle()
             self.batch = batch  # also where the run went back
         if not self._card_complete and self.batch.training:
             self._complete_card(self.batch)
@@ -339,7 +339,7 @@ class Tap:
 
     def _each(self, moment: str, *args: Any) -> None:
         if moment == "before_update":
-            self.guard(None, self.resume.settle)
+            self.guard(None, self.resumes.settle)
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":
@@ -381,7 +381,7 @@ class Tap:
         self._each("rewind")
         self.writer.rewind(step)
         self.steps.rewind(step)
-        self.resume.forget()
+        self.resumes.forget()
         self.batch = None
 
     def _complete_card(self, batch: Batch) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from collectors.model.layers import local
 from collectors.signals.collector import Hook
 from collectors.step import steps_done
 
@@ -46,7 +47,7 @@ class ResumeWatch:
 
     def _weights_come(self) -> None:
         if self._before is None and self._sample is not None and self._step() > self._begin:
-            self._before = self._sample.detach().clone()
+            self._before = local(self._sample.detach()).clone()
 
     def _state_came(self) -> None:
         done = steps_done(self.optimizers)
@@ -62,7 +63,8 @@ class ResumeWatch:
             return
         unsettled, before = self._unsettled, self._before
         self._unsettled, self._before = False, None
-        moved = before is not None and self._sample is not None and not torch.equal(before, self._sample)
+        moved = before is not None and self._sample is not None and not torch.equal(
+            before, local(self._sample.detach()))
         count = self._count()
         if (unsettled or moved) and count is not None and count != self._step():
             self._once("resumed_by_scheduler", "A state was loaded that counts no optimizer steps; the scheduler is at "

@@ -188,7 +188,7 @@ SIGNALS: Mapping[str, Signal] = {
                ("loss/aux_sum", "loss/forwards"), f.ratio, mean=True),
         Signal("loss/z", "nats", "router z loss, mean over forwards",
                ("loss/z_sum", "loss/forwards"), f.ratio, mean=True),
-        Signal("loss/val", "nats/token", "mean validation cross-entropy per target token, of the set without a name",
+        Signal("loss/val", "nats/token", "mean cross-entropy per target token of all evaluated without a name",
                ("loss/val_sum", "loss/val_tokens"), f.ratio, mean=True),
         Signal("loss/val_domain", "nats/token", "mean validation cross-entropy of each data domain",
                ("loss/val_domain_sum", "loss/val_domain_tokens"), f.ratio, ("domain",), mean=True),

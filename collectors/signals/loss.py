@@ -21,7 +21,7 @@ from torch import Tensor
 from collectors.batch import Batch, domain_tensor
 from collectors.signals.collector import Collector, count, zeros
 from collectors.signals.cross_entropy import CrossEntropyWatch, Piece
-from collectors.signals.evaluations import MOST_SETS, Passes, PassWatch
+from collectors.signals.evaluations import MOST_PASSES, MOST_SETS, Passes, PassWatch
 from trainvitals.store import FrameWriter
 
 FROM_THE_LOOP = "losses from the loop"
@@ -264,9 +264,13 @@ class LossCollector(Collector):
         self._count_evaluation()
         whole, named, unnamed = self.passes.take()
         if unnamed > 1:
+            apart = unnamed <= MOST_PASSES
             self.tap.once("evaluations_unnamed", f"Between two steps {unnamed} evaluations ran, and which set each is "
-                          f"of is unknown: {'they are numbered in their order' if named else 'they are one number'}. "
-                          "Name them: with tap.evaluation(name): ...", unknown=not named)
+                          f"of is unknown: {'they are numbered in their order' if apart else 'they are one number'}. "
+                          "Name them: with tap.evaluation(name): ...", unknown=not apart)
+        elif unnamed:
+            self.tap.once("evaluation_unnamed", "loss/val is over all that was evaluated between two steps. If that is "
+                          "more than one set, name each: with tap.evaluation(name): ...", unknown=False)
         if whole is not None:
             self.emit(self.eval_frame, self.validation_step, whole.take(), _validation_fields)
         if named:

@@ -12,6 +12,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,11 @@ from collectors.tap import attach
 from collectors.trainers.arguments import check_arguments
 from collectors.trainers.recording import Recording
 
-if TYPE_CHECKING or "pytorch_lightning" not in sys.modules or "lightning.pytorch" in sys.modules:
+SPLIT = "lightning.pytorch" not in sys.modules and (
+    "pytorch_lightning" in sys.modules or find_spec("lightning") is None)
+"""Whether the job uses the packages `pytorch_lightning` and `lightning_fabric`, which are not those in `lightning`."""
+
+if TYPE_CHECKING or not SPLIT:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers.logger import Logger
