@@ -37,7 +37,10 @@ class DomainCollator:
         batch = self._collated(features, bare, args, kwargs)
         if isinstance(batch, MutableMapping) and not isinstance(batch.get(COLUMN), Tensor):
             batch.pop(COLUMN, None)
-            placed = self._placed(features, batch)
+            try:
+                placed = self._placed(features, batch)
+            except Exception:  # do no harm: a column of whatever kind must not stop the training
+                placed = None
             if placed is not None:
                 batch[COLUMN] = placed
         return batch
@@ -60,19 +63,25 @@ class DomainCollator:
         rows, positions = like.shape
         if type(self.collate).__name__ == PREFERENCE and rows == 2 * len(given):
             given = given + given
-        ids = [domain_tensor([one] if isinstance(one, str | int) else one, self.names, HOST).reshape(-1)
-               for one in given]
-        lengths = [len(row["input_ids"]) if "input_ids" in row else 0 for row in features]
-        whole = all(isinstance(one, str | int) or getattr(one, "ndim", 1) == 0 for one in given)
+        ids = [self._ids(one) for one in given]
+        lengths = [len(row["input_ids"]) if "input_ids" in row else -1 for row in features]
+        whole = all(one is None or isinstance(one, str | int) or getattr(one, "ndim", 1) == 0 for one in given)
         if rows == len(given) and whole:
             return torch.cat(ids)
-        if rows == 1 and sum(lengths) <= positions and len(given) == len(features):
+        if len(given) != len(features) or not (whole or [len(one) for one in ids] == lengths):
+            return None
+        if rows == 1 and min(lengths) >= 0 and sum(lengths) <= positions:
             tokens = [one.expand(n) if whole else one for one, n in zip(ids, lengths, strict=True)]
             return self._padded(torch.cat(tokens), positions)[None]
-        if rows == len(given) and all(len(one) <= positions for one in ids):
+        if rows == len(given) and max(lengths) <= positions:
             left = _padded_on_the_left(batch, like)
             return torch.stack([self._padded(one, positions, left) for one in ids])
         return None
+
+    def _ids(self, given: Any) -> Tensor:
+        """The ids in one row's column, int64 [n]."""
+        one = len(self.names) if given is None else given
+        return domain_tensor([one] if isinstance(one, str | int) else one, self.names, HOST).reshape(-1)
 
     def _padded(self, ids: Tensor, positions: int, left: bool = False) -> Tensor:
         space = positions - len(ids)

@@ -166,6 +166,19 @@ def test_a_collator_that_makes_other_rows_loses_domains_and_that_is_said(tmp_pat
     assert "domains_unknown" in tiny.event_kinds(tmp_path / "run")
 
 
+@pytest.mark.parametrize("wrong", [lambda row: [row["domain"]], lambda row: {"name": row["domain"]}])
+def test_a_column_of_another_kind_is_not_guessed_at(tmp_path: Path, named: Any, wrong: Any) -> None:
+    run = by_name(tmp_path, [row | {"domain": wrong(row)} for row in named], right)
+    assert run.last_step == 4 and run.array("data/domain_tokens").values[:, :-1].sum() == 0
+    assert "domains_unknown" in tiny.event_kinds(tmp_path / "run")
+
+
+def test_rows_without_a_domain_are_unattributed(tmp_path: Path, named: Any) -> None:
+    run = by_name(tmp_path, [row | {"domain": None if i % 2 else row["domain"]} for i, row in enumerate(named)], right)
+    expected = tokens_of(named[::2])
+    assert run.array("data/domain_tokens").values.sum(axis=0)[:-1].tolist() == expected[:-1]
+
+
 def test_a_data_set_without_the_column_is_named(tmp_path: Path, named: list[dict[str, Any]]) -> None:
     by_name(tmp_path, datasets.Dataset.from_list(named).remove_columns("domain"), right)
     events = tv.open_run(tmp_path / "run").events().query("kind == 'domains_unknown'")
