@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 import trainvitals as tv
 from tests.collectors.test_loop_zoo import EVERYTHING, LM, Oracle, batches
+from trainvitals.errors import UsageError
 
 needs_start = pytest.mark.skipif(not hasattr(tv, "start"), reason="loggers without a tap need tv.start")
 
@@ -139,3 +140,16 @@ def test_megatron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tv.open_run(tmp_path / "run")
     assert run.array("load_balancing_loss").values.tolist() == [1, 1]
     assert run.array("moe/load_balancing_loss_layer_1").steps.tolist() == [10, 20]
+
+
+def test_a_run_that_is_refused_is_said_once_and_the_job_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                               caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise UsageError("another job is writing there.")
+
+    monkeypatch.setattr(tv, "start", refuse, raising=False)
+    writer = tv.MetricsWriter(tmp_path / "run")
+    for step in range(3):
+        writer.add_scalar("loss", 1.0, step)
+    writer.close()
+    assert [r.getMessage().count("another job") for r in caplog.records] == [1]
