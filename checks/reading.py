@@ -81,6 +81,16 @@ def vector(run: Run, name: str) -> Rows:
     return remember(run, ("vector", name), lambda: _vector(run, name))
 
 
+def validation(run: Run) -> dict[str, Rows]:
+    """Validation losses by name: `loss/val`, and that of every evaluation set that has one."""
+    found = {"loss/val": scalar(run, "loss/val")} if has(run, "loss/val") else {}
+    sets = vector(run, "loss/val_set")
+    for column, label in enumerate(sets.labels):
+        known = ~np.isnan(sets.values[:, column])
+        found[f"loss/val of {label}"] = Rows(sets.steps[known], sets.values[known, column])
+    return found
+
+
 def _scalar(run: Run, name: str) -> Rows:
     if not has(run, name):
         return Rows(np.zeros(0, np.int64), np.zeros(0))

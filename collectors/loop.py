@@ -14,7 +14,8 @@ import atexit
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -28,12 +29,13 @@ from collectors.logger import Logger
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
 from collectors.model.routers import recomputing
+from collectors.resume import ResumeWatch
 from collectors.scaler import ScaleWatch
 from collectors.signals.collector import Collector, Hook
 from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
 from collectors.signals.registry import all_collectors, default_cadences
-from collectors.step import Steps, parts_of, steps_done
+from collectors.step import Steps, parts_of
 from collectors.transfer import Transfer
 from trainvitals.card import RunCard
 from trainvitals.catalogue import UNKNOWN, Field
@@ -60,6 +62,7 @@ class Plans:
     lr: list[GroupPlan] | None
     tokenizer: Any
     start_step: int
+    scheduler: Any = None
     cadences: dict[str, int]
 
 
@@ -95,6 +98,8 @@ class Tap(Logger):
         self.scale = ScaleWatch()
         self.steps = Steps(plans.start_step, self.parts, self.layers.parameters, self._each, self.once,
                            lambda *args: self.guard(*args))
+        self.resumes = ResumeWatch(self.core, self.optimizers, plans.scheduler, lambda: self.steps.done, self._rewind,
+                                   self.once, self.guard)
         self.collectors = {c.name: c(self, every) for c in COLLECTORS if (every := self._cadences[c.name])}
         self._called_at = {moment: [c for c in self.collectors.values()
                                     if getattr(type(c), moment) is not getattr(Collector, moment)]
@@ -123,6 +128,26 @@ class Tap(Logger):
         collector = self.collectors.get("loss")
         if isinstance(collector, LossCollector):
             self.guard(collector, collector.add_tokens, per_token, domain, mask)
+
+    @contextmanager
+    def evaluation(self, name: str) -> Iterator[None]:
+        """Name the evaluation set of the forwards inside: `with tap.evaluation("held-out"): evaluate(...)`.
+
+        Its loss is `loss/val_set`, one series per name.
+        """
+        collector = self.collectors.get("loss")
+        if isinstance(collector, LossCollector):
+            self.guard(collector, collector.evaluation_begins, str(name))
+        try:
+            yield
+        finally:
+            self.evaluated(name)
+
+    def evaluated(self, name: str = "") -> None:
+        """The same, after the fact: what was evaluated since the last boundary is of this set, or of the only one."""
+        collector = self.collectors.get("loss")
+        if isinstance(collector, LossCollector):
+            self.guard(collector, collector.evaluation_ends, str(name))
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False,
                         foreach: bool | None = None) -> Tensor:
@@ -235,8 +260,7 @@ class Tap(Logger):
         self._handles = [
             module.register_forward_pre_hook(Hook(self._forward_begins), with_kwargs=True),
             module.register_forward_hook(Hook(self._forward_ends)),
-            *[optimizer.register_load_state_dict_post_hook(self._state_loaded) for optimizer in self.optimizers],
-            self.steps, self.scale,
+            self.steps, self.scale, self.resumes,
         ]
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -254,6 +278,10 @@ class Tap(Logger):
             inputs |= args[0]
             domain = inputs.get("domain", domain)
         self.batch = Batch(inputs, domain, self.domain_names, torch.is_grad_enabled(), module.training)
+        if self.batch.training:
+            batch = self.batch
+            self.resumes.settle()
+            self.batch = batch  # also where the run went back
         if not self._card_complete and self.batch.training:
             self._complete_card(self.batch)
         self.steps.begin(self.batch)
@@ -270,18 +298,6 @@ class Tap(Logger):
                       f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
                       "part. Pass all optimizers as a list.")
 
-    def _state_loaded(self, *unused: Any) -> None:
-        """An optimizer took over a stored state: the run goes on where that was stored."""
-        self.guard(None, self._follow_state)
-
-    def _follow_state(self) -> None:
-        done = steps_done(self.optimizers)
-        if done is None:
-            self.once("resume_unknown", "The state of an optimizer was loaded, and it does not say after how many "
-                      "steps it was stored: steps are counted on. Call tap.rewind(step) after loading.")
-        elif done != self.step:
-            self._rewind(done)
-
     def _step_done(self) -> None:
         if self.batch is None:
             self.once("forward_unseen", "A step ended, but no forward of the model was seen: losses, tokens and "
@@ -290,10 +306,15 @@ class Tap(Logger):
         self.guard(None, self.transfer.send)
 
     def _each(self, moment: str, *args: Any) -> None:
+        if moment == "before_update":
+            self.guard(None, self.resumes.settle)
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":
             self._step_done()
+        elif moment == "skipped":
+            self.once("step_skipped", f"Rank {self.rank} threw a gradient away without an update, the first time at "
+                      f"step {args[0]}; skipped/gradients_by_rank counts them.", unknown=False)
 
     # ---- the run ---------------------------------------------------------------------------------------------
 
@@ -306,6 +327,7 @@ class Tap(Logger):
         self.writer.rewind(step)
         self.began_after = step - 1 if step > 0 else None
         self.steps.rewind(step)
+        self.resumes.forget()
         self.batch = None
 
     def _complete_card(self, batch: Batch) -> None:
@@ -323,5 +345,7 @@ def core_of(model: nn.Module) -> nn.Module:
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
+        elif isinstance(inner := getattr(model, "_original_module", None), nn.Module):
+            model = inner  # inside Fabric's wrapper
         else:
             return model

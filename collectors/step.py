@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from collectors.batch import Batch
 
@@ -85,6 +86,8 @@ class Steps:
         self._task: int | None = None
         self._coming: list[Batch] = []
         self._accumulates = False
+        self._deferred = any(isinstance(p, DTensor) for p in parameters)
+        """Whether a backward may leave its gradient beside the parameters until ranks exchange it (FSDP2)."""
         self._sentinel: tuple[nn.Parameter, weakref.ref[Tensor]] | None = None
         self._weights: tuple[int, ...] = ()
         self._handles: list[Any] = []
@@ -160,9 +163,10 @@ class Steps:
             return
         if self._replaced():
             self.cleared(there=False)
-        reached = [batch for batch in self.waiting if batch.reached]
+        for batch in self.waiting:
+            batch.reached = batch.reached or (batch.probed and self._deferred)
+        self.taken += [batch for batch in self.waiting if batch.reached]
         self.waiting = [batch for batch in self.waiting if not batch.reached]
-        self.taken += reached
         self._tell("gradients")
         self._sentinel = next(((p, weakref.ref(p.grad)) for p in self.parameters if p.grad is not None), None)
         if len(self.updated) == len(self.parts) and not self._updating:

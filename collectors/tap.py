@@ -104,7 +104,8 @@ def attach(
     start_step = _steps_done(optimizers, scheduler) if start_step is None else start_step
     writer, held = _writer(path, card, name, rank, start_step, resume)
     tap = Tap(writer, Plans(model=model, optimizers=optimizers, card=card, lr=plans, tokenizer=tokenizer,
-                            cadences=cadences, start_step=start_step))
+                            cadences=cadences, scheduler=scheduler,
+                            start_step=start_step))
     tap.began_after = start_step - 1 if held and start_step > 0 else None  # at start_step itself an evaluation may be
     tap.say_hidden(hidden)
     return tap

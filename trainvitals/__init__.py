@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AccelerateTracker": "collectors.trainers.accelerate",
+    "LightningCallback": "collectors.trainers.lightning",
+    "LightningLogger": "collectors.trainers.lightning",
+    "MetricsWriter": "collectors.trainers.writer",
     "Plan": "trainvitals.schedules",
     "Recorder": "collectors.start",
     "Run": "trainvitals.store",

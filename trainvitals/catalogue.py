@@ -70,6 +70,10 @@ class Signal:
         return FIELDS[self.reads[0]].frame
 
 
+SPARSE = frozenset({"skipped", "unused"})
+"""Frames with rows only where something happened: a rank without a row has nothing to add."""
+
+
 def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
 
@@ -95,6 +99,15 @@ FIELDS: Mapping[str, Field] = {
             ("loss/val_tokens", "tokens", "sum", "validation target tokens"),
             ("loss/val_domain_sum", "nats", "sum", "validation cross-entropy summed per domain", ("domain",)),
             ("loss/val_domain_tokens", "tokens", "sum", "validation target tokens per domain", ("domain",), "int64"),
+        ),
+        *_fields(
+            "eval_sets",
+            ("loss/val_set_sum", "nats", "sum", "cross-entropy summed over target tokens of each evaluation set",
+             ("eval_set",)),
+            ("loss/val_set_tokens", "tokens", "sum", "target tokens of each evaluation set", ("eval_set",), "int64"),
+            ("loss/val_set_domain_sum", "nats", "sum", "the cross-entropy per domain", ("eval_set", "domain")),
+            ("loss/val_set_domain_tokens", "tokens", "sum", "the target tokens per domain", ("eval_set", "domain"),
+             "int64"),
         ),
         *_fields(
             "grad",
@@ -180,10 +193,14 @@ SIGNALS: Mapping[str, Signal] = {
                ("loss/aux_sum", "loss/forwards"), f.ratio, mean=True),
         Signal("loss/z", "nats", "router z loss, mean over forwards",
                ("loss/z_sum", "loss/forwards"), f.ratio, mean=True),
-        Signal("loss/val", "nats/token", "mean validation cross-entropy per target token",
+        Signal("loss/val", "nats/token", "mean cross-entropy per target token of all evaluated without a name",
                ("loss/val_sum", "loss/val_tokens"), f.ratio, mean=True),
         Signal("loss/val_domain", "nats/token", "mean validation cross-entropy of each data domain",
                ("loss/val_domain_sum", "loss/val_domain_tokens"), f.ratio, ("domain",), mean=True),
+        Signal("loss/val_set", "nats/token", "mean cross-entropy per target token of each evaluation set by name",
+               ("loss/val_set_sum", "loss/val_set_tokens"), f.ratio, ("eval_set",), mean=True),
+        Signal("loss/val_set_domain", "nats/token", "the same of each data domain",
+               ("loss/val_set_domain_sum", "loss/val_set_domain_tokens"), f.ratio, ("eval_set", "domain"), mean=True),
         Signal("grad/norm", "1", "global L2 norm of the gradient before clipping", ("grad/sumsq",), f.root),
         Signal("grad/norm_clipped", "1", "global L2 norm of the gradient after clipping",
                ("grad/clipped_sumsq",), f.root),
@@ -191,6 +208,10 @@ SIGNALS: Mapping[str, Signal] = {
                ("grad/sumsq_by_layer",), f.root, ("layer",)),
         Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0",
                ("grad/clipped_sumsq", "grad/sumsq"), f.smaller),
+        Signal("skipped/gradients_by_rank", "gradients", "gradients for this step that each rank threw away",
+               ("skipped/gradients",), f.plain, ("rank",), by_rank=True),
+        Signal("unused/nonfinite_by_rank", "tokens", "tokens without a finite cross-entropy in forwards of each rank "
+               "that became part of no step", ("unused/nonfinite_tokens",), f.plain, ("rank",), by_rank=True),
         Signal("weight/norm_by_layer", "1", "L2 norm of each layer's weights",
                ("weight/sumsq_by_layer",), f.root, ("layer",)),
         Signal("update/ratio_by_layer", "1", "L2 norm of the step's weight change over that of the weights",

@@ -12,7 +12,7 @@ from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.loss._signal import INSTEAD, training_loss
 from checks.masking import quiet, window_steps
-from checks.reading import Rows, scalar
+from checks.reading import Rows, validation
 from checks.registry import check
 from checks.robust import best_split, block_edges, block_medians, difference_sigma, k_of_n
 
@@ -47,7 +47,7 @@ class Climb:
     "loss.divergence",
     area="loss",
     reads=("loss/train",),
-    uses=("loss/val",),
+    uses=("loss/val", "loss/val_set"),
     instead=INSTEAD,
     needs=("nonfinite",),
     refs=("https://github.com/huggingface/datablations",),
@@ -69,8 +69,8 @@ def divergence(
     """
     answers = []
     known = training_loss(run)
-    for name in (known.signal, "loss/val"):
-        climb = _climb(run, name)
+    for name, rows in {known.signal: known.rows, **validation(run)}.items():
+        climb = _climb(run, name, rows.finite(), training=name == known.signal)
         if climb is not None:
             answers.append(_judge(run, climb, warn_ratio, fail_ratio, blocks_in_a_row, noise_deviations))
     if not answers:
@@ -82,16 +82,15 @@ def divergence(
     yield from alarms or answers[:1]
 
 
-def _climb(run: Run, name: str) -> Climb | None:
-    rows = scalar(run, name).finite()
+def _climb(run: Run, name: str, rows: Rows, training: bool) -> Climb | None:
     n = len(rows)
-    if n < (6 if name == "loss/val" else 24):
+    if n < (24 if training else 6):
         return None
     level = max(float(np.median(np.abs(rows.values))), 1e-12)
     sigma = difference_sigma(rows.values) / level if n >= 24 else 0.0
     # The standard error of a median is 1.25 sigma / sqrt(rows); blocks make it 0.5 % where the run is long enough.
     wanted = int(np.ceil((1.25 * sigma / 0.005) ** 2))
-    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if name != "loss/val" else 1
+    block = int(np.clip(max(wanted, n // 500), 1, max(n // 24, 1))) if training else 1
     edges = block_edges(n, block)
     medians = block_medians(rows.values, edges)
     first_steps = rows.steps[edges[:-1]]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from checks.finding import Finding, Level, Statistic, Threshold
+from checks.reading import has, vector
 from checks.registry import check
 from trainvitals.catalogue import UNKNOWN
 
@@ -77,17 +80,18 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
 """Kind of event -> level, what it means, what to do. Any other event that is marked `unknown` says what the tap could
 not see."""
 
+SKIPPED = "skipped/gradients_by_rank"
 SOURCE = "convention: telemetry is whole, or it says so"
 
 
-@check("telemetry.health", area="telemetry")
+@check("telemetry.health", area="telemetry", uses=(SKIPPED,))
 def health(run: Run) -> Iterator[Finding]:
     """The record has holes: collectors that failed, rows that were lost, ranks or files that are missing, silence.
 
     Why it matters: every other answer rests on this record. How to read it: one finding per kind of hole; none
     means that no hole is known in what was looked at, which the summary names.
     """
-    found = [*_silence(run), *_overlaps(run), *_clocks(run), *_events(run), *_problems(run)]
+    found = [*_silence(run), *_overlaps(run), *_clocks(run), *_apart(run), *_events(run), *_problems(run)]
     if not found and run.last_step is None:
         yield Finding(
             level="unknown",
@@ -172,6 +176,33 @@ def _clocks(run: Run) -> Iterator[Finding]:
             "Times of rows and events of some hosts are off. Steps and the order of attempts do not depend on them.",
             "Have the hosts synchronise their clocks (NTP, chrony).",
         )
+
+
+def _apart(run: Run) -> Iterator[Finding]:
+    """Ranks that skipped different numbers of steps: each counts its own, so they no longer count together."""
+    if not has(run, SKIPPED):
+        return
+    rows = vector(run, SKIPPED)
+    skips = np.nan_to_num(rows.values).cumsum(axis=0)
+    if skips.shape[1] < 2 or (skips[-1] == skips[-1, :1]).all():
+        return
+    least, most = int(skips[-1].argmin()), int(skips[-1].argmax())
+    first = int(rows.steps[(skips != skips[:, :1]).any(axis=1)][0])
+    yield Finding(
+        level="warn",
+        summary=f"Rank {rows.labels[most]} skipped {skips[-1, most]:,.0f} optimizer step(s) and rank "
+        f"{rows.labels[least]} {skips[-1, least]:,.0f}, since step {first:,}.",
+        steps=(first, int(run.last_step or first)),
+        ongoing=True,
+        n=len(rows),
+        statistic=Statistic("steps apart", float(skips[-1].max() - skips[-1].min()), "steps"),
+        threshold=_threshold(),
+        what_it_means="Every rank counts its own steps, so from there on one step number holds updates that the ranks "
+        "made at different times; if they hold copies of one model, the copies differ.",
+        what_to_do="Let all ranks decide together whether to skip: reduce the scaler's overflow flag, or the loop's "
+        "own test, over the ranks before optimizer.step().",
+        details={"skips": dict(zip(rows.labels, skips[-1].tolist(), strict=True))},
+    )
 
 
 def _several(level: Level, notes: list[str], what: str, meaning: str, advice: str) -> Finding:

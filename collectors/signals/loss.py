@@ -2,7 +2,7 @@
 
 Metrics recorded:
     loss/*     per step: cross-entropy and target tokens, in all and per domain; what the model returned
-    eval/*     at the step of the evaluation: the same for its forwards
+    eval/*     at the step of the evaluation: the same for its forwards; eval_sets/* where there are several sets
     unused/*   where forwards became part of no step: how many, their target tokens, those without a finite loss
 
 N targets, C classes, D domains.
@@ -14,12 +14,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from collectors.batch import Batch, domain_tensor
 from collectors.signals.collector import Collector, count, zeros
 from collectors.signals.cross_entropy import CrossEntropyWatch, Piece
+from collectors.signals.evaluations import MOST_PASSES, MOST_SETS, Passes, PassWatch
 from trainvitals.store import FrameWriter
 
 FROM_THE_LOOP = "losses from the loop"
@@ -36,17 +38,21 @@ class LossCollector(Collector):
         tap = self.tap
         self.labels = {"domain": tap.domain_labels}
         self.train_frame: FrameWriter | None = None
+        self.set_frame: FrameWriter | None = None
         self.eval_frame = tap.frame("eval", [
             "loss/val_sum", "loss/val_tokens", "loss/val_domain_sum", "loss/val_domain_tokens"], labels=self.labels)
         self.unused_frame = tap.frame("unused", ["unused/forwards", "unused/tokens", "unused/nonfinite_tokens"])
         self.rewind()
         # Outermost first: adapters (PEFT) wrap the transformers model that computes the loss.
         self.model = next((m for m in tap.core.modules() if hasattr(type(m), "loss_function")), None)
-        self.handles.append(CrossEntropyWatch(self))
+        self.sets: list[str] = []
+        """Evaluation sets seen so far."""
+        self.handles += [CrossEntropyWatch(self),
+                         PassWatch(tap.core, lambda: tap.guard(self, self.evaluation_ends))]
 
     def rewind(self) -> None:
         self.train = DomainSums(len(self.tap.domain_names))
-        self.validation = DomainSums(len(self.tap.domain_names))
+        self.passes = Passes()
         self.spare = DomainSums(len(self.tap.domain_names))
         self.spare_forwards = 0
         self.evaluation: Batch | None = None
@@ -88,6 +94,12 @@ class LossCollector(Collector):
 
     def output(self, batch: Batch, output: Any) -> None:
         self._sum(batch, self.pieces)
+        found = None if batch.loss_seen else returned_log_probs(output)
+        if found is not None and self.wanted() is batch:
+            self.add_tokens(-found[0], None, found[1])
+            self.tap.once("loss_from_log_probs", "The loss per token is taken from the log-probabilities that the "
+                          "model returned; an objective made of them, as a preference loss, is the loop's own number.",
+                          unknown=False)
         if batch.training:
             batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
                                        for name, value in returned_losses(output)}
@@ -181,8 +193,21 @@ class LossCollector(Collector):
 
     def _count_evaluation(self) -> None:
         batch, self.evaluation = self.evaluation, None
-        if batch is not None:
-            self.validation.merge(self._sums(batch))
+        sums = None if batch is None else self._sums(batch)
+        if sums is not None:
+            self.passes.add(sums)
+
+    def evaluation_begins(self, name: str) -> None:
+        """Forwards in evaluation mode from here on are of this set."""
+        self.evaluation_ends()
+        self.passes.name = name
+
+    def evaluation_ends(self, name: str | None = None) -> None:
+        """Those from here on are of another pass. `name` is that of the pass before, "" where it is the only set."""
+        self._count_evaluation()
+        self.passes.end(name)
+        if name is not None:
+            self.passes.name = None
 
     def trained(self, batch: Batch) -> None:
         if not self.due(self.tap.step + 1):
@@ -237,8 +262,49 @@ class LossCollector(Collector):
 
     def _write_validation(self) -> None:
         self._count_evaluation()
-        if self.validation.values:
-            self.emit(self.eval_frame, self.validation_step, self.validation.take(), _validation_fields)
+        whole, named, unnamed = self.passes.take()
+        if unnamed > 1:
+            apart = unnamed <= MOST_PASSES
+            self.tap.once("evaluations_unnamed", f"Between two steps {unnamed} evaluations ran, and which set each is "
+                          f"of is unknown: {'they are numbered in their order' if apart else 'they are one number'}. "
+                          "Name them: with tap.evaluation(name): ...", unknown=not apart)
+        elif unnamed:
+            self.tap.once("evaluation_unnamed", "loss/val is over all that was evaluated between two steps. If that is "
+                          "more than one set, name each: with tap.evaluation(name): ...", unknown=False)
+        if whole is not None:
+            self.emit(self.eval_frame, self.validation_step, whole.take(), _validation_fields)
+        if named:
+            self._write_sets(named)
+
+    def _write_sets(self, named: dict[str, DomainSums]) -> None:
+        self.sets += [name for name in named if name not in self.sets]
+        if len(self.sets) > MOST_SETS:
+            self.tap.once("evaluation_sets_many", f"There are more than {MOST_SETS} evaluation sets by name: the "
+                          "others are not recorded. Give a set the same name every time.")
+            self.sets = self.sets[:MOST_SETS]
+        names, step = list(self.sets), self.validation_step
+        kept = {name: sums.take() for name, sums in named.items() if name in names}
+        values = {f"{part} of {name}": value for name, taken in kept.items() for part, value in taken.items()}
+
+        def deliver(host: dict[str, Any]) -> None:
+            if self.set_frame is None or self.set_frame.header.labels["eval_set"] != tuple(names):
+                self.set_frame = self.tap.frame("eval_sets", SET_FIELDS, labels=self.labels | {"eval_set": names})
+            self.set_frame.append(step, _set_fields(host, names, len(self.labels["domain"])))
+
+        self.tap.send(self, values, deliver)
+
+
+SET_FIELDS = ("loss/val_set_sum", "loss/val_set_tokens", "loss/val_set_domain_sum", "loss/val_set_domain_tokens")
+
+
+def _set_fields(host: dict[str, Any], names: list[str], domains: int) -> dict[str, Any]:
+    """Sums per set, [E] and [E, D + 1]; 0 for a set that was not evaluated."""
+    sums, tokens = np.zeros((len(names), domains)), np.zeros((len(names), domains), np.int64)
+    for row, name in enumerate(names):
+        if f"losses of {name}" in host:
+            fields = DomainSums.fields({"losses": host[f"losses of {name}"], "tokens": host[f"tokens of {name}"]})
+            sums[row], tokens[row] = fields["loss/domain_sum"], fields["loss/domain_tokens"]
+    return dict(zip(SET_FIELDS, (sums.sum(axis=1), tokens.sum(axis=1), sums, tokens), strict=True))
 
 
 def _validation_fields(host: dict[str, Any]) -> dict[str, Any]:
@@ -251,6 +317,18 @@ def _unused_fields(host: dict[str, Any]) -> dict[str, Any]:
     fields = DomainSums.fields(host)
     return {"unused/forwards": fields["unused/forwards"], "unused/tokens": fields.get("loss/tokens", 0),
             "unused/nonfinite_tokens": fields.get("loss/nonfinite_tokens", 0)}
+
+
+def returned_log_probs(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Log-probability of every target [B, S - 1] or [B, S] and where there is one, in a model's output.
+
+    As TRL's fused language-model head returns them, which makes no logits:
+    https://github.com/huggingface/trl/blob/main/trl/trainer/utils.py (FusedCausalLMOutput).
+    """
+    values, mask = getattr(output, "log_probs", None), getattr(output, "label_mask", None)
+    if isinstance(values, Tensor) and isinstance(mask, Tensor) and values.dim() == 2 and values.shape == mask.shape:
+        return values, mask
+    return None
 
 
 RETURNED = {"loss/returned_sum": ("loss",), "loss/aux_sum": ("aux_loss",), "loss/z_sum": ("z_loss", "router_z_loss")}

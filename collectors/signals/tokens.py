@@ -46,6 +46,9 @@ class DataCollector(Collector):
         if batch.domain is not None and not batch.names:
             self.tap.once("domains_unknown", 'The batches carry a "domain", but tv.attach was given no domains: all '
                           "tokens count as unattributed.")
+        if batch.domain is None and batch.names:
+            self.tap.once("domains_unknown", 'tv.attach was given domains, but a batch carries no "domain": its tokens '
+                          "count as unattributed. Put the domain of every row, or of every token, into the batch.")
         # Taken now: the loop may fill the same tensors with the next batch.
         batch.notes[self.name] = batch.cells, batch.shape[0], batch.documents
 

@@ -19,7 +19,7 @@ def body(view: View) -> None:
     """Draw the page."""
     with card("Training and validation loss", "mean cross-entropy per target token; validation dashed", UNIT):
         if not missing(view, "loss/train", "training loss"):
-            data = _with_validation(view, "loss/train", "loss/val")
+            data = _with_sets(view, _with_validation(view, "loss/train", "loss/val"))
             chart = plots.lines(data, UNIT, height=250, log=view.choice.log, steps=view.axis, marks=marks(view))
             show(chart, "loss-train", "Training loss and validation loss over steps")
     _per_domain(view)
@@ -42,6 +42,14 @@ def _with_validation(view: View, train: str, validation: str) -> pd.DataFrame:
     if reads.has(view.path, validation):
         parts.append(table(view, validation, overlay=False).assign(run="validation"))
     return plots.joined(parts)
+
+
+def _with_sets(view: View, data: pd.DataFrame) -> pd.DataFrame:
+    """The loss, and that of every evaluation set by name."""
+    if not reads.has(view.path, "loss/val_set"):
+        return data
+    sets = table(view, "loss/val_set", overlay=False)
+    return plots.joined([data, sets.assign(run="validation " + sets["label"].astype(str), label="")])
 
 
 def _per_domain(view: View) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import trainvitals as tv
 from collectors.signals.collector import Collector
@@ -94,7 +95,7 @@ def test_close_puts_everything_back(tmp_path: Path) -> None:
     model = tiny.olmoe()
     optimizer = torch.optim.AdamW(model.parameters())
     before = _places(model, optimizer)
-    functions = [torch.nn.functional.cross_entropy, torch.amp.GradScaler.scale]
+    functions = [torch.nn.functional.cross_entropy, torch.amp.GradScaler.scale, nn.Module.train, DataLoader.__iter__]
     with tv.attach(model, optimizer, tmp_path / "one"):
         other = tiny.llama()
         with tv.attach(other, torch.optim.AdamW(other.parameters()), tmp_path / "two") as tap:
@@ -103,7 +104,8 @@ def test_close_puts_everything_back(tmp_path: Path) -> None:
         tap.close()
         assert torch.nn.functional.cross_entropy is not functions[0]
     assert _places(model, optimizer) == before
-    assert [torch.nn.functional.cross_entropy, torch.amp.GradScaler.scale] == functions
+    assert [torch.nn.functional.cross_entropy, torch.amp.GradScaler.scale, nn.Module.train,
+            DataLoader.__iter__] == functions
 
 
 def _places(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:

@@ -178,3 +178,127 @@ def test_label_smoothing_leaves_the_loss_alone(tmp_path: Path) -> None:
     tiny.train(other, data)
     assert tiny.same_weights(one, other)
     np.testing.assert_allclose(tiny.values(tmp_path / "run", "loss/domain_sum")[0], expected[0], rtol=1e-6)
+
+
+# ---- evaluation sets ---------------------------------------------------------------------------------------------
+
+
+SETS = {"a": tiny.batches(2, seed=5), "b": tiny.batches(3, rows=2, seed=6)}
+
+
+def evaluated(path: Path, evaluate: Any) -> tuple[tv.Run, dict[str, list[float]]]:
+    """A loop that evaluates after steps 2 and 4, and the mean loss of each set at these steps by brute force."""
+    model = tiny.llama()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    known: dict[str, list[float]] = {name: [] for name in SETS}
+    with tv.attach(model, optimizer, path, domains=tiny.DOMAINS) as tap:
+        for i, batch in enumerate(tiny.batches(5), 1):
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if i % 2 == 0:
+                tap.batch = None
+                copy = tiny.llama()
+                copy.load_state_dict(model.state_dict())
+                for name, data in SETS.items():
+                    parts = [brute_force(copy.eval(), b) for b in data]
+                    known[name].append(sum(s.sum() for s, _ in parts) / sum(n.sum() for _, n in parts))
+                evaluate(tap, model)
+    assert "collector_disabled" not in tiny.event_kinds(path)
+    return tv.open_run(path), known
+
+
+@torch.no_grad()
+def over(model: nn.Module, data: Any) -> None:
+    model.eval()
+    for batch in data:
+        model(**batch)
+
+
+def named(tap: tv.Tap, model: nn.Module) -> None:
+    for name, data in SETS.items():
+        with tap.evaluation(name):
+            over(model, data)
+    model.train()
+
+
+def afterwards(tap: tv.Tap, model: nn.Module) -> None:
+    for name, data in SETS.items():
+        over(model, data)
+        tap.evaluated(name)
+    model.train()
+
+
+def toggled(tap: tv.Tap, model: nn.Module) -> None:
+    for data in SETS.values():
+        over(model, data)
+        model.train()
+
+
+def by_loader(tap: tv.Tap, model: nn.Module) -> None:
+    for data in SETS.values():
+        over(model, torch.utils.data.DataLoader(data, batch_size=None))  # type: ignore[arg-type]
+    model.train()
+
+
+@pytest.mark.parametrize(("evaluate", "labels"), [
+    (named, "ab"), (afterwards, "ab"), (toggled, "12"), (by_loader, "12")])
+def test_two_evaluation_sets_are_two_series(tmp_path: Path, evaluate: Any, labels: str) -> None:
+    run, known = evaluated(tmp_path, evaluate)
+    assert not run.has("loss/val")
+    series = run.array("loss/val_set")
+    assert series.steps.tolist() == [2, 4] and series.labels == (tuple(labels),)
+    np.testing.assert_allclose(series.values, np.transpose(list(known.values())), rtol=1e-5)
+    by_domain = run.array("loss/val_set_domain_tokens").values
+    np.testing.assert_array_equal(by_domain.sum(axis=-1), run.array("loss/val_set_tokens").values)
+    assert ("evaluations_unnamed" in tiny.event_kinds(tmp_path)) == (labels == "12")
+
+
+def test_one_evaluation_is_the_validation_loss(tmp_path: Path) -> None:
+    run, known = evaluated(tmp_path, lambda tap, model: (over(model, SETS["a"]), model.train()))
+    assert not run.has("loss/val_set") and "evaluations_unnamed" not in tiny.event_kinds(tmp_path)
+    np.testing.assert_allclose(run.array("loss/val").values, known["a"], rtol=1e-5)
+
+
+def test_sets_that_come_later_and_not_every_time(tmp_path: Path) -> None:
+    def some(tap: tv.Tap, model: nn.Module) -> None:
+        for name in SETS if tap.step == 4 else "a":
+            with tap.evaluation(name):
+                over(model, SETS[name])
+        model.train()
+
+    run, known = evaluated(tmp_path, some)
+    series = run.array("loss/val_set")
+    np.testing.assert_allclose(series.values, [[known["a"][0], np.nan], [known["a"][1], known["b"][1]]], rtol=1e-5)
+
+
+def test_an_evaluation_that_leaves_evaluation_mode_after_every_batch_is_one_and_says_so(tmp_path: Path) -> None:
+    def toggling(tap: tv.Tap, model: nn.Module) -> None:
+        for batch in 5 * SETS["a"]:
+            over(model, [batch])
+            model.train()
+
+    run, known = evaluated(tmp_path, toggling)
+    np.testing.assert_allclose(run.array("loss/val").values, known["a"], rtol=1e-5)
+    assert "evaluations_unnamed" in tiny.event_kinds(tmp_path)
+
+
+def test_more_sets_than_a_run_takes(tmp_path: Path) -> None:
+    def many(tap: tv.Tap, model: nn.Module) -> None:
+        for i in range(70):
+            with tap.evaluation(f"{tap.step}-{i}"):
+                over(model, SETS["b"][:1])
+        model.train()
+
+    run, _ = evaluated(tmp_path, many)
+    assert len(run.array("loss/val_set").labels[0]) == 64
+    assert "evaluation_sets_many" in tiny.event_kinds(tmp_path)
+
+
+def test_an_evaluation_that_fails_stays_the_loops(tmp_path: Path) -> None:
+    model = tiny.llama()
+    with tv.attach(model, torch.optim.SGD(model.parameters(), lr=0.5), tmp_path) as tap:
+        with pytest.raises(ZeroDivisionError), tap.evaluation("a"):
+            raise ZeroDivisionError
+        over(model, SETS["a"])
+    assert tv.open_run(tmp_path).has("loss/val")
