@@ -35,7 +35,7 @@ from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
 from collectors.signals.registry import all_collectors, default_cadences
 from collectors.step import Steps, parts_of, steps_done
-from collectors.transfer import Transfer
+from collectors.transfer import Transfer, Work
 from trainvitals.card import RunCard
 from trainvitals.catalogue import UNKNOWN, Field
 from trainvitals.store import FrameWriter, RunWriter
@@ -91,6 +91,7 @@ class Tap:
         self._cadences = plans.cadences
         self.rank, self.world_size = process_rank()
         self._said: set[str] = set()
+        self._failed: set[Collector] = set()
         self.writer = RunWriter(path, rank=self.rank, world_size=self.world_size, start_step=plans.start_step)
         self.transfer = Transfer(self.guard)
         self.parts = parts_of(self.optimizers, self.layers.parameters)
@@ -205,9 +206,10 @@ class Tap:
         """Open a frame of the run folder."""
         return self.writer.frame(name, fields, labels)
 
-    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None],
+             later: Work | None = None, device: torch.device | None = None) -> None:
         """Call `deliver` with the values once they are on the host."""
-        self.transfer.add(owner, values, deliver)
+        self.transfer.add(owner, values, deliver, later, device)
 
     def guard(self, collector: Collector | None, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call, and disable the collector if it raises. Returns None then."""
@@ -231,8 +233,11 @@ class Tap:
 
     def disable(self, collector: Collector, error: Exception) -> None:
         """Take a collector that failed out of the run, and say so in an event."""
-        if self.collectors.pop(collector.name, None) is None:
+        if collector in self._failed:
             return
+        self._failed.add(collector)
+        self.transfer.deliver_waiting()  # what it measured before is good
+        self.collectors.pop(collector.name, None)
         self.guard(None, collector.remove)
         message = f"The collector {collector.name!r} failed at step {self.step + 1} and is off: {error!r}"
         log.warning("trainvitals: %s. Training goes on.", message)
