@@ -44,6 +44,8 @@ class Batch:
         """Whether the forward is still running."""
         self.has_labels = inputs.get("labels") is not None
         self.loss_seen = False
+        self.routers_read: set[int] = set()
+        """Routers whose choice was read, by their number."""
         self.domain = domain
         self.names = names
         self.input_ids = _input_ids(inputs)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from collectors.batch import Batch
+from collectors.coverage import Coverage
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
 from collectors.model.routers import recomputing
@@ -110,6 +111,8 @@ class Tap:
         _TAPPED.add(self.core)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
+        self.coverage = Coverage(lambda fields: self.frame("coverage", fields), self.once, self.core,
+                                 self.layers.parameters, self.collectors)
         self._place_hooks()
         self._say_coverage()
         self._write_card()
@@ -163,6 +166,7 @@ class Tap:
         atexit.unregister(self.close)
         if self.guard(None, self.transfer.drain):  # else the device hangs, and no collector may wait for it
             self.guard(None, self.steps.finish)
+            self.guard(None, self.coverage.rewind)
             for collector in list(self.collectors.values()):
                 self.guard(collector, collector.finish)
             self.guard(None, self.transfer.drain)
@@ -300,8 +304,7 @@ class Tap:
             self.guard(None, self.steps.end, self.batch, output)
 
     def _say_coverage(self) -> None:
-        trainable = sum(p.numel() for p in self.core.parameters() if p.requires_grad)
-        held = sum(p.numel() for p in self.layers.parameters if p.requires_grad)
+        held, trainable = self.coverage.held, self.coverage.parameters
         if held < trainable:
             self.once("parameters_uncovered", f"The optimizers given to attach hold {held:,} of {trainable:,} "
                       f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
@@ -327,6 +330,8 @@ class Tap:
         self.guard(None, self.transfer.send)
 
     def _each(self, moment: str, *args: Any) -> None:
+        if (follow := getattr(self.coverage, moment, None)) is not None:
+            self.guard(None, follow, *args)
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":

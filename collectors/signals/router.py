@@ -43,6 +43,8 @@ class RouterCollector(Collector):
 
     def open(self) -> None:
         self.every_domain = self.tap.cadence("router_domain")
+        self.routers = 0
+        """Routers of the model, those included that could not be found or have another number of experts."""
         self.sites = self._find()
         self.starts: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
         self.rewind()
@@ -59,6 +61,7 @@ class RouterCollector(Collector):
     def _find(self) -> list[RouterSite]:
         """Sites whose loads form one table: as many experts as most layers have."""
         search = find_routers(self.tap.core)
+        self.routers = len(search.sites) + search.blocks_missed
         if search.missed:
             self.tap.tell("router_missed", search.missed)
         if not search.sites:
@@ -153,6 +156,7 @@ class RouterCollector(Collector):
             # A router that ran outside of the model's forward counts at once: nothing will say what it ran for.
             self._count_for_rows(loads)
         else:
+            batch.routers_read.update(layers)
             _merge(batch.notes.setdefault(self.name, {}), loads, size)
 
     def trained(self, batch: Batch) -> None:
