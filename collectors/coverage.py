@@ -54,7 +54,8 @@ class Coverage:
         self._sums: dict[str, int] = {}
         """Of the steps since the last row, all with the same shares."""
         self._step: int | None = None
-        """The last step."""
+        self._shares: dict[str, float] | None = None
+        """The last step, and its shares."""
 
     def trained(self, batch: Batch) -> None:
         """A forward belongs to the step that ends."""
@@ -78,12 +79,13 @@ class Coverage:
                 self.held if len(seen) == len(self._sizes) else sum(self._sizes[i] for i in seen))
         self._count("coverage/parameters_held", self.held, self.parameters)
         now, self._now = self._now, {}
-        first, changed = self._step is None, bool(self._sums) and shares(now) != shares(self._sums)
+        before, self._shares = self._shares, shares(now)
+        changed = self._shares != before
         if changed:
             self.rewind()
         self._step = step
         self._sums = {name: n + self._sums.get(name, 0) for name, n in now.items()}
-        if first or changed or step % EVERY == 0:
+        if changed or step % EVERY == 0:
             self._say(step, now)
             self.rewind()
 
