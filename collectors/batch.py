@@ -47,6 +47,7 @@ class Batch:
         self.routers_read: set[int] = set()
         """Routers whose choice was read, by their number."""
         self.domain = domain
+        self._kept = False
         self.names = names
         self.input_ids = _input_ids(inputs)
         like = self.input_ids if self.input_ids is not None else inputs.get("inputs_embeds")
@@ -77,8 +78,14 @@ class Batch:
 
     def keep_domains(self) -> None:
         """Take domains and mask as they are now: the loop may fill the same tensors with the next batch."""
-        if self.shape is not None:
-            _ = self.mask, self.domain_ids
+        if self._kept or self.shape is None:
+            return
+        self._kept = True
+        if isinstance(self.domain, Tensor):
+            self.domain = self.domain.clone()
+        else:
+            _ = self.domain_ids
+        _ = self.mask
 
     @cached_property
     def domain_ids(self) -> Tensor:

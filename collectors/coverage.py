@@ -49,13 +49,15 @@ class Coverage:
         self._sizes = [p.numel() if p.requires_grad else 0 for p in held]
         self.parameters = sum(p.numel() for p in core.parameters() if p.requires_grad)
         self.held = sum(self._sizes)
+        self._of_part: dict[int, int] = {}
+        """Elements of the trainable parameters that each optimizer holds."""
         self._now: dict[str, int] = {}
         """Of the step under way."""
         self._sums: dict[str, int] = {}
         """Of the steps since the last row, all with the same shares."""
         self._step: int | None = None
-        self._shares: dict[str, float] | None = None
-        """The last step, and its shares."""
+        self._before: dict[str, int] = {}
+        """The last step, and its counts."""
 
     def trained(self, batch: Batch) -> None:
         """A forward belongs to the step that ends."""
@@ -69,7 +71,9 @@ class Coverage:
         """An optimizer is about to use the gradients of its part."""
         grad = self._collectors.get("grad")
         if grad is not None and grad.due(grad.tap.step + 1):
-            self._count("coverage/gradients_seen", 0, sum(self._sizes[i] for i in part.members))
+            if part.number not in self._of_part:
+                self._of_part[part.number] = sum(self._sizes[i] for i in part.members)
+            self._count("coverage/gradients_seen", 0, self._of_part[part.number])
 
     def after_step(self, step: int) -> None:
         """All of the step was told, and the collectors still hold what they saw of it."""
@@ -79,8 +83,8 @@ class Coverage:
                 self.held if len(seen) == len(self._sizes) else sum(self._sizes[i] for i in seen))
         self._count("coverage/parameters_held", self.held, self.parameters)
         now, self._now = self._now, {}
-        before, self._shares = self._shares, shares(now)
-        changed = self._shares != before
+        before, self._before = self._before, now
+        changed = now != before and shares(now) != shares(before)
         if changed:
             self.rewind()
         self._step = step

@@ -74,10 +74,17 @@ class RouterSearch:
 
 def _beside_weights(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
     """The one integer tensor [.., k] that stands beside a float tensor of the same shape: indices and weights."""
-    tensors = [v for v in values if isinstance(v, Tensor) and v.ndim >= 2]
-    floats = {v.shape for v in tensors if v.is_floating_point()}
-    found = [v for v in tensors if not v.is_floating_point() and v.dtype is not torch.bool and v.shape in floats]
-    return found[0].flatten(0, -2) if len(found) == 1 else None
+    integers, floats = [], set()
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim >= 2:
+            if value.is_floating_point():
+                floats.add(value.shape)
+            elif value.dtype is not torch.bool:
+                integers.append(value)
+    found = [v for v in integers if v.shape in floats]
+    if len(found) != 1:
+        return None
+    return found[0] if found[0].ndim == 2 else found[0].flatten(0, -2)
 
 
 def _alone(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
@@ -89,6 +96,7 @@ def _alone(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
 def _gates(position: int) -> Reader:
     """Reader of gates [.., E] that are exactly zero where an expert was not chosen."""
 
+    @torch.no_grad()
     def read(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
         gates_TE: Tensor = values[position].flatten(0, -2)
         top = gates_TE.topk(site.top_k or 1, dim=-1)
@@ -284,14 +292,14 @@ def register(site: RouterSite, callback: Callable[[RouterSite, Tensor | None], N
     """Call `callback(site, indices_Tk)` once for every forward of the router that is not a recomputation.
 
     The indices are None where the router ran but its choice could not be read: report that, it is never silent.
-    Nothing is kept, changed or copied to the host. Gradients are off in the callback, because an operation that
-    saves tensors in the first forward but not in the recomputation breaks checkpointing.
+    Nothing is kept, changed or copied to the host. Readers compute with integers, or with gradients off, and so must
+    the callback: an operation that saves tensors in the first forward but not in the recomputation breaks
+    checkpointing.
     """
 
     def tell(values: tuple[Any, ...]) -> None:
         if not recomputing():
-            with torch.no_grad():
-                callback(site, site.read(site, values))
+            callback(site, site.read(site, values))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tell((*args, *kwargs.values()))
