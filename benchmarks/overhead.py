@@ -41,9 +41,10 @@ from benchmarks.overhead_sides import (
 from benchmarks.report import Table
 from collectors.demo.train import DemoConfig, Job, prepare
 from collectors.loop import CADENCES
+from collectors.transfer import FIRST_STEPS
 
 ROUNDS, PEER_ROUNDS, QUICK = 240, 12, 0.1
-WARM_UP_ROUNDS, COUNTED_STEPS, BATCHES = 6, 12, 64
+WARM_UP_ROUNDS, PEER_WARM_UP, COUNTED_STEPS, BATCHES = FIRST_STEPS + 2, 4, 12, 64
 EVERY_STEP = dict.fromkeys(CADENCES, 1)
 OUR_SIDES: dict[str, Watcher] = {
     "**all, at their default cadence**": tapped({}),
@@ -99,17 +100,17 @@ class Cost:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def measure(job: Job, batches: list[dict[str, torch.Tensor]], watchers: Mapping[str, Watcher], folder: Path, rounds: int
-            ) -> list[Cost]:
-    """Train a plain copy and one for each watcher, for so many rounds."""
+def measure(job: Job, batches: list[dict[str, torch.Tensor]], watchers: Mapping[str, Watcher], folder: Path,
+            rounds: int, warm_up: int) -> list[Cost]:
+    """Train a plain copy and one for each watcher, for so many rounds after the first."""
     plain, sides = Side.of(job), {name: Side.of(job) for name in watchers}
     for number, (name, watch) in enumerate(watchers.items()):
         watch(sides[name], job, folder / str(number))
     everyone = [plain, *sides.values()]
     orders = _orders(len(everyone))
     try:
-        for turn in range(WARM_UP_ROUNDS + rounds):
-            if turn == WARM_UP_ROUNDS:
+        for turn in range(warm_up + rounds):
+            if turn == warm_up:
                 background = background_cpu_s()
             for i in next(orders):
                 everyone[i].train(batches[turn % len(batches)])
@@ -122,7 +123,7 @@ def measure(job: Job, batches: list[dict[str, torch.Tensor]], watchers: Mapping[
                 side.close()
 
     def times(side: Side, clock: str) -> NDArray[np.float64]:
-        return np.array([getattr(t, clock) for t in side.times[WARM_UP_ROUNDS:WARM_UP_ROUNDS + rounds]]) * 1e3
+        return np.array([getattr(t, clock) for t in side.times[warm_up:warm_up + rounds]]) * 1e3
 
     return [Cost(name, float(np.median(times(plain, "wall"))), times(side, "wall") - times(plain, "wall"),
                  float(np.median(times(side, "cpu") - times(plain, "cpu"))),
@@ -183,7 +184,8 @@ def run(quick: bool, runs: int = 1) -> list[Table]:
 
         def of(name: str, watchers: Mapping[str, Watcher], rounds: int) -> None:
             print(f"overhead: {name} ...", file=sys.stderr, flush=True)
-            costs = measure(job, batches, watchers, Path(base, f"{len(found)}"), max(4, round(factor * rounds)))
+            costs = measure(job, batches, watchers, Path(base, f"{len(found)}"), max(4, round(factor * rounds)),
+                            WARM_UP_ROUNDS if watchers is OUR_SIDES else PEER_WARM_UP)
             step_ms.append(costs[0].step_ms)
             found.extend(rows(name if watchers is OUR_SIDES else "", costs))
 

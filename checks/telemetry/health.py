@@ -11,6 +11,7 @@ import numpy as np
 from checks.finding import Finding, Level, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.registry import check
+from trainvitals.card import UNATTRIBUTED
 from trainvitals.catalogue import UNKNOWN
 
 if TYPE_CHECKING:
@@ -194,8 +195,9 @@ def _parts(run: Run) -> Iterator[_Part]:
                         counts.values[there], partly)
     # How many tokens may lack a domain is for data.unattributed to say.
     if run.has("coverage/domain_share") and run.card.domains:
-        tokens = np.nan_to_num(run.array("data/domain_tokens").values)
-        if tokens.sum() > 0:
+        data = run.array("data/domain_tokens")
+        tokens = np.nan_to_num(data.values)
+        if tokens.sum() > 0 and data.labels[-1][-1] == UNATTRIBUTED:
             yield _Part("tokens' domains", "coverage/domain_share", np.array([int(run.last_step or 0)]),
                         np.array([tokens[:, :-1].sum()]), np.array([tokens.sum()]), True)
 
