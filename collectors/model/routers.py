@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,8 +65,6 @@ class RouterSearch:
     sites: tuple[RouterSite, ...]
     missed: str | None
     """One sentence that names the mixture-of-experts blocks without a readable router; None if there are none."""
-    blocks_missed: int = 0
-    """How many these are; 1 where only the model's configuration tells of experts."""
 
 
 # ---- reading a choice ------------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ def find_routers(model: nn.Module) -> RouterSearch:
     labels = _labels(taps)
     found = [_site(modules, n, labels[n], any(_covered(d, [n]) for d in declared)) for n in modules if n in labels]
     sites = tuple(site for site in found if site)
-    return RouterSearch(sites, *_missed(model, modules, declared, [site.module_name for site in sites]))
+    return RouterSearch(sites, _missed(model, modules, declared, [site.module_name for site in sites]))
 
 
 def _modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -251,20 +249,29 @@ def _labels(names: list[str]) -> dict[str, str]:
     return {n: label + _parent(parts[n][2])[:-1] if shared[label] > 1 else label for n, label in labels.items()}
 
 
-def _missed(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]
-            ) -> tuple[str | None, int]:
+def _missed(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]) -> str | None:
     """Blocks that hold experts or a declared router but no tap; or a config that counts experts and no tap at all."""
-    held = [n for n in modules if n in declared or n.rpartition(".")[2] == "experts"]
-    blocks = {_parent(n)[:-1] for n in held if not any(t.startswith((f"{n}.", _parent(n))) for t in taps)}
-    if blocks:
-        names = [n or type(model).__name__ for n in sorted(blocks, key=list(modules).index)]
+    names = _missed_blocks(model, modules, declared, taps)
+    if names:
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        listed = f"{', '.join(names[:8])}{more}"
-        return f"No router could be read in {len(names)} block(s) with experts: {listed}.", len(names)
+        return f"No router could be read in {len(names)} block(s) with experts: {', '.join(names[:8])}{more}."
     experts = 0 if taps else _experts_of(getattr(model, "config", None))
     if experts > 1:
-        return f"The config of {type(model).__name__} counts {experts} experts, but no router was found in it.", 1
-    return None, 0
+        return f"The config of {type(model).__name__} counts {experts} experts, but no router was found in it."
+    return None
+
+
+def _missed_blocks(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]
+                   ) -> list[str]:
+    held = [n for n in modules if n in declared or n.rpartition(".")[2] == "experts"]
+    blocks = {_parent(n)[:-1] for n in held if not any(t.startswith((f"{n}.", _parent(n))) for t in taps)}
+    return [n or type(model).__name__ for n in sorted(blocks, key=list(modules).index)]
+
+
+def count_missed(model: nn.Module, sites: Iterable[RouterSite]) -> int:
+    """How many blocks with experts have none of these routers; at least 1, where only a config tells of experts."""
+    names = [site.module_name for site in sites]
+    return max(1, len(_missed_blocks(model, dict(_modules(model)), set(_declared(model)), names)))
 
 
 def _experts_of(config: object) -> int:

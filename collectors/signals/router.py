@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from collectors.batch import Batch
-from collectors.model.routers import RouterSite, find_routers, register
+from collectors.model.routers import RouterSite, count_missed, find_routers, register
 from collectors.signals.collector import Collector
 from collectors.tally import Tally
 from trainvitals.store import FrameWriter
@@ -61,8 +61,9 @@ class RouterCollector(Collector):
     def _find(self) -> list[RouterSite]:
         """Sites whose loads form one table: as many experts as most layers have."""
         search = find_routers(self.tap.core)
-        self.routers = len(search.sites) + search.blocks_missed
+        self.routers = len(search.sites)
         if search.missed:
+            self.routers += count_missed(self.tap.core, search.sites)
             self.tap.tell("router_missed", search.missed)
         if not search.sites:
             return []
