@@ -28,6 +28,8 @@ class Batch:
         """Whether the forward records a graph: only then can its gradient become part of a step."""
         self.in_training_mode = in_training_mode
         """`module.training` at the forward; what it says of dropout, it does not say of what the forward is for."""
+        self.coming_back = False
+        """Whether a gradient comes back through the forward's output in the backward that runs."""
         self.reached = False
         """Whether a gradient has come back through the forward's output, and on to the parameters."""
         self.probed = False
@@ -42,15 +44,20 @@ class Batch:
         """Whether the forward is still running."""
         self.has_labels = inputs.get("labels") is not None
         self.loss_seen = False
+        self.routers_read: set[int] = set()
+        """Routers whose choice was read, by their number."""
         self.domain = domain
+        self._kept = False
         self.names = names
         self.input_ids = _input_ids(inputs)
-        self.like = self.input_ids if self.input_ids is not None else inputs.get("inputs_embeds")
+        like = self.input_ids if self.input_ids is not None else inputs.get("inputs_embeds")
         self.shape: tuple[int, int] | None = None
-        if isinstance(self.like, Tensor) and self.like.dim() >= 2:
-            self.shape = (self.like.shape[0], self.like.shape[1])
-        self._attention_mask = inputs.get("attention_mask")
-        self._position_ids = inputs.get("position_ids")
+        self.device: torch.device | None = None
+        if isinstance(like, Tensor) and like.dim() >= 2:
+            self.shape, self.device = (like.shape[0], like.shape[1]), like.device
+        # No more than one value per position: a batch may be kept for a second.
+        self._attention_mask = self._shaped(inputs.get("attention_mask"))
+        self._position_ids = self._shaped(inputs.get("position_ids"))
         self._labels = inputs.get("labels", inputs.get("targets"))
 
     @property
@@ -66,19 +73,30 @@ class Batch:
     @cached_property
     def mask(self) -> Tensor | None:
         """True where there is a token, [B, S]; None where the batch has no padding."""
-        mask = self._shaped(self._attention_mask)
-        return mask if mask is None or mask.dtype is torch.bool else mask != 0
+        mask = self._attention_mask
+        return mask if mask is None else mask.clone() if mask.dtype is torch.bool else mask != 0
+
+    def keep_domains(self) -> None:
+        """Take domains and mask as they are now: the loop may fill the same tensors with the next batch."""
+        if self._kept or self.shape is None:
+            return
+        self._kept = True
+        if isinstance(self.domain, Tensor):
+            self.domain = self.domain.clone()
+        else:
+            _ = self.domain_ids
+        _ = self.mask
 
     @cached_property
     def domain_ids(self) -> Tensor:
         """Domain of every position, int64 [B, S], within 0..D."""
-        assert self.shape is not None and self.like is not None
-        given = domain_tensor(self.domain, self.names, self.like.device) if self.domain is not None else None
+        assert self.shape is not None and self.device is not None
+        given = domain_tensor(self.domain, self.names, self.device) if self.domain is not None else None
         if given is not None and given.dim() == 1 and given.shape[0] == self.shape[0]:
             return given[:, None].expand(self.shape)
         if given is not None and tuple(given.shape) == self.shape:
             return given
-        return torch.full(self.shape, self.domains, dtype=torch.int64, device=self.like.device)
+        return torch.full(self.shape, self.domains, dtype=torch.int64, device=self.device)
 
     @cached_property
     def flat_ids(self) -> Tensor:
@@ -102,7 +120,7 @@ class Batch:
     @cached_property
     def documents(self) -> int | Tensor:
         """Number of documents: where positions restart, else one per row."""
-        positions = self._shaped(self._position_ids)
+        positions = self._position_ids
         if positions is None:
             return self.shape[0] if self.shape else 0
         restarts = positions.diff(dim=1) != 1

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from collectors.batch import Batch
+from collectors.coverage import Coverage
 from collectors.logger import Logger
 from collectors.model import facts as model_facts
 from collectors.model.layers import find_layers
@@ -36,7 +37,7 @@ from collectors.signals.learning_rate import GroupPlan
 from collectors.signals.loss import LossCollector
 from collectors.signals.registry import all_collectors, default_cadences
 from collectors.step import Steps, parts_of
-from collectors.transfer import Transfer
+from collectors.transfer import Transfer, Work
 from trainvitals.card import RunCard
 from trainvitals.catalogue import UNKNOWN, Field
 from trainvitals.store import FrameWriter, RunWriter
@@ -93,6 +94,7 @@ class Tap(Logger):
         self.device = self.layers.parameters[0].device
         self._cadences = plans.cadences
         self.rank, self.world_size = writer.rank, writer.world_size
+        self._failed: set[Collector] = set()
         self.transfer = Transfer(self.guard)
         self.parts = parts_of(self.optimizers, self.layers.parameters)
         self.scale = ScaleWatch()
@@ -110,6 +112,8 @@ class Tap(Logger):
         _TAPPED.add(self.core)
         for collector in list(self.collectors.values()):
             self.guard(collector, collector.open)
+        self.coverage = Coverage(lambda fields: self.frame("coverage", fields), self.once, self.core,
+                                 self.layers.parameters, self.collectors)
         self._place_hooks()
         self._say_coverage()
         self._write_card()
@@ -167,6 +171,7 @@ class Tap(Logger):
         atexit.unregister(self.close)
         if self.guard(None, self.transfer.drain):  # else the device hangs, and no collector may wait for it
             self.guard(None, self.steps.finish)
+            self.guard(None, self.coverage.rewind)
             for collector in list(self.collectors.values()):
                 self.guard(collector, collector.finish)
             self.guard(None, self.transfer.drain)
@@ -210,9 +215,10 @@ class Tap(Logger):
         """Open a frame of the run folder."""
         return self.writer.frame(name, fields, labels)
 
-    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None],
+             later: Work | None = None, device: torch.device | None = None) -> None:
         """Call `deliver` with the values once they are on the host."""
-        self.transfer.add(owner, values, deliver)
+        self.transfer.add(owner, values, deliver, later, device)
 
     def guard(self, collector: Collector | None, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call, and disable the collector if it raises. Returns None then."""
@@ -228,8 +234,11 @@ class Tap(Logger):
 
     def disable(self, collector: Collector, error: Exception) -> None:
         """Take a collector that failed out of the run, and say so in an event."""
-        if self.collectors.pop(collector.name, None) is None:
+        if collector in self._failed:
             return
+        self._failed.add(collector)
+        self.transfer.deliver_waiting()  # what it measured before is good
+        self.collectors.pop(collector.name, None)
         self.guard(None, collector.remove)
         message = f"The collector {collector.name!r} failed at step {self.step + 1} and is off: {error!r}"
         log.warning("trainvitals: %s. Training goes on.", message)
@@ -291,8 +300,7 @@ class Tap(Logger):
             self.guard(None, self.steps.end, self.batch, output)
 
     def _say_coverage(self) -> None:
-        trainable = sum(p.numel() for p in self.core.parameters() if p.requires_grad)
-        held = sum(p.numel() for p in self.layers.parameters if p.requires_grad)
+        held, trainable = self.coverage.held, self.coverage.parameters
         if held < trainable:
             self.once("parameters_uncovered", f"The optimizers given to attach hold {held:,} of {trainable:,} "
                       f"trainable parameters ({held / trainable:.1%}): gradients, updates and rates are those of this "
@@ -308,6 +316,8 @@ class Tap(Logger):
     def _each(self, moment: str, *args: Any) -> None:
         if moment == "before_update":
             self.guard(None, self.resumes.settle)
+        if (follow := getattr(self.coverage, moment, None)) is not None:
+            self.guard(None, follow, *args)
         for collector in self._called_at[moment]:
             self.guard(collector, getattr(collector, moment), *args)
         if moment == "after_step":

@@ -97,7 +97,8 @@ class Steps:
 
     def begin(self, batch: Batch) -> None:
         """A forward begins, outside of any backward."""
-        self._task, self._coming, self._accumulates = None, [], False  # a backward that raised never told its end
+        self._task, self._accumulates = None, False  # a backward that raised never told its end
+        self._forget_coming()
         if batch.training and self.updated and not self._updating:
             self._end()
         self._tell("forward", batch)
@@ -106,12 +107,13 @@ class Steps:
         """A forward ended."""
         batch.open = False
         if batch.training:
-            watched = 0
-            for tensor in _tensors(output):
-                tensor.register_hook(_Reached(self, batch))  # type: ignore[no-untyped-call]
-                watched += 1
+            # By the node in place of the tensor: the same moment at half the cost.
+            nodes = {node for tensor in _tensors(output) if (node := tensor.grad_fn) is not None}
+            reached = _Reached(self, batch)
+            for node in nodes:
+                node.register_prehook(reached)
             # An output that holds no tensor we can find is given the benefit of the doubt.
-            batch.reached = batch.reached or (not watched and not isinstance(output, Tensor))
+            batch.reached = batch.reached or (not nodes and not isinstance(output, Tensor))
             self.waiting.append(batch)
             if len(self.waiting) > MOST_WAITING:
                 self.waiting, old = self.waiting[-MOST_WAITING // 2:], self.waiting[:-MOST_WAITING // 2]
@@ -135,10 +137,15 @@ class Steps:
             self._guard(None, self._call_at_the_end)
 
     def coming_back(self, batch: Batch) -> None:
-        """A gradient comes back through a forward's output."""
-        if not self._coming or self._coming[-1] is not batch:  # once for all the tensors of an output
-            self._coming.append(batch)
-            self._guard(None, self._call_at_the_end)
+        """A gradient comes back through a forward's output: told once a backward for all its tensors."""
+        self._coming.append(batch)
+        self._guard(None, self._call_at_the_end)
+
+    def _forget_coming(self) -> list[Batch]:
+        coming, self._coming = self._coming, []
+        for batch in coming:
+            batch.coming_back = False
+        return coming
 
     def _call_at_the_end(self) -> None:
         """Ask, once, to be called when the backward that runs has ended."""
@@ -156,8 +163,8 @@ class Steps:
         self._guard(None, self._take)
 
     def _take(self) -> None:
-        coming, self._coming, accumulates, self._accumulates = self._coming, [], self._accumulates, False
-        for batch in coming:
+        accumulates, self._accumulates = self._accumulates, False
+        for batch in self._forget_coming():
             batch.reached, batch.probed = batch.reached or accumulates, not accumulates
         if not accumulates:
             return
@@ -293,8 +300,10 @@ class _Reached:
     def __init__(self, steps: Steps, batch: Batch) -> None:
         self.steps, self.batch = steps, batch
 
-    def __call__(self, gradient: Tensor) -> None:
-        self.steps.coming_back(self.batch)
+    def __call__(self, gradients: tuple[Tensor, ...]) -> None:
+        if not self.batch.coming_back:
+            self.batch.coming_back = True
+            self.steps.coming_back(self.batch)
 
 
 class _Closure:

@@ -1,7 +1,10 @@
 """Values go from the device to the host without making either wait for the other.
 
 All values of one step are joined into one float64 tensor (exact for counts up to 2**53), copied on a side stream into
-pinned memory, and written once the copy has completed. On the CPU there is nothing to wait for: they are read at once.
+pinned memory, and written once the copy has completed.
+
+On the CPU there is nothing to wait for, and much to gain by waiting: right after a step the caches hold the model, and
+an operation on a few numbers takes fifty microseconds in place of five. So rows wait for company, at most a second.
 """
 
 from __future__ import annotations
@@ -22,7 +25,13 @@ log = logging.getLogger("trainvitals")
 DRAIN_SECONDS = 5.0
 """How long the end of a run waits for values that are on their way from the device."""
 
+FIRST_STEPS = 32
+"""Steps of which the rows do not wait for company: whoever starts a run looks at it."""
+PATIENCE_SECONDS, MOST_ROWS = 1.0, 512
+"""How long rows wait on the host, from the first of them, and how many of them."""
+
 Deliver = Callable[[dict[str, Any]], None]
+Work = Callable[[], Mapping[str, Any]]
 Guard = Callable[..., Any]
 
 ASYNCHRONOUS = ("cuda", "xpu")
@@ -36,6 +45,8 @@ class _Row:
     deliver: Deliver
     host: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Tensor] = field(default_factory=dict)
+    later: Work | None = None
+    """Further values, worked out when the row is delivered."""
 
 
 @dataclass(slots=True)
@@ -58,29 +69,55 @@ class Transfer:
         self._rows: list[_Row] = []
         self._flights: deque[_Flight] = deque()
         self._streams: dict[torch.device, Any] = {}
+        self._waiting: deque[_Row] = deque()
+        """Rows on the host that wait for company."""
+        self._waits_since, self._steps = 0.0, 0
 
-    def add(self, owner: object, values: Mapping[str, Any], deliver: Deliver) -> None:
-        """Hand over one row. Device tensors must not be changed in place afterwards; host tensors may."""
+    def add(self, owner: object, values: Mapping[str, Any], deliver: Deliver, later: Work | None = None,
+            device: torch.device | None = None) -> None:
+        """Hand over one row. Device tensors must not be changed in place afterwards; host tensors may.
+
+        `later` gives further values from what lies on this device and is not changed any more: at once where that
+        only queues kernels, and on the host when the row is delivered. A row without an owner, a user's, never waits.
+        """
         row = _Row(owner, deliver)
+        if later is not None and device is not None and is_asynchronous(device):
+            values = {**values, **later()}
+        else:
+            row.later = later
         for name, value in values.items():
             if not isinstance(value, Tensor):
                 row.host[name] = value
-            elif value.device.type in ASYNCHRONOUS:
+            elif is_asynchronous(value.device):
                 row.device[name] = value.detach()
             else:
                 row.host[name] = host_value(value)
         # A script may log one name twice at one step, and the later value counts.
         if row.device or self._rows or (owner is None and self._flights):
             self._rows.append(row)
-        else:
+        elif owner is None or self._flights:
             self._deliver(row)
+        else:
+            if not self._waiting:
+                self._waits_since = time.monotonic()
+            self._waiting.append(row)
 
     def send(self) -> None:
-        """Start the copies of all rows added since the last call, and deliver what has landed."""
+        """A step ended: start the copies of all rows added since the last call, and deliver what has landed."""
         rows, self._rows = self._rows, []
+        self._steps += 1
+        # A frame's rows stay in order where some of them come from a device.
+        if self._waiting and (rows or self._steps <= FIRST_STEPS or len(self._waiting) > MOST_ROWS or
+                              time.monotonic() - self._waits_since >= PATIENCE_SECONDS):
+            self.deliver_waiting()
         if rows:
             self._flights.append(self._start(rows))
         self.poll()
+
+    def deliver_waiting(self) -> None:
+        """Deliver the rows that wait on the host."""
+        while self._waiting:
+            self._deliver(self._waiting.popleft())
 
     def poll(self) -> None:
         """Deliver rows whose copies have completed."""
@@ -93,9 +130,11 @@ class Transfer:
         A device that does not answer (a collective that hangs, a kernel without an end) gets no new work; the rows
         that were on their way are given up, and False is returned.
         """
+        self.deliver_waiting()
         if not self._settle(seconds):
             return False
         self.send()
+        self.deliver_waiting()
         return self._settle(seconds)
 
     def _settle(self, seconds: float) -> bool:
@@ -149,7 +188,19 @@ class Transfer:
             self._deliver(row)
 
     def _deliver(self, row: _Row) -> None:
-        self._guard(row.owner, row.deliver, row.host)
+        self._guard(row.owner, _finish, row)
+
+
+def _finish(row: _Row) -> None:
+    if row.later is not None:
+        for name, value in row.later().items():
+            row.host[name] = host_value(value) if isinstance(value, Tensor) else value
+    row.deliver(row.host)
+
+
+def is_asynchronous(device: torch.device) -> bool:
+    """Whether work on this device is queued, and done while the host goes on."""
+    return device.type in ASYNCHRONOUS
 
 
 def host_value(value: Tensor) -> float | int | np.ndarray[Any, Any]:

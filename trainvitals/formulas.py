@@ -106,6 +106,12 @@ def dead_experts(tokens: Array) -> Masked:
     return Masked((tokens == 0).sum(axis=-1).astype(np.float64), tokens.sum(axis=-1) > 0)
 
 
+def known_share(domain_tokens: Array) -> Masked:
+    """Tokens of the named domains over all; the last label is that of the others. Absent where no domain is named."""
+    known, total = domain_tokens[..., :-1].sum(axis=-1), domain_tokens.sum(axis=-1)
+    return ratio(known.astype(np.float64), np.where(domain_tokens.shape[-1] > 1, total, 0))
+
+
 def padding_share(padding: Array, domain_tokens: Array) -> Masked:
     """Padding positions over all positions of the batch."""
     return ratio(padding, padding + domain_tokens.sum(axis=-1))

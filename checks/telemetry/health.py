@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.finding import Finding, Level, Statistic, Threshold
+from checks.ground import Ground, Spell
 from checks.reading import has, vector
 from checks.registry import check
+from trainvitals.card import UNATTRIBUTED
 from trainvitals.catalogue import UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from trainvitals.store import Run
 
@@ -92,6 +96,8 @@ def health(run: Run) -> Iterator[Finding]:
     means that no hole is known in what was looked at, which the summary names.
     """
     found = [*_silence(run), *_overlaps(run), *_clocks(run), *_apart(run), *_events(run), *_problems(run)]
+    parts = list(_parts(run))
+    found += [part.finding() for part in parts if not part.whole]
     if not found and run.last_step is None:
         yield Finding(
             level="unknown",
@@ -100,11 +106,11 @@ def health(run: Run) -> Iterator[Finding]:
             what_to_do="Wait for the first flush, or check that this is the run folder of the job.",
         )
     elif not found:
-        yield _whole(run)
+        yield _whole(run, parts)
     yield from found
 
 
-def _whole(run: Run) -> Finding:
+def _whole(run: Run, parts: Sequence[_Part]) -> Finding:
     extent, last = run.extent(), int(run.last_step or 0)
     first = min(extent.first_step or 0, last)
     attempts = f" in {extent.attempts} attempts" if extent.attempts > 1 else ""
@@ -112,7 +118,8 @@ def _whole(run: Run) -> Finding:
         level="pass",
         n=extent.rows,
         summary=f"No hole is known in {extent.rows:,} rows of {_count(extent.ranks, 'rank')} and "
-        f"{_count(extent.frames, 'frame')}, steps {first:,} to {last:,}{attempts}.",
+        f"{_count(extent.frames, 'frame')}, steps {first:,} to {last:,}{attempts}. "
+        + _seen(parts),
         steps=(first, last),
         statistic=Statistic("holes", 0, "holes"),
         threshold=_threshold(),
@@ -121,6 +128,87 @@ def _whole(run: Run) -> Finding:
         "for are verified when they are read.",
         what_to_do="Nothing.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """How much of one thing the tap saw."""
+
+    what: str
+    """As in `training forwards whose loss was seen`."""
+    signal: str
+    steps: NDArray[np.int64]
+    seen: NDArray[np.float64]
+    of: NDArray[np.float64]
+    partly_is_whole: bool
+    """Whether some may be missing in a sound record."""
+
+    @property
+    def share(self) -> float:
+        return float(self.seen.sum() / self.of.sum())
+
+    @property
+    def below(self) -> NDArray[np.bool_]:
+        """Rows in which something was not seen."""
+        return self.seen <= 0 if self.partly_is_whole else self.seen < self.of
+
+    @property
+    def whole(self) -> bool:
+        return not self.below.any()
+
+    @property
+    def words(self) -> str:
+        """A share below 100 % never reads as 100 %."""
+        return f"{int(self.share * 1000) / 10:g} % of the {self.what}"
+
+    def finding(self) -> Finding:
+        steps = self.steps[self.below]
+        spell = Spell(int(steps[0]), int(steps[-1]), ongoing=bool(self.below[-1]))
+        # A row holds what was seen since the one before it, all in the same share.
+        ground = Ground(len(self.steps), Threshold(1.0, None, "share", SOURCE))
+        return ground.alarm(
+            f"The tap saw {self.words}; some were missing {spell.words}.",
+            Statistic("share seen", self.share, "share"),
+            spell,
+            evidence=[self.signal],
+            means="Signals of this kind are of the part that was seen, and say nothing of the rest.",
+            do="Read the event that names what is missing; docs/collectors.md says what each collector needs.",
+            onset="first row below 100 %",
+            level="warn",
+        )
+
+
+_SEEN = (
+    ("trainable parameters", "parameters_held", "parameters", "parameter_share", False),
+    ("gradients at the update", "gradients_seen", "gradients", "gradient_share", True),
+    ("losses of training forwards", "losses_seen", "forwards", "loss_share", False),
+    ("choices of routers", "routers_read", "routers", "router_share", False),
+)
+
+
+def _parts(run: Run) -> Iterator[_Part]:
+    for what, seen, of, signal, partly in _SEEN:
+        if not run.has(f"coverage/{of}"):
+            continue
+        counts, found = run.array(f"coverage/{of}"), run.array(f"coverage/{seen}")
+        there = np.nan_to_num(counts.values) > 0
+        if there.any():
+            yield _Part(what, f"coverage/{signal}", counts.steps[there], np.nan_to_num(found.values)[there],
+                        counts.values[there], partly)
+    # How many tokens may lack a domain is for data.unattributed to say.
+    if run.has("coverage/domain_share") and run.card.domains:
+        data = run.array("data/domain_tokens")
+        tokens = np.nan_to_num(data.values)
+        if tokens.sum() > 0 and data.labels[-1][-1] == UNATTRIBUTED:
+            yield _Part("tokens' domains", "coverage/domain_share", np.array([int(run.last_step or 0)]),
+                        np.array([tokens[:, :-1].sum()]), np.array([tokens.sum()]), True)
+
+
+def _seen(parts: Sequence[_Part]) -> str:
+    """What share of the job the tap saw, in a sentence."""
+    if not any(part.signal != "coverage/domain_share" for part in parts):
+        return "How much of the job a tap saw is not in the record."
+    return f"The tap saw {', '.join(part.words for part in parts)}."
 
 
 def _count(n: int, noun: str) -> str:

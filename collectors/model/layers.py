@@ -6,6 +6,7 @@ in full on the one rank that holds it. So the sum over ranks is the true one, an
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -45,13 +46,15 @@ class Layers:
 
         `members` are the parameters that the norms belong to.
         """
-        total, nonfinite = [0.0] * len(self.labels), 0.0
-        for norm, i in zip(norms.tolist(), members, strict=True):
-            share = self.shares[i]
-            total[self.index[i]] += norm * norm * share
-            if norm - norm != 0.0:  # NaN or infinite
-                nonfinite += share
-        return np.array(total), nonfinite
+        chosen = list(members)
+        index, shares = self._arrays[0][chosen], self._arrays[1][chosen]
+        with np.errstate(all="ignore"):
+            total = np.asarray(np.bincount(index, norms * norms * shares, len(self.labels)), dtype=np.float64)
+        return total, float(shares[~np.isfinite(norms)].sum())
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        return np.array(self.index, dtype=np.int64), np.array(self.shares, dtype=np.float64)
 
 
 def find_layers(model: nn.Module, optimized: Iterable[nn.Parameter]) -> Layers:

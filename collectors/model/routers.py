@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,10 +72,17 @@ class RouterSearch:
 
 def _beside_weights(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
     """The one integer tensor [.., k] that stands beside a float tensor of the same shape: indices and weights."""
-    tensors = [v for v in values if isinstance(v, Tensor) and v.ndim >= 2]
-    floats = {v.shape for v in tensors if v.is_floating_point()}
-    found = [v for v in tensors if not v.is_floating_point() and v.dtype is not torch.bool and v.shape in floats]
-    return found[0].flatten(0, -2) if len(found) == 1 else None
+    integers, floats = [], set()
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim >= 2:
+            if value.is_floating_point():
+                floats.add(value.shape)
+            elif value.dtype is not torch.bool:
+                integers.append(value)
+    found = [v for v in integers if v.shape in floats]
+    if len(found) != 1:
+        return None
+    return found[0] if found[0].ndim == 2 else found[0].flatten(0, -2)
 
 
 def _alone(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
@@ -87,6 +94,7 @@ def _alone(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
 def _gates(position: int) -> Reader:
     """Reader of gates [.., E] that are exactly zero where an expert was not chosen."""
 
+    @torch.no_grad()
     def read(site: RouterSite, values: tuple[Any, ...]) -> Tensor | None:
         gates_TE: Tensor = values[position].flatten(0, -2)
         top = gates_TE.topk(site.top_k or 1, dim=-1)
@@ -243,16 +251,27 @@ def _labels(names: list[str]) -> dict[str, str]:
 
 def _missed(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]) -> str | None:
     """Blocks that hold experts or a declared router but no tap; or a config that counts experts and no tap at all."""
-    held = [n for n in modules if n in declared or n.rpartition(".")[2] == "experts"]
-    blocks = {_parent(n)[:-1] for n in held if not any(t.startswith((f"{n}.", _parent(n))) for t in taps)}
-    if blocks:
-        names = [n or type(model).__name__ for n in sorted(blocks, key=list(modules).index)]
+    names = _missed_blocks(model, modules, declared, taps)
+    if names:
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return f"No router could be read in {len(names)} block(s) with experts: {', '.join(names[:8])}{more}."
     experts = 0 if taps else _experts_of(getattr(model, "config", None))
     if experts > 1:
         return f"The config of {type(model).__name__} counts {experts} experts, but no router was found in it."
     return None
+
+
+def _missed_blocks(model: nn.Module, modules: Mapping[str, nn.Module], declared: set[str], taps: list[str]
+                   ) -> list[str]:
+    held = [n for n in modules if n in declared or n.rpartition(".")[2] == "experts"]
+    blocks = {_parent(n)[:-1] for n in held if not any(t.startswith((f"{n}.", _parent(n))) for t in taps)}
+    return [n or type(model).__name__ for n in sorted(blocks, key=list(modules).index)]
+
+
+def count_missed(model: nn.Module, sites: Iterable[RouterSite]) -> int:
+    """How many blocks with experts have none of these routers; at least 1, where only a config tells of experts."""
+    names = [site.module_name for site in sites]
+    return max(1, len(_missed_blocks(model, dict(_modules(model)), set(_declared(model)), names)))
 
 
 def _experts_of(config: object) -> int:
@@ -280,14 +299,14 @@ def register(site: RouterSite, callback: Callable[[RouterSite, Tensor | None], N
     """Call `callback(site, indices_Tk)` once for every forward of the router that is not a recomputation.
 
     The indices are None where the router ran but its choice could not be read: report that, it is never silent.
-    Nothing is kept, changed or copied to the host. Gradients are off in the callback, because an operation that
-    saves tensors in the first forward but not in the recomputation breaks checkpointing.
+    Nothing is kept, changed or copied to the host. Readers compute with integers, or with gradients off, and so must
+    the callback: an operation that saves tensors in the first forward but not in the recomputation breaks
+    checkpointing.
     """
 
     def tell(values: tuple[Any, ...]) -> None:
         if not recomputing():
-            with torch.no_grad():
-                callback(site, site.read(site, values))
+            callback(site, site.read(site, values))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tell((*args, *kwargs.values()))

@@ -10,14 +10,15 @@ This saves time and decides nothing: what it cannot explain is measured.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from collectors.signals.collector import Handle
 
@@ -26,38 +27,68 @@ if TYPE_CHECKING:
 
 SAMPLES = 4
 """Parameters of which one element is looked at, spread over the model."""
+IN_NUMPY = (torch.float32, torch.float64, torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What gradients were at one moment."""
+    """What gradients were at one moment. n parameters."""
 
-    versions: dict[int, tuple[int, int]]
-    """Identity and version of every gradient, by parameter."""
-    samples: Tensor
-    """[m] One element each of some of them."""
+    members: Sequence[int]
+    """Positions of the parameters, [n]."""
+    identities: list[int]
+    """Which tensor each gradient was, [n]; 0 for none."""
+    versions: list[int]
+    """How often each had been written to, [n]."""
+    samples: tuple[float | None, ...] | Tensor
+    """One element each of some of them: on the host as numbers (None for NaN), else [m] where the gradients are."""
 
-    def same(self, other: Stamp, members: Iterable[int]) -> bool:
+    @property
+    def there(self) -> set[int]:
+        """Parameters that had a gradient."""
+        return {i for i, identity in zip(self.members, self.identities, strict=True) if identity}
+
+    def same(self, other: Stamp, members: Sequence[int]) -> bool:
         """Whether these gradients have not been written to in between, as far as versions tell."""
-        return all(self.versions.get(i) == other.versions.get(i) for i in members)
+        if self.members is other.members is members:
+            return self.identities == other.identities and self.versions == other.versions
+        one, two = self._of(members), other._of(members)
+        return one == two
+
+    def _of(self, members: Sequence[int]) -> list[tuple[int, int]]:
+        if self.members is members:
+            return list(zip(self.identities, self.versions, strict=True))
+        at = {i: n for n, i in enumerate(self.members)}
+        return [(self.identities[n], self.versions[n]) if (n := at.get(i)) is not None else (0, 0) for i in members]
 
 
-def stamp(parameters: Sequence[nn.Parameter], members: Sequence[int]) -> Stamp | None:
-    """The stamp of these parameters' gradients; None where they are sparse, sharded or not there."""
-    versions: dict[int, tuple[int, int]] = {}
-    found: list[Tensor] = []
-    for i in members:
-        gradient = parameters[i].grad
-        if gradient is not None:
-            if type(gradient) is not Tensor or gradient.layout is not torch.strided:
-                return None
-            versions[i] = id(gradient), gradient._version
-            found.append(gradient)
+def stamp(parameters: Sequence[nn.Parameter], members: Sequence[int], like: Stamp | None = None) -> Stamp | None:
+    """The stamp of these parameters' gradients; None where they are sparse, sharded or not there.
+
+    `like` is an earlier one of the same members: gradients that are the same tensors are of the same kind.
+    """
+    gradients = [parameters[i].grad for i in members]
+    identities = [0 if g is None else id(g) for g in gradients]
+    found = [g for g in gradients if g is not None]
+    if like is None or like.identities != identities:
+        if any(type(g) is not Tensor or g.layout is not torch.strided for g in found):
+            return None
     chosen = [g for g in found[:: max(1, len(found) // SAMPLES)] if g.numel()]
     if not chosen or any(g.device != chosen[0].device or g.dtype != chosen[0].dtype for g in chosen):
         return None
+    versions = [0 if g is None else g._version for g in gradients]
+    return Stamp(members, identities, versions, _samples(chosen))
+
+
+def _samples(chosen: list[Tensor]) -> tuple[float | None, ...] | Tensor:
     # The last element: the first rows of an embedding are often those of tokens that never occur.
-    return Stamp(versions, torch.stack([g[(-1,) * g.dim()] for g in chosen]))
+    if chosen[0].device.type != "cpu":
+        return torch.stack([g.detach()[(-1,) * g.dim()] for g in chosen])
+    if chosen[0].dtype in IN_NUMPY:
+        numbers = [g.detach().numpy().item(-1) for g in chosen]
+    else:
+        numbers = [g.detach()[(-1,) * g.dim()].item() for g in chosen]
+    return tuple(None if number != number else number for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +141,77 @@ def _watched(original: Callable[..., Any]) -> Callable[..., Any]:
         entry = collector.tap.guard(collector, collector.clip_begins) if collector is not None else None
         if collector is None or entry is None:
             return original(parameters, *args, **kwargs)
-        with Watcher() as watcher:
+        with recording() as record:
             result = original(parameters, *args, **kwargs)
-        collector.tap.guard(collector, collector.clip_ended, entry, watcher)
+        collector.tap.guard(collector, collector.clip_ended, entry, record)
         return result
 
     clip_grad_norm_._trainvitals = True  # type: ignore[attr-defined]
     return clip_grad_norm_
 
 
-class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the results of the norm and clamp kernels that run under it.
+@dataclass(slots=True)
+class Record:
+    """What a clipping computed on its way."""
 
-    It stands below Python: a `TorchFunctionMode` would be called for every `p.grad` that torch reads, too.
+    norms: list[tuple[list[Tensor], list[Tensor]]] = field(default_factory=list)
+    """Tensors, and the L2 norm of each."""
+    factors: list[Tensor] = field(default_factory=list)
+    """Numbers that it limited to a range."""
+
+
+_recording = threading.Lock()
+
+
+@contextmanager
+def recording() -> Iterator[Record]:
+    """Keep the norms and limits that torch's functions return meanwhile.
+
+    The clipping looks these functions up in torch's modules, where ones that also note the result stand in for them.
+    A mode for dispatch (`TorchDispatchMode`) would see the same and costs a quarter of the clipping. Of two threads
+    that clip at once one records; where torch takes other ways nothing is recorded, and the norms are measured.
     """
+    record = Record()
+    if not _recording.acquire(blocking=False):
+        yield record
+        return
+    try:
+        with _standing_in(torch, "_foreach_norm", record, _note_norms), _standing_in(
+                torch.linalg, "vector_norm", record, _note_norm), _standing_in(torch, "clamp", record, _note_factor):
+            yield record
+    finally:
+        _recording.release()
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.norms: list[tuple[list[Tensor], list[Tensor]]] = []
-        self.factors: list[Tensor] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._foreach_norm.Scalar and _is_l2(args[1:]):
-            self.norms.append((list(args[0]), list(result)))
-        elif func is torch.ops.aten.linalg_vector_norm.default and _is_l2(args[1:]):
-            self.norms.append(([args[0]], [result]))
-        elif func is torch.ops.aten.clamp.default:
-            self.factors.append(result)
+@contextmanager
+def _standing_in(module: Any, name: str, record: Record, note: Callable[..., None]) -> Iterator[None]:
+    original, thread = getattr(module, name), threading.get_ident()
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if threading.get_ident() == thread:
+            note(record, result, *args, **kwargs)
         return result
+
+    setattr(module, name, noted)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def _note_norms(record: Record, result: Any, tensors: Any, *order: Any, **unused: Any) -> None:
+    if _is_l2(order):
+        record.norms.append((list(tensors), list(result)))
+
+
+def _note_norm(record: Record, result: Any, tensor: Any, *order: Any, **unused: Any) -> None:
+    if _is_l2(order):
+        record.norms.append(([tensor], [result]))
+
+
+def _note_factor(record: Record, result: Any, *unused: Any, **limits: Any) -> None:
+    record.factors.append(result)
 
 
 def _is_l2(order: tuple[Any, ...]) -> bool:

@@ -7,6 +7,7 @@ collectors never notice.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collectors.batch import Batch
     from collectors.model.layers import Layers
     from collectors.step import Part
+    from collectors.transfer import Work
     from trainvitals.card import RunCard
     from trainvitals.catalogue import Field
     from trainvitals.store import FrameWriter
@@ -116,8 +118,9 @@ class Host(Protocol):
               ) -> FrameWriter:
         """Open a frame of the run folder: what is logged together, and the labels of every axis."""
 
-    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None]) -> None:
-        """Call `deliver` with the values once they are on the host; nothing waits for them."""
+    def send(self, owner: Collector, values: Mapping[str, Any], deliver: Callable[[dict[str, Any]], None],
+             later: Work | None = None, device: torch.device | None = None) -> None:
+        """Call `deliver` with the values once they are on the host; nothing waits for them. See `Transfer.add`."""
 
     def tell(self, kind: str, message: str) -> None:
         """Mark something on the time axis of the run."""
@@ -202,22 +205,12 @@ class Collector:
         """Whether this step gets a row."""
         return step % self.every == 0
 
-    def emit(self, frame: Any, step: int, values: Mapping[str, Any], fields: Fields = lambda host: host) -> None:
+    def emit(self, frame: Any, step: int, values: Mapping[str, Any], fields: Fields = lambda host: host,
+             later: Work | None = None, device: torch.device | None = None) -> None:
         """Write a row once its device values have arrived on the host.
 
-        `fields` makes the row's fields of them there, where small arithmetic costs no kernel launch.
+        `fields` makes the row's fields of them there, where small arithmetic costs no kernel launch. `later` gives
+        values of which the working out may wait, from tensors on this device that nobody changes.
         """
-        self.tap.send(self, values, lambda host: frame.append(step, fields(host)))
-
-
-def zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A zero tensor that may be updated in place inside and outside of inference mode."""
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False):
-            return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.zeros(shape, dtype=dtype, device=device)
-
-
-def count(counts: Tensor, cells: Tensor) -> None:
-    """Add 1 to a flat counter at every one of these cells, int64 [N]."""
-    counts.scatter_add_(0, cells, torch.ones_like(cells))
+        now = time.time()
+        self.tap.send(self, values, lambda host: frame.append(step, fields(host), now), later, device)

@@ -118,4 +118,7 @@ def _keep(collector: LossCollector, batch: Batch, log_probability: Tensor, targe
     # Gradients are off: an operation that saves tensors here, but not in a recomputation, breaks checkpointing.
     with torch.no_grad():
         per_token = F.nll_loss(log_probability, target, ignore_index=ignore_index, reduction="none")
-    collector.keep(batch, Piece(per_token.reshape(-1), target.reshape(-1), ignore_index))
+        flat = target.reshape(-1)
+        # A copy: the loop may fill the same tensor with the next batch before this one is counted.
+        flat = flat.clone() if flat.data_ptr() == target.data_ptr() else flat
+    collector.keep(batch, Piece(per_token.reshape(-1), flat, ignore_index))

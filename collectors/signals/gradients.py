@@ -15,6 +15,7 @@ on. A gradient scaler's factor is divided out.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from collectors.model.layers import local, norms, stacked
-from collectors.signals.clipping import Clip, ClipWatch, Stamp, Watcher, stamp
+from collectors.signals.clipping import Clip, ClipWatch, Record, Stamp, stamp
 from collectors.signals.collector import Collector
 from collectors.step import Part
 
@@ -44,7 +45,9 @@ class GradientCollector(Collector):
             "grad", ["grad/sumsq", "grad/sumsq_by_layer", "grad/clipped_sumsq", "grad/nonfinite"],
             labels={"layer": self.tap.layers.labels})
         self.skip_frame = self.tap.frame("skipped", ["skipped/gradients", "skipped/nonfinite"])
-        self.everything = range(len(self.tap.layers.parameters))
+        parts, all_of_them = self.tap.parts, range(len(self.tap.layers.parameters))
+        alone = len(parts) == 1 and len(parts[0].members) == len(all_of_them)
+        self.everything: Sequence[int] = parts[0].members if alone else tuple(all_of_them)
         self.owned = {id(p) for p in self.tap.layers.parameters}
         self.eager: float = EAGER_STEPS
         """Steps to come in which norms are measured at the end of the backward, needed or not."""
@@ -60,7 +63,10 @@ class GradientCollector(Collector):
         self.start: Stamp | None = None
         self.clip: Clip | None = None
         self.pairs: list[tuple[Tensor, Tensor]] = []
-        """Samples of gradients that are taken for unchanged between two moments."""
+        """Samples on a device of gradients that are taken for unchanged between two moments."""
+        self.compared = False
+        self.alike = True
+        """Whether samples on the host were unchanged."""
         self.explained = True
         self.before_scale: Tensor | None = None
         self.after_scale: Tensor | None = None
@@ -89,16 +95,16 @@ class GradientCollector(Collector):
         """The stamp before the clipping; None where it will not serve."""
         if self.clip is not None or self.start is None or self.eager == math.inf or not self.due(self.tap.step + 1):
             return None
-        return stamp(self.tap.layers.parameters, self.everything)
+        return stamp(self.tap.layers.parameters, self.everything, self.start)
 
-    def clip_ended(self, entry: Stamp, watcher: Watcher) -> None:
+    def clip_ended(self, entry: Stamp, record: Record) -> None:
         """Keep what the clipping computed, if it was all by one factor."""
-        number = {id(p.grad): i for i, p in enumerate(self.tap.layers.parameters) if p.grad is not None}
-        seen = {i: value for tensors, values in watcher.norms for tensor, value in zip(tensors, values, strict=True)
+        number = dict(zip(entry.identities, entry.members, strict=True))
+        seen = {i: value for tensors, values in record.norms for tensor, value in zip(tensors, values, strict=True)
                 if (i := number.get(id(tensor))) is not None}
-        leave = stamp(self.tap.layers.parameters, self.everything)
-        if leave is not None and len(watcher.factors) == 1 and seen.keys() == entry.versions.keys():
-            self.clip = Clip(seen, watcher.factors[0], entry, leave)
+        leave = stamp(self.tap.layers.parameters, self.everything, entry)
+        if leave is not None and len(record.factors) == 1 and seen.keys() == entry.there:
+            self.clip = Clip(seen, record.factors[0], entry, leave)
 
     # ---- the update -------------------------------------------------------------------------------------------
 
@@ -109,8 +115,9 @@ class GradientCollector(Collector):
         self.after_scale = getattr(part.optimizer, "grad_scale", None)
         self.overflow = getattr(part.optimizer, "found_inf", None)
         clip = self.clip
-        now = None if self.eager == math.inf else stamp(self.tap.layers.parameters, part.members)
-        kept = clip is not None and now is not None and clip.exit.same(now, part.members)
+        members = self.everything if len(part.members) == len(self.everything) else part.members
+        now = None if self.eager == math.inf else stamp(self.tap.layers.parameters, members, self.start)
+        kept = clip is not None and now is not None and clip.exit.same(now, members)
         if clip is not None and kept and self.eager <= 0:
             found = {i: clip.norms[i] for i in part.members if i in clip.norms}
             self.scaled.update(found)
@@ -120,29 +127,34 @@ class GradientCollector(Collector):
         if self.start is None:
             self.before |= {i: norm for i, norm in found.items() if i not in self.before}
         elif now is not None:
-            self._explain(part, now, kept)
+            self._explain(members, now, kept)
 
-    def _explain(self, part: Part, now: Stamp, kept: bool) -> None:
+    def _explain(self, members: Sequence[int], now: Stamp, kept: bool) -> None:
         """Whether what happened since the backward is known, and with it the norms that it left."""
         start, clip, known = self.start, self.clip, {}
         assert start is not None
-        if not self.pairs:
-            whole = now if len(part.members) == len(self.everything) else stamp(self.tap.layers.parameters,
-                                                                                 self.everything)
+        if not self.compared:
+            self.compared = True
+            whole = now if members is self.everything else stamp(self.tap.layers.parameters, self.everything)
             self._compare(start, whole if clip is None else clip.entry)
             if clip is not None:
                 self._compare(clip.exit, whole)
-        if clip is not None and kept and start.same(clip.entry, part.members):
+        if clip is not None and kept and start.same(clip.entry, members):
             known = clip.norms
-        elif clip is None and start.same(now, part.members):
+        elif clip is None and start.same(now, members):
             known = self.after
         else:
             self.explained = False
-        self.before |= {i: known[i] for i in part.members if i not in self.before and i in known}
+        self.before |= {i: known[i] for i in members if i not in self.before and i in known}
 
     def _compare(self, one: Stamp, other: Stamp | None) -> None:
-        if other is not None and one.samples.shape == other.samples.shape:
-            self.pairs.append((one.samples, other.samples))
+        if other is None:
+            return
+        first, second = one.samples, other.samples
+        if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+            self.alike = self.alike and (first == second or len(first) != len(second))
+        elif first.shape == second.shape:
+            self.pairs.append((first, second))
 
     @torch.no_grad()
     def skipped(self, step: int, there: bool) -> None:
@@ -183,29 +195,36 @@ class GradientCollector(Collector):
         if not whole:
             self.tap.once("grad_surprise", SURPRISE.format(step=step))
             return
-        values: dict[str, Any] = {
-            "before": stacked([self.before[i] for i in members]),
-            "before_scale": _taken(self.before_scale), "after_scale": _taken(self.after_scale)}
-        if any(self.before[i] is not self.after[i] for i in members):
-            values["after"] = stacked(list(self.after.values()))
-        if self.scaled and self.clip is not None:
-            values["factor"] = _taken(self.clip.factor)
-        if self.pairs:
-            values["pairs"] = torch.stack([sample for pair in self.pairs for sample in pair])
-        scaled = np.array([i in self.scaled for i in members])
-        measured, frame = self.eager > -1, self.frame
+        before, after = [self.before[i] for i in members], list(self.after.values())
+        changed = any(one is not other for one, other in zip(before, after, strict=True))
+        factor, pairs = self.clip.factor if self.scaled and self.clip is not None else None, self.pairs
+        scaled = np.array([i in self.scaled for i in members]) if factor is not None else False
+        scales = {"before_scale": _taken(self.before_scale), "after_scale": _taken(self.after_scale)}
+        alike_here, measured, frame, now = self.alike, self.eager > -1, self.frame, time.time()
+        if not alike_here:
+            self.eager = math.inf
+
+        def work() -> dict[str, Tensor]:
+            values = {"before": stacked(before)}
+            if changed:
+                values["after"] = stacked(after)
+            if factor is not None:
+                values["factor"] = factor.detach().reshape(())
+            if pairs:
+                values["pairs"] = torch.stack([sample for pair in pairs for sample in pair])
+            return values
 
         def deliver(host: dict[str, Any]) -> None:
             pairs = host.get("pairs")
-            alike = pairs is None or np.array_equal(pairs[::2], pairs[1::2], equal_nan=True)
+            alike = alike_here and (pairs is None or np.array_equal(pairs[::2], pairs[1::2], equal_nan=True))
             if not alike:
                 self.eager = math.inf
             if alike or measured:
-                frame.append(step, self._fields(host, members, scaled))
+                frame.append(step, self._fields(host, members, scaled), now)
             else:
                 self.tap.once("grad_surprise", SURPRISE.format(step=step))
 
-        self.tap.send(self, values, deliver)
+        self.tap.send(self, scales, deliver, work, before[0].device)
 
     def _of(self, norms: Any, members: list[int]) -> tuple[Any, float]:
         return self.tap.layers.by_layer(norms, members)

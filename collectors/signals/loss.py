@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from collectors.batch import Batch, domain_tensor
-from collectors.signals.collector import Collector, count, zeros
+from collectors.signals.collector import Collector
 from collectors.signals.cross_entropy import CrossEntropyWatch, Piece
 from collectors.signals.evaluations import MOST_PASSES, MOST_SETS, Passes, PassWatch
+from collectors.tally import Cells, Tally, count, zeros
+from collectors.transfer import is_asynchronous
 from trainvitals.store import FrameWriter
 
 FROM_THE_LOOP = "losses from the loop"
@@ -57,7 +59,7 @@ class LossCollector(Collector):
         self.spare_forwards = 0
         self.evaluation: Batch | None = None
         """The last forward of an evaluation."""
-        self.returned: dict[str, Tensor] = {}
+        self.returned: dict[str, Tensor | float] = {}
         self.forwards = 0
         self.shares_of_one = False
         """Whether what the forwards of the step return adds up to its loss, in place of each being a mean."""
@@ -101,19 +103,24 @@ class LossCollector(Collector):
                           "model returned; an objective made of them, as a preference loss, is the loop's own number.",
                           unknown=False)
         if batch.training:
-            batch.notes["returned"] = {name: value.detach().to(torch.float64).reshape(())
-                                       for name, value in returned_losses(output)}
+            # Taken now: the loop may divide what the model returned in place.
+            batch.notes["returned"] = {name: _number(value) for name, value in returned_losses(output)}
 
     def _sum(self, batch: Batch, pieces: list[Piece]) -> None:
         """Sum what the forward's cross-entropies hold, per domain."""
-        for piece, ids in self._aligned(batch, pieces):
-            rows = ids.to(piece.target.device).masked_fill(piece.target == piece.ignore_index, batch.domains + 1)
-            self._add(batch, piece.per_token, rows)
+        if not pieces:
+            return
+        batch.keep_domains()
+
+        def cells() -> Iterator[tuple[Tensor, Tensor]]:
+            for piece, ids in self._aligned(batch, pieces):
+                ids = ids.to(piece.target.device)
+                yield ids.masked_fill(piece.target == piece.ignore_index, batch.domains + 1), piece.per_token
+
+        self._add(batch, cells, sum(piece.target.numel() for piece in pieces), pieces[0].per_token.device)
 
     def _aligned(self, batch: Batch, pieces: list[Piece]) -> Iterator[tuple[Piece, Tensor]]:
         """Each piece with the domain of every target, int64 [N]; D where that cannot be told."""
-        if not pieces:
-            return
         sizes = [piece.target.numel() for piece in pieces]
         if len(pieces) > 1 and batch.target_ids(sizes[0], self.shifted) is not None and sizes[0] == max(sizes):
             self.tap.once("loss_several", f"A forward computed {len(pieces)} cross-entropies over the whole batch: the "
@@ -140,9 +147,10 @@ class LossCollector(Collector):
         found: DomainSums | None = batch.notes.get(self.name)
         return found
 
-    def _add(self, batch: Batch, per_token: Tensor, rows: Tensor) -> None:
-        sums = batch.notes.setdefault(self.name, DomainSums(len(self.tap.domain_names)))
-        sums.add(per_token, rows)
+    def _add(self, batch: Batch, cells: Cells, n: int, device: torch.device) -> None:
+        if self.name not in batch.notes:
+            batch.notes[self.name] = DomainSums(len(self.tap.domain_names))
+        batch.notes[self.name].add(cells, n, device)
 
     def add_tokens(self, per_token: Tensor, domain: Any, mask: Tensor | None) -> None:
         """What `tap.loss` takes: losses of any shape, domains and mask that broadcast to it from the left."""
@@ -176,11 +184,13 @@ class LossCollector(Collector):
             mask = batch.counted_targets(tuple(per_token.shape))
         if mask is not None:
             ids = torch.where(_spread(mask, per_token).to(torch.bool), ids, len(names) + 1)
+        # A copy: the loop may go on to use its own.
+        rows, losses = ids.reshape(-1), per_token.reshape(-1).clone()
         if batch is not None:
             batch.loss_seen = True
-            self._add(batch, per_token.reshape(-1), ids.reshape(-1))
+            self._add(batch, lambda: [(rows, losses)], losses.numel(), losses.device)
         elif training:
-            self.train.add(per_token.reshape(-1), ids.reshape(-1))
+            self.train.add(lambda: [(rows, losses)], losses.numel(), losses.device)
             self.forwards += 1
 
     # ---- what the forward was for -----------------------------------------------------------------------------
@@ -194,7 +204,7 @@ class LossCollector(Collector):
     def _count_evaluation(self) -> None:
         batch, self.evaluation = self.evaluation, None
         sums = None if batch is None else self._sums(batch)
-        if sums is not None:
+        if sums is not None and sums.device is not None:
             self.passes.add(sums)
 
     def evaluation_begins(self, name: str) -> None:
@@ -226,23 +236,25 @@ class LossCollector(Collector):
                       unknown=False)
 
     def after_step(self, step: int) -> None:
-        if self.due(step) and (self.forwards or self.train.values):
+        if self.due(step) and (self.forwards or self.train.device is not None):
             self._write(step)
         self.returned, self.forwards, self.shares_of_one = {}, 0, False
         self._write_unused(step)
 
     def _write(self, step: int) -> None:
-        if not self.train.values:
+        sums, self.train = self.train, DomainSums(len(self.tap.domain_names))
+        seen = sums.device is not None
+        if not seen:
             self._say_unseen()
         returned = self.returned
         if self.shares_of_one:
             returned = {name: value * self.forwards for name, value in returned.items()}
-        values = self.train.take() | returned | {"loss/forwards": self.forwards}
         if self.train_frame is None:
             # Only what this model computes: a loss that it does not have is not a loss of NaN.
-            computed = list(DomainSums.FIELDS) if "losses" in values else []
+            computed = list(DomainSums.FIELDS) if seen else []
             self.train_frame = self.tap.frame("loss", [*computed, *returned, "loss/forwards"], labels=self.labels)
-        self.emit(self.train_frame, step, values, DomainSums.fields)
+        self.emit(self.train_frame, step, returned | {"loss/forwards": self.forwards}, DomainSums.fields, sums.taken,
+                  sums.device)
 
     def _say_unseen(self) -> None:
         known = "Only the loss that the model returned is recorded" if self.returned else "No loss is recorded"
@@ -256,9 +268,9 @@ class LossCollector(Collector):
 
     def _write_unused(self, step: int) -> None:
         if self.spare_forwards:
-            self.emit(self.unused_frame, step, {**self.spare.take(), "unused/forwards": self.spare_forwards},
-                      _unused_fields)
-            self.spare_forwards = 0
+            self.emit(self.unused_frame, step, {"unused/forwards": self.spare_forwards}, _unused_fields,
+                      self.spare.taken, self.spare.device)
+            self.spare, self.spare_forwards = DomainSums(len(self.tap.domain_names)), 0
 
     def _write_validation(self) -> None:
         self._count_evaluation()
@@ -272,7 +284,7 @@ class LossCollector(Collector):
             self.tap.once("evaluation_unnamed", "loss/val is over all that was evaluated between two steps. If that is "
                           "more than one set, name each: with tap.evaluation(name): ...", unknown=False)
         if whole is not None:
-            self.emit(self.eval_frame, self.validation_step, whole.take(), _validation_fields)
+            self.emit(self.eval_frame, self.validation_step, {}, _validation_fields, whole.taken, whole.device)
         if named:
             self._write_sets(named)
 
@@ -283,7 +295,7 @@ class LossCollector(Collector):
                           "others are not recorded. Give a set the same name every time.")
             self.sets = self.sets[:MOST_SETS]
         names, step = list(self.sets), self.validation_step
-        kept = {name: sums.take() for name, sums in named.items() if name in names}
+        kept = {name: sums.taken() for name, sums in named.items() if name in names}
         values = {f"{part} of {name}": value for name, taken in kept.items() for part, value in taken.items()}
 
         def deliver(host: dict[str, Any]) -> None:
@@ -349,43 +361,35 @@ def returned_losses(output: Any) -> Iterator[tuple[str, Tensor]]:
                 yield field, numbers[0]
 
 
-class DomainSums:
-    """Running sums over tokens, on the device of the losses."""
+class DomainSums(Tally):
+    """Losses added up over tokens, per domain."""
 
     FIELDS = ("loss/sum", "loss/tokens", "loss/nonfinite_tokens", "loss/domain_sum", "loss/domain_tokens")
 
     def __init__(self, domains: int) -> None:
-        self.domains = domains
-        self.values: tuple[Tensor, Tensor] | None = None
+        super().__init__(domains + 2)
+
+    def _zeros(self, device: torch.device) -> tuple[Tensor, ...]:
         """Sums of losses [D + 2], and counts of tokens [(D + 2) * 2], those of finite losses after the others."""
+        return (zeros(self.size, dtype=torch.float64, device=device),
+                zeros(2 * self.size, dtype=torch.int64, device=device))
 
-    def add(self, per_token: Tensor, rows: Tensor) -> None:
+    def _put(self, tables: tuple[Tensor, ...], rows: Tensor, weights: Tensor | None) -> None:
         """Add losses [N] at rows [N] of the D + 2 rows; what is in the last row is not counted."""
-        if self.values is None:
-            size, device = self.domains + 2, per_token.device
-            self.values = (zeros(size, dtype=torch.float64, device=device),
-                           zeros(2 * size, dtype=torch.int64, device=device))
-        losses, tokens = self.values
-        losses.index_add_(0, rows, per_token.to(torch.float64))
-        count(tokens, torch.add(per_token.abs() < math.inf, rows, alpha=2))
+        assert weights is not None
+        losses, tokens = tables
+        losses.index_add_(0, rows, weights.to(torch.float64))
+        count(tokens, torch.add(weights.abs() < math.inf, rows, alpha=2))
 
-    def merge(self, other: DomainSums | None) -> None:
-        """Add the sums of another one, which is not used afterwards."""
-        if other is None or other.values is None:
-            return
-        if self.values is None:
-            self.values = other.values
-            return
-        for own, more in zip(self.values, other.values, strict=True):
-            own += more.to(own.device)
+    @property
+    def values(self) -> tuple[Tensor, ...] | None:
+        """Sums of losses and counts of tokens."""
+        return self.tables
 
-    def take(self) -> dict[str, Tensor]:
-        """The sums since the last call, as `fields` takes them; {} if there are none."""
-        if self.values is None:
-            return {}
-        losses, tokens = self.values
-        self.values = None
-        return {"losses": losses, "tokens": tokens}
+    def taken(self) -> dict[str, Tensor]:
+        """The sums as `fields` takes them; {} if there are none."""
+        tables = self.tables
+        return {} if tables is None else {"losses": tables[0], "tokens": tables[1]}
 
     @staticmethod
     def fields(host: dict[str, Any]) -> dict[str, Any]:
@@ -397,6 +401,12 @@ class DomainSums:
         return host | {"loss/sum": sum(losses.tolist()), "loss/tokens": sum(tokens.tolist()),
                        "loss/nonfinite_tokens": sum(nonfinite.tolist()), "loss/domain_sum": losses,
                        "loss/domain_tokens": nonfinite + finite}
+
+
+def _number(value: Tensor) -> Tensor | float:
+    """A number of the model's as it is now; read at once where that waits for nothing."""
+    value = value.detach()
+    return value.to(torch.float64).reshape(()) if is_asynchronous(value.device) else value.item()
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

@@ -12,8 +12,10 @@ T tokens, k choices per token, L layers, E experts, D domains.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -21,12 +23,16 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from collectors.batch import Batch
-from collectors.model.routers import RouterSite, find_routers, register
-from collectors.signals.collector import Collector, count, zeros
+from collectors.model.routers import RouterSite, count_missed, find_routers, register
+from collectors.signals.collector import Collector
+from collectors.tally import Tally
 from trainvitals.store import FrameWriter
 
 HELD = 1 << 18
-"""Choices that may wait to be counted together: 2 MB."""
+"""Choices of one forward that may wait to be counted together: 2 MB."""
+
+Loads = dict[torch.device, Tally]
+"""Choices per layer, domain and expert, by device: [L * (D + 2) * (E + 3)]."""
 
 
 class RouterCollector(Collector):
@@ -37,6 +43,8 @@ class RouterCollector(Collector):
 
     def open(self) -> None:
         self.every_domain = self.tap.cadence("router_domain")
+        self.routers = 0
+        """Routers of the model, those included that could not be found or have another number of experts."""
         self.sites = self._find()
         self.starts: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
         self.rewind()
@@ -53,7 +61,9 @@ class RouterCollector(Collector):
     def _find(self) -> list[RouterSite]:
         """Sites whose loads form one table: as many experts as most layers have."""
         search = find_routers(self.tap.core)
+        self.routers = len(search.sites)
         if search.missed:
+            self.routers += count_missed(self.tap.core, search.sites)
             self.tap.tell("router_missed", search.missed)
         if not search.sites:
             return []
@@ -65,15 +75,12 @@ class RouterCollector(Collector):
         return [site for site in search.sites if site.num_experts == experts]
 
     def rewind(self) -> None:
-        self.held: list[Tensor] = []
-        self.held_layers: tuple[int, ...] = ()
-        self.held_like: tuple[Batch | None, torch.Size, torch.dtype, torch.device] | None = None
-        self.counts: dict[torch.device, Tensor] = {}
-        """Choices since the last row per domain, by device: [L * (D + 2) * (E + 3)]."""
-        self.written: Tensor | int = 0
-        """Those of them that rows without domains hold, [L, E]."""
-        self.ran = False
-        """Whether a router ran since the last row."""
+        self.held: list[tuple[int, Batch | None, Tensor]] = []
+        """Layer, forward and choices that are not counted yet."""
+        self.held_numel = 0
+        self.since_row: Loads = {}
+        """Choices since the last row, without those that an evaluation or an aside made."""
+        self.since_domain_row: Loads = {}
 
     def _callback(self, layer: int) -> Callable[[RouterSite, Tensor | None], None]:
         return lambda site, indices_Tk: self._count(layer, indices_Tk)
@@ -93,18 +100,11 @@ class RouterCollector(Collector):
             self.tap.once("router_unread", f"The router of layer {self.sites[layer].layer} ran, but its choice could "
                           "not be read: the loads of such layers are missing.")
             return
-        if self._of_experts(batch, indices_Tk, layer):
-            self.tap.once("router_not_by_token", f"The router of layer {self.sites[layer].layer} gave a row of choices "
-                          "per expert, not per token: experts choose their tokens there, and loads mean something "
-                          "else. They are not recorded.")
-            return
-        like = (batch, indices_Tk.shape, indices_Tk.dtype, indices_Tk.device)
-        if self.held_like != like or len(self.held) * indices_Tk.numel() > HELD:
-            self._count_held()
         # A copy: the model may reuse its own tensor before the layers are counted together.
-        self.held.append(indices_Tk.clone())
-        self.held_layers += (layer,)
-        self.held_like = like
+        self.held.append((layer, batch, indices_Tk.clone()))
+        self.held_numel += indices_Tk.numel()
+        if self.held_numel > HELD:
+            self._count_held()
 
     def _of_experts(self, batch: Batch | None, indices: Tensor, layer: int) -> bool:
         """Whether rows are experts and not tokens (expert choice, https://arxiv.org/abs/2202.09368)."""
@@ -117,35 +117,58 @@ class RouterCollector(Collector):
 
     def _count_held(self) -> None:
         """Count the choices of several layers at once: on small models the number of operations is what costs."""
-        held, layers, like = self.held, self.held_layers, self.held_like
-        self.held, self.held_layers, self.held_like = [], (), None
-        if like is None:
+        if not self.held:
             return
-        batch, (tokens, _), _, device = like
+        held, self.held, self.held_numel = self.held, [], 0
+        by_token = []
+        for layer, batch, choices in held:
+            if self._of_experts(batch, choices, layer):
+                self.tap.once("router_not_by_token", f"The router of layer {self.sites[layer].layer} gave a row of "
+                              "choices per expert, not per token: experts choose their tokens there, and loads mean "
+                              "something else. They are not recorded.")
+            else:
+                by_token.append((layer, batch, choices))
+        for _, alike in groupby(by_token, key=lambda one: (id(one[1]), one[2].shape, one[2].dtype, one[2].device)):
+            layers, batches, together = zip(*alike, strict=True)
+            self._count_together(batches[0], layers, together)
+
+    def _count_together(self, batch: Batch | None, layers: tuple[int, ...], held: tuple[Tensor, ...]) -> None:
+        tokens, device = held[0].shape[0], held[0].device
         domains, experts = len(self.tap.domain_names), self.sites[0].num_experts
-        if batch is not None and batch.shape is not None and tokens == batch.shape[0] * batch.shape[1]:
-            rows_T = batch.cells.to(device)
+        aligned = batch is not None and batch.shape is not None and tokens == batch.shape[0] * batch.shape[1]
+        if batch is not None and aligned:
+            batch.keep_domains()
         else:
             self.tap.once("router_unaligned", f"A router saw {tokens} tokens, the batch has the shape "
                           f"{batch.shape if batch else None}: its counts are not split by domain, padding included.")
-            rows_T = torch.full((tokens,), domains, dtype=torch.int64, device=device)
-        # -1 and E mean "no expert", and have a column each; what is beyond cannot be a choice, and has the last.
-        columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts + 1)
-        columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 3)
-        self.ran = self.ran or batch is None
-        # A router that ran outside of the model's forward counts at once: nothing will say what it ran for.
-        counts = self.counts if batch is None else batch.notes.setdefault(self.name, {})
-        if device not in counts:
-            counts[device] = zeros(len(self.sites) * (domains + 2) * (experts + 3), dtype=torch.int64, device=device)
-        count(counts[device], columns_lTk.view(-1))
+
+        def cells() -> list[tuple[Tensor, None]]:
+            rows_T = (batch.cells.to(device) if batch is not None and aligned else
+                      torch.full((tokens,), domains, dtype=torch.int64, device=device))
+            # -1 and E mean "no expert", and have a column each; what is beyond cannot be a choice, and has the last.
+            columns_lTk = torch.stack(held).to(torch.int64).clamp_(-1, experts + 1)
+            columns_lTk += torch.add(self._starts(layers, device), rows_T[:, None], alpha=experts + 3)
+            return [(columns_lTk.view(-1), None)]
+
+        size = len(self.sites) * (domains + 2) * (experts + 3)
+        loads: Loads = {device: Tally(size)}
+        loads[device].add(cells, sum(choice.numel() for choice in held), device)
+        if batch is None:
+            # A router that ran outside of the model's forward counts at once: nothing will say what it ran for.
+            self._count_for_rows(loads)
+        else:
+            batch.routers_read.update(layers)
+            _merge(batch.notes.setdefault(self.name, {}), loads, size)
 
     def trained(self, batch: Batch) -> None:
-        for device, counts in batch.notes.get(self.name, {}).items():
-            self.ran = True
-            if device in self.counts:
-                self.counts[device] += counts
-            else:
-                self.counts[device] = counts
+        if self.name in batch.notes:
+            self._count_for_rows(batch.notes[self.name])
+
+    def _count_for_rows(self, loads: Loads) -> None:
+        size = next(iter(loads.values())).size
+        _merge(self.since_row, loads, size)
+        if self.every_domain:
+            _merge(self.since_domain_row, loads, size)
 
     def _starts(self, layers: tuple[int, ...], device: torch.device) -> Tensor:
         """Where each layer's expert 0 of row 0 is in the counts, [l, 1, 1]; copied to the device once."""
@@ -158,32 +181,40 @@ class RouterCollector(Collector):
         if not self.sites:
             return
         self._count_held()
-        due, domains_due = self.due(step), bool(self.every_domain) and step % self.every_domain == 0
-        if not self.counts or not (due or domains_due):
-            return
-        whole = self._table()
-        counts_LDE, impossible = whole[:, :-1, 1:-2], whole[..., -1].sum()
-        total_LE = counts_LDE.sum(dim=1)
-        if due and self.ran:
-            self._send(self.frame, step, "router/tokens", total_LE - self.written, impossible)
-            self.written, self.ran = total_LE, False
-        if domains_due:
-            self._send(self.domain_frame, step, "router/domain_tokens", counts_LDE.transpose(0, 1), impossible)
-            self.counts, self.written = {}, self.written - total_LE
+        if self.due(step) and self.since_row:
+            loads, self.since_row = self.since_row, {}
+            self._send(self.frame, step, "router/tokens", loads, lambda counts_LDE: counts_LDE.sum(dim=1))
+        if self.every_domain and step % self.every_domain == 0 and self.since_domain_row:
+            loads, self.since_domain_row = self.since_domain_row, {}
+            self._send(self.domain_frame, step, "router/domain_tokens", loads,
+                       lambda counts_LDE: counts_LDE.transpose(0, 1))
 
-    def _send(self, frame: FrameWriter, step: int, name: str, counts: Tensor, impossible: Tensor) -> None:
+    def _send(self, frame: FrameWriter, step: int, name: str, loads: Loads, counts: Callable[[Tensor], Tensor]) -> None:
         """Write a row of counts, unless some of what was counted cannot have been a choice of experts."""
+        now = time.time()
+
+        def work() -> dict[str, Tensor]:
+            whole = self._table(loads)
+            return {name: counts(whole[:, :-1, 1:-2]), "impossible": whole[..., -1].sum()}
+
         def deliver(host: dict[str, Any]) -> None:
             if host["impossible"]:
                 self.tap.once("router_impossible", "A router's integers reach beyond its number of experts: they are "
                               "no choice of experts, and no load is recorded. Please report the model's class.")
             else:
-                frame.append(step, {name: host[name]})
+                frame.append(step, {name: host[name]}, now)
 
-        self.tap.send(self, {name: counts, "impossible": impossible}, deliver)
+        self.tap.send(self, {}, deliver, work, next(iter(loads)))
 
-    def _table(self) -> Tensor:
-        """Counts since the last row, int64 [L, D + 2, E + 3]."""
-        first, *others = self.counts.values()
+    def _table(self, loads: Loads) -> Tensor:
+        """Counts, int64 [L, D + 2, E + 3]."""
+        first, *others = [counts for tally in loads.values() if (counts := tally.counts) is not None]
         whole = sum((other.to(first.device) for other in others), first)
         return whole.view(len(self.sites), len(self.tap.domain_names) + 2, -1)
+
+
+def _merge(loads: Loads, more: Loads, size: int) -> None:
+    for device, tally in more.items():
+        if device not in loads:
+            loads[device] = Tally(size)
+        loads[device].merge(tally)

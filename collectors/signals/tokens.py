@@ -9,13 +9,15 @@ B rows, S positions, D domains, V vocabulary size.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from collectors.batch import Batch
-from collectors.signals.collector import Collector, count, zeros
+from collectors.signals.collector import Collector
+from collectors.tally import Tally
 from collectors.text import SCRIPTS, script_table, token_labels
 
 
@@ -32,7 +34,7 @@ class DataCollector(Collector):
         self.rewind()
 
     def rewind(self) -> None:
-        self.cells: Tensor | None = None
+        self.cells: Tally | None = None
         self.sequences = 0
         self.documents: int | Tensor = 0
 
@@ -50,22 +52,24 @@ class DataCollector(Collector):
             self.tap.once("domains_unknown", 'tv.attach was given domains, but a batch carries no "domain": its tokens '
                           "count as unattributed. Put the domain of every row, or of every token, into the batch.")
         # Taken now: the loop may fill the same tensors with the next batch.
-        batch.notes[self.name] = batch.cells, batch.shape[0], batch.documents
+        batch.keep_domains()
+        batch.notes[self.name] = batch.documents
 
     def trained(self, batch: Batch) -> None:
         if self.name not in batch.notes:
             return
-        cells, sequences, documents = batch.notes[self.name]
+        assert batch.shape is not None and batch.device is not None
         if self.cells is None:
-            self.cells = zeros(batch.domains + 2, dtype=torch.int64, device=cells.device)
-        count(self.cells, cells)
-        self.sequences += sequences
-        self.documents = self.documents + documents
+            self.cells = Tally(batch.domains + 2)
+        self.cells.add(lambda: [(batch.cells, None)], math.prod(batch.shape), batch.device)
+        self.sequences += batch.shape[0]
+        self.documents = self.documents + batch.notes[self.name]
 
     def after_step(self, step: int) -> None:
         if self.due(step) and self.cells is not None:
-            self.emit(self.frame, step, {"cells": self.cells, "data/sequences": self.sequences,
-                                         "data/documents": self.documents}, _by_domain)
+            cells = self.cells
+            self.emit(self.frame, step, {"data/sequences": self.sequences, "data/documents": self.documents},
+                      _by_domain, lambda: {"cells": cells.counts}, cells.device)
             self.rewind()
 
 
@@ -96,23 +100,24 @@ class TokenCollector(Collector):
             "domain": self.tap.domain_labels, "token": token_labels(tokenizer, self.vocab_size), "script": SCRIPTS})
 
     def rewind(self) -> None:
-        self.counts: Tensor | None = None
+        self.counts: Tally | None = None
 
     def output(self, batch: Batch, output: Any) -> None:
         if not batch.training or not self.vocab_size or batch.input_ids is None:
             return
+        batch.keep_domains()
         # The first and the last column take ids outside of the vocabulary, the last row padding.
-        columns = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
-        batch.notes[self.name] = columns.add(batch.cells, alpha=self.vocab_size + 2).add_(1)
+        batch.notes[self.name] = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
 
     def trained(self, batch: Batch) -> None:
-        cells = batch.notes.get(self.name)
-        if cells is None:
+        columns = batch.notes.get(self.name)
+        if columns is None:
             return
         if self.counts is None:
-            size = (batch.domains + 2) * (self.vocab_size + 2)
-            self.counts = zeros(size, dtype=torch.int64, device=cells.device)
-        count(self.counts, cells)
+            self.counts = Tally((batch.domains + 2) * (self.vocab_size + 2))
+        width = self.vocab_size + 2
+        self.counts.add(lambda: [(columns.add(batch.cells, alpha=width).add_(1), None)], columns.numel(),
+                        columns.device)
 
     def after_step(self, step: int) -> None:
         if self.due(step):
@@ -123,11 +128,14 @@ class TokenCollector(Collector):
         self._write(self.tap.step)
 
     def _write(self, step: int) -> None:
-        if self.counts is None:
-            return
-        counts = self.counts.view(-1, self.vocab_size + 2)[:-1, 1:-1]
-        self.counts = None
-        self.emit(self.frame, step, {"tokens/counts": counts}, self._fields)
+        tally, self.counts = self.counts, None
+        if tally is not None:
+            self.emit(self.frame, step, {}, self._fields, lambda: self._counts(tally), tally.device)
+
+    def _counts(self, tally: Tally) -> dict[str, Tensor]:
+        counts = tally.counts
+        assert counts is not None
+        return {"tokens/counts": counts.view(-1, self.vocab_size + 2)[:-1, 1:-1]}
 
     def _fields(self, host: dict[str, Any]) -> dict[str, Any]:
         counts = host["tokens/counts"]

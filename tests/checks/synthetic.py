@@ -60,6 +60,10 @@ class Synthetic:
         self.router_shift: np.ndarray | None = None
         """[n, moe_layers, E] replaces the popularity where not NaN"""
         self.zipf_by_step: list[tuple[int, np.ndarray]] = [(1, self.zipf)]
+        there = {"parameters": 1000, "gradients": 1000, "forwards": 1, "routers": self.moe_layers}
+        seen = {"parameters_held": 1000, "gradients_seen": 1000, "losses_seen": 1, "routers_read": self.moe_layers}
+        self.coverage = {name: np.full(n, count) for name, count in {**there, **seen}.items()}
+        """What there was to see of each step, and what of it was seen."""
 
     def _zipf(self) -> np.ndarray:
         p = 1 / np.arange(1, VOCABULARY + 1) ** 1.05
@@ -133,6 +137,10 @@ class Synthetic:
             ["tokens/counts"],
             labels={"domain": DOMAINS, "token": [str(v) for v in range(VOCABULARY)]},
         )
+        if self.coverage:
+            coverage = w.frame("coverage", [f"coverage/{name}" for name in self.coverage])
+            for i, step in enumerate(self.steps.tolist()):
+                coverage.append(step, {f"coverage/{name}": int(counts[i]) for name, counts in self.coverage.items()})
         rng, all_tokens = self.rng, []
         pending = np.zeros((len(DOMAINS), VOCABULARY), np.int64)
         for i, step in enumerate(self.steps.tolist()):

@@ -86,8 +86,10 @@ class FrameWriter:
         """Header of the rows that come next."""
         return self._block.header
 
-    def append(self, step: int, values: Mapping[str, Any]) -> None:
+    def append(self, step: int, values: Mapping[str, Any], now: float | None = None) -> None:
         """Add one row: numbers for scalar fields, arrays [*axes] for the others, None for what is missing.
+
+        `now` is when it was measured, in seconds since 1970; None is now.
 
         A name that the frame does not know becomes a new scalar field; where ours have that name already it is stored
         as `custom/<name>`, see `own_name`. Raises UsageError for a value that is not a number or has the wrong shape,
@@ -97,10 +99,11 @@ class FrameWriter:
             raise UsageError(f"The writer of {self._owner.folder} is closed: step {step} of frame "
                              f"{self.header.frame!r} cannot be stored. Append before close().")
         try:
+            now = time.time() if now is None else now
             with self._lock:
-                if not self._block.put(step, time.time(), values):
+                if not self._block.put(step, now, values):
                     self._widen(self._block.unknown(values))
-                    self._block.put(step, time.time(), values)
+                    self._block.put(step, now, values)
                 full = self._block.rows == self._block.capacity
                 if full:
                     self._hand_over()
