@@ -6,7 +6,7 @@ instead. An excursion that began before the event, or that outlasts the window, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,20 @@ LEVEL_EVENTS = {
     "rollback": ("optimisation", "routing", "throughput"),
 }
 """Event kind -> areas in which a new level is expected after it. A resume must not move the loss, so it masks none."""
+
+NEW_LEVEL = ("stage_switch", "batch_size", "lr_restart")
+"""Events after which another level may stay; what the others set going must be over when their window ends."""
+
+BOUNDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "loss": {
+        "stage_switch": (1.5, 0.5), "batch_size": (1.05, 0.9), "lr_restart": (1.1, 0.9), "warmup": (1.05, 0.0),
+        "warmup_end": (1.05, 0.9), "decay_start": (1.02, 0.85),
+    },
+    "optimisation": dict.fromkeys(LEVEL_EVENTS, (10.0, 0.1)) | {"warmup": (10.0, 0.0)},
+}  # fmt: skip
+"""Area -> event -> how many times its level an event may raise it, and to what part lower it. Convention: another data
+stage is other text; a change of batch size or rate moves the loss by less than 10 %; a rise of more during a warm-up
+is no warm-up. Norms: the factors at which their checks fail."""
 
 MOMENT_EVENTS = {"checkpoint": ("throughput",), "eval": ("throughput",), "evaluation": ("throughput",)}
 """Event kind -> areas that it disturbs for a moment, without a new level."""
@@ -64,12 +78,13 @@ class Quiet:
         return inside
 
 
-def window_steps(run: Run) -> int:
+def window_steps(run: Run, step: int | None = None) -> int:
     """Steps that an event masks: 200, or 0.2 % of a long run; never more than 5 % of a short one.
 
-    The first two are the project's convention; the last keeps a run of a few hundred steps judgeable.
+    The first two are the project's convention; the last keeps a run of a few hundred steps judgeable. Where no length
+    was planned, an event at `step` is judged by the length up to it: how long the run became is not known then.
     """
-    length = run_length(run)
+    length = max(step, 1) if step is not None and not run.card.total_steps else run_length(run)
     return max(1, min(max(200, length // 500), length // 20))
 
 
@@ -80,15 +95,14 @@ def run_length(run: Run) -> int:
 
 def quiet(run: Run, area: str) -> Quiet:
     """Windows in which this area's alarms are explained: warm-up of the plan, and events of the run."""
-    width = window_steps(run)
     spans: list[Masked] = []
     levels: list[int] = []
     warmup = warmup_steps(run)
     if warmup and area in LEVEL_EVENTS["warmup_end"]:
-        spans.append(Masked("warmup", 0, warmup + width))
+        spans.append(Masked("warmup", 0, warmup + window_steps(run, warmup)))
     for kind, step in _events(run):
         if area in LEVEL_EVENTS.get(kind, ()):
-            spans.append(Masked(kind, step, step + width))
+            spans.append(Masked(kind, step, step + window_steps(run, step)))
             levels.append(step)
         elif area in MOMENT_EVENTS.get(kind, ()):
             spans.append(Masked(kind, step, step + MOMENT_STEPS))

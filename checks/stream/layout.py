@@ -16,13 +16,15 @@ LEVELS = 17
 """Blocks of 1 to 65,536 rows."""
 RING = 18
 """16 blocks of reference and 2 under test."""
-ERRORS = 32
+ERRORS = 48
 TRAIL = 64
 RECENT = 16
 DIFFERENCES = 256
 FOLD = 8
 FOLD_FROM = 4096
 """From this row on windows under 8 rows are left to the row test (streaming detectors spend most of their time there)."""
+NOTES = 256
+"""Single rows that stood out, the newest."""
 LEAST_ROWS = 9
 """Below, only effects of the size `huge` can be told."""
 
@@ -39,7 +41,7 @@ STATE = np.dtype(
         ("error_row", "i8", (LEVELS, ERRORS)), ("error_count", "i8", LEVELS), ("variance", "f8", LEVELS),
         ("freedom", "f8", LEVELS), ("looks", "i8", LEVELS), ("visible", "f8", LEVELS),
         ("trail", "f8", (LEVELS, TRAIL)), ("trail_step", "i8", (LEVELS, TRAIL)), ("trail_count", "i8", LEVELS),
-        ("clean_from", "i8"), ("last_step", "i8"),
+        ("clean_from", "i8"), ("last_step", "i8"), ("notes", "i8"), ("note_step", "i8", NOTES), ("note_z", "f8", NOTES),
     ]
 )  # fmt: skip
 """One series. `offset` is the level that told episodes have added; `clean_from` the row since which no fault was."""
@@ -79,6 +81,8 @@ class Bounds:
     """What a block mean strays from its trend however long the block."""
     raw: int = 0
     """1: never take logarithms; -1: always, of nothing smaller than 1e-30."""
+    level: int = 0
+    """1: not expected to fall for ever. A falling line is not extrapolated, and there is no best to stay with."""
     raw_warn: float = 0.5
     raw_fail: float = 1.5
     raw_fall: float = 1.5
@@ -96,8 +100,9 @@ class Bounds:
 
 
 def _z(alpha: float) -> Any:
-    # A window of 2^(k+1) rows is looked at once in 2^k rows, on two sides, on 14 scales: the same rate a row for all.
-    return np.maximum(-ndtri(np.minimum(alpha * 2.0 ** np.arange(LEVELS) / 28, 0.006)), 2.5)
+    # A window of 2^(k+1) rows is looked at once in 2^k rows, on two sides, on 14 scales: the same rate a row for all;
+    # never below 3, because what a long window strays from a line is bias more than noise.
+    return np.maximum(-ndtri(np.minimum(alpha * 2.0 ** np.arange(LEVELS) / 28, 0.006)), 3.0)
 
 
 BOUNDS = np.dtype([(name, "f8") for name in Bounds.__slots__] + [("z_warn", "f8", LEVELS), ("z_fail", "f8", LEVELS)])
@@ -105,7 +110,8 @@ BOUNDS = np.dtype([(name, "f8") for name in Bounds.__slots__] + [("z_warn", "f8"
 LOSS = Bounds(warn=0.005, fail=0.02, fall=0.02, lone=0.405, brief=0.405, huge=0.7, floor=0.0013)
 """0.5 %: block means of healthy losses stray 0.13-0.15 % from their trend however long the block. x1.5 for lone rows:
 healthy rank-local losses reach +37 %."""
-GRADIENT = Bounds(warn=0.4, fail=1.1, fall=0.7, lone=2.303, brief=2.303, huge=3.4, floor=0.03, raw=-1)
+GRADIENT = Bounds(warn=0.4, fail=1.1, fall=0.7, lone=2.303, brief=2.303, huge=3.4, floor=0.03, raw=-1,
+                  level=1)  # fmt: skip
 """Healthy norms reach 7.5 times their median for one row and 3 times for two (19,560 steps of llm.c's 124M run)."""
 
 

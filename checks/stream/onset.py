@@ -138,7 +138,7 @@ def onset_fit(s, e, first, floor):  # type: ignore[no-untyped-def]
     if size[low - 1] == 1:
         low_step = step[low]
     high_step = step[high + 1] - 1 if high + 1 < n and size[high] > 1 else step[high]
-    if e.onset_low <= step[best] <= e.onset_high and high_step - low_step > e.onset_high - e.onset_low:
+    if low_step <= e.onset <= high_step and high_step - low_step >= e.onset_high - e.onset_low:
         return
     if not low_step <= e.onset <= high_step:
         # Two answers that exclude one another: the fit is not of the right shape, so neither bound is dropped.

@@ -22,6 +22,7 @@ from checks.stream.layout import (
     LEAST_ROWS,
     LEVELS,
     LONE,
+    NOTES,
     RECENT,
     RING,
     ROWS,
@@ -32,6 +33,8 @@ from checks.stream.onset import onset_fit
 
 CLIP = 3.5
 TAIL = 4.0
+NOTED = 5.0
+"""Deviations beyond which a single row is remembered: it may stand out in another run, too."""
 
 
 @compiled
@@ -160,15 +163,17 @@ def _own_noise(s, k, rows):  # type: ignore[no-untyped-def]
 def _begin(s, E, side, how, window, z, effect, reference, error, rows, step, bounds):  # type: ignore[no-untyped-def]
     """Open an episode, unless the series only comes back from a level that was told."""
     if s.offset * side < 0 and effect >= 0.5 * abs(s.offset):
-        for i in range(RECENT):
-            s.recent[i] += s.offset
-        s.center += s.offset
-        for i in range(len(E)):
+        back = False
+        for i in range(s.small):
             if E[i].told >= 0 and E[i].closed < 0 and E[i].side != side:
-                E[i].closed = rows
-                E[i].closed_step = step
-        s.offset = 0.0
-        return
+                E[i].closed, E[i].closed_step = rows, step
+                back = True
+        if back:
+            for i in range(RECENT):
+                s.recent[i] += s.offset
+            s.center += s.offset
+            s.offset = 0.0
+            return
     e = E[s.small]
     e.row, e.step, e.side, e.how, e.window = rows, step, side, how, window
     e.z, e.effect, e.reference, e.error, e.before = z, effect, reference, error, s.offset
@@ -249,10 +254,10 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     nu = s.freedom[k]
     error = sd * np.sqrt(leverage)
     s.visible[k] = bounds.z_warn[k] * error
-    up = _normal(e / error, nu)
-    effect = e
+    effect = min(e, test - my) if bounds.level > 0 else e
+    up = _normal(effect / error, nu)
     how = WINDOW
-    if s.best_count[k] > 0:
+    if s.best_count[k] > 0 and bounds.level == 0:
         bias = sd / 2.8284 * np.sqrt(2 * np.log(1 + s.best_count[k] / 4))
         over = test - s.best[k] - bias
         z = _normal(over / (sd * 0.7906), nu)  # sqrt(1/2 + 1/8)
@@ -269,15 +274,28 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     elif down > bounds.z_warn[k] and depth > fall and rows >= LEAST_ROWS:
         _begin(s, E, -1, WINDOW, 2 * g, down, depth, test + depth, error, rows, step, bounds)
     else:
-        i = s.error_count[k] % ERRORS
-        s.error[k, i] = e * e / leverage
-        s.error_row[k, i] = rows
-        s.error_count[k] += 1
+        # Neighbouring looks share half of their rows: once there are some, every second one is enough.
+        if s.error_count[k] < 16 or s.looks[k] & 1:
+            i = s.error_count[k] % ERRORS
+            s.error[k, i] = e * e / leverage
+            s.error_row[k, i] = rows
+            s.error_count[k] += 1
         low = 0.0
         for j in range(8):
             low += s.ring[k, (c - 1 - j) % RING] / 8
         s.best[k] = min(s.best[k], low)
         s.best_count[k] += 1
+
+
+@compiled
+def _back_by_itself(s, E, level, step, bounds):  # type: ignore[no-untyped-def]
+    """End what was told as a level, once 64 rows have come down to where it began."""
+    for i in range(s.small):
+        e = E[i]
+        if e.told >= 0 and e.closed < 0:
+            band = max(bounds.warn if s.mode == 0 else bounds.raw_warn * s.scale, 0.3 * e.effect)
+            if e.side * (level - e.reference - e.before) <= band:
+                e.closed, e.closed_step = s.rows, step
 
 
 @compiled
@@ -289,6 +307,8 @@ def _push(s, E, k, value, step, bounds, rows):  # type: ignore[no-untyped-def]
         s.place[k, at] = np.log(s.origin + (s.count[k] + 0.5) * (1 << k) + 1.0)
         s.count[k] += 1
         if s.open < 0:
+            if k == 6 and s.offset != 0:
+                _back_by_itself(s, E, value + s.offset, step, bounds)
             _scan(s, E, k, step, bounds, rows)
         if s.count[k] & 1 or k == LEVELS - 1:
             return
@@ -399,6 +419,9 @@ def _judge_row(s, E, u, step, bounds):  # type: ignore[no-untyped-def]
     away = abs(z)
     opening, lone, effect = 0, False, side * (u - centre)
     if away > 3 and rows >= LEAST_ROWS - 1:
+        if away > NOTED:
+            s.note_step[s.notes % NOTES], s.note_z[s.notes % NOTES] = step, z
+            s.notes += 1
         lam = (s.tail_count + 1.0) / (s.tail_rows + 2000.0)
         beta = (s.tail_sum + 2.0) / (s.tail_count + 2.0)
         logp = min(np.log(lam) - (away - TAIL) / beta, np.log(0.05))
