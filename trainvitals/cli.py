@@ -142,20 +142,35 @@ def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str
 
 
 @cli.command()
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print level, areas, incidents and findings as JSON.")
 @click.option("--only", multiple=True, help="Run only this check; may be repeated.")
-def check(run: str, as_json: bool, only: tuple[str, ...]) -> None:
-    """Judge a run, live or finished, and store the findings in its folder.
+def check(runs: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
+    """Judge runs, live or finished, and store the findings in their folders.
+
+    Of several runs of one data order it also says which steps stand out in more than one: the data, not the optimizer.
+
+    The exit code is that of the worst run: 2 fail, 1 warn, 3 unknown, 0 pass.
 
     Example: trainvitals check runs/demo --json
     """
+    from checks.together import shared_steps, shared_words
     from trainvitals.store import open_run
 
-    report = _judge(open_run(run), only)
-    click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False) if as_json else _table(report))
-    levels = {finding.level for finding in report.findings}
-    sys.exit(2 if "fail" in levels else 1 if "warn" in levels else 0 if "pass" in levels else 3)
+    opened = [open_run(run) for run in runs]
+    reports = [_judge(run, only) for run in opened]
+    shared = shared_steps(opened) if len(opened) > 1 else None
+    if as_json:
+        answers = [{"run": name, **report.answer_json()} for name, report in zip(runs, reports, strict=True)]
+        one = reports[0].answer_json() if shared is None else {"runs": answers, "shared": shared}
+        click.echo(json.dumps(one, indent=2, allow_nan=False))
+    else:
+        for name, report in zip(runs, reports, strict=True):
+            click.echo((f"{name}\n" if shared is not None else "") + _table(report))
+        if shared is not None:
+            click.echo(shared_words(shared))
+    levels = {report.level for report in reports}
+    sys.exit(2 if "fail" in levels else 1 if "warn" in levels else 3 if "unknown" in levels else 0)
 
 
 @cli.command()
@@ -240,7 +255,8 @@ def _table(report: Report) -> str:
         lines.append(f"{finding.level:8} {finding.check:24} {finding.summary}{where}")
         if finding.level in ("fail", "warn"):
             lines.append(f"{'':33} -> {finding.what_to_do}")
-    return "\n".join(lines) if lines else "No check could run."
+    areas = [f"{area}: {v.level}, {v.answered} of {v.asked} answered" for area, v in report.verdicts.items()]
+    return "\n".join([*lines, *areas]) if lines else "No check could run."
 
 
 def main() -> None:

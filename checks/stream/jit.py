@@ -41,12 +41,12 @@ def compiled(function: Kernel) -> Kernel:
                 continue
             config.CACHE_DIR = str(place / f"trainvitals-{version()}")  # type: ignore[attr-defined]
             try:
-                return cast(Kernel, numba.njit(nogil=True, cache=True)(function))
+                return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
             except RuntimeError:
                 continue
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]
-    return cast(Kernel, numba.njit(nogil=True)(function))
+    return cast(Kernel, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def _writable(folder: Path) -> bool:

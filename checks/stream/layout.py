@@ -31,11 +31,11 @@ LEAST_ROWS = 9
 STATE = np.dtype(
     [
         ("rows", "i8"), ("since", "i8"), ("origin", "i8"), ("mode", "i8"), ("open", "i8"), ("last_told", "i8"),
-        ("resets", "i8"), ("last_y", "f8"), ("last_u", "f8"), ("print_step", "f8"), ("sigma", "f8"), ("square", "f8"),
+        ("resets", "i8"), ("last_y", "f8"), ("last_u", "f8"), ("print_step", "f8"), ("print_hits", "i8"), ("print_seen", "i8"), ("sigma", "f8"), ("square", "f8"),
         ("recent", "f8", RECENT), ("differences", "f8", DIFFERENCES), ("difference_count", "i8"),
         ("tail_rows", "f8"), ("tail_count", "f8"), ("tail_sum", "f8"), ("run", "i8"), ("run_side", "i8"),
-        ("run_logp", "f8"), ("run_sum", "f8"), ("offset", "f8"), ("fold_sum", "f8"), ("fold_square", "f8"),
-        ("center", "f8"), ("scale", "f8"), ("lowest", "f8"), ("huge_run", "i8"),
+        ("run_logp", "f8"), ("run_sum", "f8"), ("run_tail", "f8"), ("run_tail_sum", "f8"), ("offset", "f8"), ("fold_sum", "f8"), ("fold_square", "f8"),
+        ("center", "f8"), ("scale", "f8"), ("lowest", "f8"), ("top", "f8"), ("huge_run", "i8"),
         ("small", "i8"), ("ring", "f8", (LEVELS, RING)), ("place", "f8", (LEVELS, RING)), ("count", "i8", LEVELS),
         ("best", "f8", LEVELS), ("best_count", "i8", LEVELS), ("error", "f8", (LEVELS, ERRORS)),
         ("error_row", "i8", (LEVELS, ERRORS)), ("error_count", "i8", LEVELS), ("variance", "f8", LEVELS),

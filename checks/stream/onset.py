@@ -140,11 +140,16 @@ def onset_fit(s, e, first, floor):  # type: ignore[no-untyped-def]
     high_step = step[high + 1] - 1 if high + 1 < n and size[high] > 1 else step[high]
     if low_step <= e.onset <= high_step and high_step - low_step >= e.onset_high - e.onset_low:
         return
+    first = step[best]
     if not low_step <= e.onset <= high_step:
-        # Two answers that exclude one another: the fit is not of the right shape, so neither bound is dropped.
+        # Two answers that exclude one another: the fit is not of the right shape, so neither bound is dropped. A jump
+        # that was placed when it was fresh stays where it was.
+        if ramp < SHAPES // 2 and high_step - low_step >= e.onset_high - e.onset_low:
+            first = e.onset
         low_step, high_step = min(low_step, e.onset_low), max(high_step, e.onset_high)
-    e.onset = step[best]
-    e.onset_row = np.int64(start[best])
-    e.onset_low = min(low_step, step[best])
-    e.onset_high = max(high_step, step[best])
+    e.onset_low = min(low_step, first)
+    e.onset_high = max(high_step, first)
     e.ramp = 1 if ramp > 0 else 0
+    if first != e.onset:
+        e.onset = first
+        e.onset_row = np.int64(start[best])

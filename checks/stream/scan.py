@@ -63,7 +63,8 @@ def _measure_noise(s):  # type: ignore[no-untyped-def]
         return
     d = np.sort(s.differences[:n])
     sigma = 1.0483 * (d[n // 2] if n % 2 else 0.5 * (d[n // 2 - 1] + d[n // 2]))  # 1.4826 / sqrt 2
-    printed = s.print_step if np.isfinite(s.print_step) else 0.0
+    # Differences that are all multiples of the smallest are those of a printed number.
+    printed = s.print_step if s.print_hits >= 8 and s.print_hits > 0.9 * s.print_seen else 0.0
     if s.mode == 0 and s.last_y > 0:
         printed /= s.last_y
     if sigma < 3 * printed:
@@ -326,7 +327,25 @@ def _restart(s):  # type: ignore[no-untyped-def]
     s.origin = s.rows
     s.fold_sum = s.fold_square = 0.0
     s.run = 0
+    s.run_tail = s.run_tail_sum = 0.0
     s.clean_from = s.rows
+
+
+@compiled
+def _end_run(s):  # type: ignore[no-untyped-def]
+    """Rows that stood out and opened nothing are the run's own tail; those of an episode would hide the next."""
+    s.tail_count += s.run_tail
+    s.tail_sum += s.run_tail_sum
+    s.run = 0
+    s.run_logp = s.run_sum = s.run_tail = s.run_tail_sum = 0.0
+
+
+@compiled
+def _forget(s, level):  # type: ignore[no-untyped-def]
+    """Rows of an episode that is over are no neighbours of the next ones."""
+    for i in range(RECENT):
+        s.recent[i] = min(max(s.recent[i], level - 3 * s.scale), level + 3 * s.scale)
+    s.center = min(max(s.center, level - s.scale), level + s.scale)
 
 
 @compiled
@@ -382,10 +401,11 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     if settled and back <= band and calm and rows - e.out_row >= 3 and rows - e.row >= min(e.window, 8):
         e.closed = rows
         e.closed_step = step
+        _forget(s, e.reference)
         if level >= 4:
             e.out_row, e.out_step = rows, step
         s.open = -1
-        s.run = 0
+        _end_run(s)
         s.clean_from = rows
     elif rows - e.row >= max(300, 4 * e.window) and 50 * (rows - e.row) >= rows:
         level = max(level, 6)
@@ -400,9 +420,10 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         for i in range(RECENT):
             s.recent[i] -= middle
         s.center -= middle
+        _forget(s, e.reference)
         s.last_told = s.open
         s.open = -1
-        s.run = 0
+        _end_run(s)
         s.clean_from = rows
 
 
@@ -415,6 +436,7 @@ def _judge_row(s, E, u, step, bounds):  # type: ignore[no-untyped-def]
         z = (u - centre) / scale
         if rows < 400:
             z = _normal(z, 1 + 0.4 * rows)
+    s.top = max(s.top, z)
     side = 1 if z > 0 else -1
     away = abs(z)
     opening, lone, effect = 0, False, side * (u - centre)
@@ -426,7 +448,8 @@ def _judge_row(s, E, u, step, bounds):  # type: ignore[no-untyped-def]
         beta = (s.tail_sum + 2.0) / (s.tail_count + 2.0)
         logp = min(np.log(lam) - (away - TAIL) / beta, np.log(0.05))
         if s.run == 0 or s.run_side != side:
-            s.run, s.run_side, s.run_logp, s.run_sum = 0, side, 0.0, 0.0
+            _end_run(s)
+            s.run_side = side
         s.run += 1
         s.run_logp += logp
         s.run_sum += u - centre
@@ -440,10 +463,10 @@ def _judge_row(s, E, u, step, bounds):  # type: ignore[no-untyped-def]
         elif logp < np.log(alpha * 5 / 6) and effect > alone:
             lone = True
         if away > TAIL:
-            s.tail_count += 1
-            s.tail_sum += min(away, 16.0) - TAIL
+            s.run_tail += 1
+            s.run_tail_sum += min(away, 16.0) - TAIL
     else:
-        s.run = 0
+        _end_run(s)
     return opening, lone, away, effect
 
 
@@ -475,7 +498,7 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         if how == ROWS:
             # The middle of 15 rows is a noisy level to freeze.
             level = _expected(s)
-            if abs(level - centre) < 2 * scale:
+            if np.isfinite(level) and effect + side * (centre - level) > 0.5 * effect:
                 effect += side * (centre - level)
                 reference = level
             for i in range(window):
@@ -497,12 +520,14 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
             if how == LONE:
                 e.closed, e.closed_step = rows, step
                 s.open = -1
+            else:
+                s.run_tail = s.run_tail_sum = 0.0
     s.lowest = min(s.lowest, u)
     was_open = s.open
     if s.open >= 0:
         e = E[s.open]
-        value = e.reference + min(max(u - centre, -CLIP * scale), CLIP * scale)
-        residual = value - e.reference
+        residual = u - centre if abs(u - centre) < 3 * scale else 0.0
+        value = e.reference + residual
         _follow(s, E, u, step, bounds, scratch)
     else:
         value = min(max(u, centre - CLIP * scale), centre + CLIP * scale) if rows > 3 else u
@@ -547,7 +572,8 @@ def _calm_fold(s, E, us, steps, bounds):  # type: ignore[no-untyped-def]
         s.fold_sum += u
         s.fold_square += (u - s.center) * (u - s.center)
         s.lowest = min(s.lowest, u)
-    s.run = s.huge_run = 0
+    _end_run(s)
+    s.huge_run = 0
     _push_fold(s, E, steps[FOLD - 1], bounds)
     if s.open >= 0:
         _locate(s, E[s.open], bounds)
@@ -656,8 +682,16 @@ def feed(s, E, steps, ys, start, levels, bounds):  # type: ignore[no-untyped-def
             u = np.log(max(y, 1e-30)) if s.mode == 0 else y
             if s.rows + j > 0:
                 gap = abs(y - s.last_y)
-                if gap > 1e-9 * abs(y) and gap < s.print_step:
-                    s.print_step = gap
+                if gap > 1e-9 * abs(y):
+                    s.print_seen += 1
+                    if gap < 0.99 * s.print_step:
+                        parts = s.print_step / gap
+                        if abs(parts - np.round(parts)) > 0.02:
+                            s.print_hits = 0
+                        s.print_step = gap
+                    parts = gap / s.print_step
+                    if abs(parts - np.round(parts)) < 0.02:
+                        s.print_hits += 1
                 s.differences[s.difference_count % DIFFERENCES] = abs(u - s.last_u)
                 s.difference_count += 1
             s.last_y, s.last_u, s.last_step = y, u, steps[i + j]
