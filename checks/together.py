@@ -40,7 +40,7 @@ def shared_steps(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for i, (found, _, _) in enumerate(marks):
         for step in found:
             at[step + shift[i]].add(i)
-    told = []
+    told: list[dict[str, Any]] = []
     for step, who in at.items():
         chance = float(binom.sf(len(who) - 1, len(runs), min(max(rate, 1e-9), 1.0))) * max(steps, 1)
         if len(who) > 1 and chance < RARE:

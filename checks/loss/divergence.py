@@ -78,7 +78,8 @@ def _calm(ground: Ground, stream: Stream, explained: str) -> Finding:
 
 
 def _alarm(ground: Ground, stream: Stream, e: Episode) -> Finding:
-    since = f"has been {e.percent(e.lasting)} off its trend" if e.ongoing else f"was {e.percent(e.effect)} off its trend"
+    off = e.percent(e.lasting if e.ongoing else e.effect)
+    since = f"{'has been' if e.ongoing else 'was'} {off} off its trend"
     state = "and is still there" if e.ongoing else f"until step {e.last:,}"
     parts = f", in {e.parts} steps" if e.parts > 1 else ""
     return tell(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FAIL_FALL = 0.1
 """Convention: no batch, and no planned event that is not in the record, takes a tenth off a loss for good."""
+KNOWN_FROM = 128
+"""Rows in which a curve has no slope yet that a fall could leave: small models learn in steps at first."""
 
 
 @check("loss.fall", area="loss", reads=("loss/train",), uses=("lr/used",), instead=INSTEAD,
@@ -27,15 +29,15 @@ def fall(run: Run) -> Iterator[Finding]:
     """The loss drops below its trend without a cause in the plan.
 
     Why it matters: a sudden fall is more often a leak, repeated data, a shorter text or another reduction of the loss
-    than learning. How to read it: the same scan as for rises; a falling learning rate explains 10 % for each factor of
-    ten, and 3 % besides. Single rows are only counted.
+    than learning. How to read it: the same scan as for rises, from row 128 on; a falling learning rate explains 10 %
+    for each factor of ten, and 3 % besides. Single rows are only counted.
     """
     stream = training(run)
     if (few := too_few(stream)) is not None:
         yield few
         return
     found, masked, events = judged(run, stream, -1)
-    alarms = [e for e in found if not e.lone]
+    alarms = [e for e in found if not e.lone and e.first_row >= KNOWN_FROM]
     threshold = Threshold(100 * LOSS.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
     ground = stream.ground(threshold, events, single_rows=sum(e.lone for e in found))
     if not alarms:
@@ -63,7 +65,7 @@ def fall(run: Run) -> Iterator[Finding]:
             + ("still there." if e.ongoing else f"back after step {e.last:,}.")
             + stream.words,
             "fail" if lost else "warn",
-            "The task became easier at this step: seen or leaked text, repeated or shorter sequences, a mask, or another "
-            "way to average the loss.",
+            "The task became easier at this step: seen or leaked text, repeated or shorter sequences, a mask, or "
+            "another way to average the loss.",
             f"Compare the batches before and after step {e.onset:,}, and hold validation losses against it.",
         )

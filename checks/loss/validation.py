@@ -43,7 +43,7 @@ def validation(run: Run) -> Iterator[Finding]:
     """
     gap = open_book(run).one(VALIDATION_GAP)
     mask = quiet(run, "loss")
-    (level,) = streams(run, "loss/val")[:1] or [None]
+    level = next(iter(streams(run, "loss/val")), None)
     gaps = None if gap is None or not gap.rows else Stream("loss/val", "", gap, mask)
     if level is None or (level.series.rows < LEAST_ROWS and not level.series.episodes()):
         n = level.series.rows if level else 0

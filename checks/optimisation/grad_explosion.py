@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = (
-    "measured: BLOOM-176B rose 3.9, 9.9 and 66 times before its loss did; in 19,560 healthy steps of llm.c's 124M run no "
-    "failure, 2-3 high norms 11 times (counted, not told), x1.5 and x3 over 200 rows found 30 of 30"
+    "measured: BLOOM-176B rose 3.9, 9.9 and 66 times before its loss did; in 19,560 healthy steps of llm.c's 124M run "
+    "no failure, 2-3 high norms 11 times (counted, not told), x1.5 and x3 over 200 rows found 30 of 30"
 )
 UNIT = "times its trend"
 LASTING_ROWS = 8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.finding import Evidence, Finding, Statistic, Threshold
+from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.masking import quiet
 from checks.optimisation._printed import rounding_error
@@ -55,7 +55,7 @@ def lr_jump(run: Run, *, warn_factor: float = 1.2, fail_factor: float = 2.0) -> 
     planned = _planned(run, used)
     mask = quiet(run, "optimisation")
     found = []
-    masked = {}
+    masked: dict[Masked, None] = {}
     for g, group in enumerate(used.labels):
         for jump in _jumps(used.steps, used.values[:, g], planned.get(group), warn_factor):
             step = int(used.steps[jump.row])

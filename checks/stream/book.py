@@ -1,7 +1,7 @@
 """The series of a run under the scan, as far as they were read, kept beside the run between looks.
 
-    book = open_book(run)
-    book.of("loss/train"), book.of("grad/norm_by_layer")["layers.3"]
+book = open_book(run)
+book.of("loss/train"), book.of("grad/norm_by_layer")["layers.3"]
 
 Each look reads the rows that are new. A state is used only where it was made by the same code under the same bounds and
 planned events, and where the last rows that it read are still what they were; else the series is read from its start.
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from checks.masking import NEW_LEVEL, quiet
-from checks.reading import ENDLESS, Snapshot, has, remember, since
+from checks.reading import ENDLESS, Rows, Snapshot, has, remember, since
 from checks.stream.gap import GAP, GapState, gaps
 from checks.stream.jit import version
 from checks.stream.layout import GRADIENT, LOSS, Bounds
@@ -44,6 +44,9 @@ WATCHED: Mapping[str, tuple[str, Bounds]] = {
 """Signal -> the area whose planned events concern it, and its bounds."""
 VALIDATION_GAP = "validation gap"
 """Validation over training loss: a series of our own."""
+POOLED = {"loss/domain": "loss/domain_tokens"}
+"""Signal -> weights with which its rows are pooled: a domain's loss in one row is that of a few documents."""
+POOL_ROWS = 8
 FILE = "streams.bin"
 MOST_BYTES = 1 << 28
 WORTH_KEEPING = 64
@@ -57,6 +60,8 @@ class Book:
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     """Signal -> label -> series; "" for a signal without axes."""
     gap: GapState = field(default_factory=GapState)
+    cuts: list[int] = field(default_factory=list)
+    """Last steps that restarts have left of earlier attempts, as of the last look."""
     at: str = ""
     """Store version of the last look."""
     unsaved: int = 0
@@ -73,6 +78,12 @@ class Book:
     def look(self, run: Run) -> None:
         """Read what is new."""
         levels = {area: _levels(run, area) for area in ("loss", "optimisation")}
+        cuts = sorted(a.kept_until for a in run.attempts if a.kept_until < ENDLESS)
+        if cuts != self.cuts:
+            # Pooled rows keep no witness: after a restart they are read anew.
+            for name in POOLED:
+                self.series.pop(name, None)
+            self.cuts = cuts
         for name, (area, bounds) in WATCHED.items():
             if has(run, name) and not (name == "loss/returned" and has(run, "loss/train")):
                 self._read(run, name, bounds, levels[area])
@@ -85,23 +96,27 @@ class Book:
         if any(not _agree(s, levels) for s in known.values()):
             known.clear()
         # Labels that have no rows yet are looked for from the start of what the others keep as witness.
-        starts = [int(s.witness_steps[0]) for s in known.values() if s.rows]
+        starts = [int(s.witness_steps[0]) if name not in POOLED else s.last_step for s in known.values() if s.rows]
         rows = since(run, name, min(starts, default=None))
         if rows.values.ndim > 1 and rows.values.shape[1] != len(rows.labels):
             return
         columns = {"": rows.values} if not rows.labels else dict(zip(rows.labels, rows.values.T, strict=True))
-        if any(not _still(s, rows.steps, columns.get(label)) for label, s in known.items()):
+        if name not in POOLED and any(not _still(s, rows.steps, columns.get(label)) for label, s in known.items()):
             known.clear()
             rows = since(run, name, None)
             columns = {"": rows.values} if not rows.labels else dict(zip(rows.labels, rows.values.T, strict=True))
+        weights = _weights(run, name, rows)
         for label, values in columns.items():
             series = known.get(label)
             if series is None:
                 series = known[label] = Series(bounds)
             series.levels = levels
             fresh = rows.steps > (series.last_step if series.rows else -ENDLESS)
+            steps, means = rows.steps[fresh], values[fresh]
+            if label in weights:
+                steps, means = _pooled(steps, means, weights[label][fresh])
             before = series.rows
-            series.feed(rows.steps[fresh], values[fresh])
+            series.feed(steps, means)
             self.unsaved += series.rows - before
 
     def _read_gap(self, run: Run, training: str, levels: NDArray[np.int64]) -> None:
@@ -126,7 +141,7 @@ class Book:
         parts = [(name, label, s.packed()) for name, known in self.series.items() for label, s in known.items()]
         payload = b"".join(data for *_, data in parts)
         head = seal({
-            "version": stamp(), "gap": list(astuple(self.gap)), "sum": zlib.crc32(payload),
+            "version": stamp(), "gap": list(astuple(self.gap)), "cuts": self.cuts, "sum": zlib.crc32(payload),
             "series": [[name, label, len(data)] for name, label, data in parts],
         })  # fmt: skip
         return json.dumps(head).encode() + b"\n" + payload
@@ -138,7 +153,7 @@ class Book:
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, OverflowError):
             head, state = opened(line)
             if state == "whole" and head["version"] == stamp() and head["sum"] == zlib.crc32(payload):
-                book, at = cls(gap=GapState(*head["gap"])), 0
+                book, at = cls(gap=GapState(*head["gap"]), cuts=[int(cut) for cut in head["cuts"]]), 0
                 for name, label, length in head["series"]:
                     bounds = GAP if name == VALIDATION_GAP else WATCHED[name][1]
                     book.series.setdefault(name, {})[label] = Series.unpacked(bounds, payload[at : at + length])
@@ -179,8 +194,29 @@ def _open(run: Run, seen: Run) -> Book:
     return book
 
 
+def _weights(run: Run, name: str, rows: Rows) -> dict[str, NDArray[np.float64]]:
+    """Weight of each row by label; of the signals whose rows are pooled."""
+    if name not in POOLED or not len(rows):
+        return {}
+    tokens = since(run, POOLED[name], int(rows.steps[0]))
+    if not np.array_equal(tokens.steps, rows.steps):
+        return {}
+    return dict(zip(tokens.labels, np.nan_to_num(tokens.values.T), strict=True))
+
+
+def _pooled(
+    steps: NDArray[np.int64], values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Weighted means of 8 rows each, at the step of the last; rows of a group that is not full wait."""
+    n = len(steps) // POOL_ROWS * POOL_ROWS
+    w = np.where(np.isfinite(values[:n]), weights[:n], 0.0).reshape(-1, POOL_ROWS)
+    total = w.sum(axis=1)
+    mean = (w * np.nan_to_num(values[:n]).reshape(-1, POOL_ROWS)).sum(axis=1) / np.where(total > 0, total, np.nan)
+    return steps[POOL_ROWS - 1 : n : POOL_ROWS], mean
+
+
 def _levels(run: Run, area: str) -> NDArray[np.int64]:
-    spans = (s for s in quiet(run, area).spans if s.kind in NEW_LEVEL)
+    spans = (s for s in quiet(run, area).spans if s.kind in NEW_LEVEL[area])
     return np.array(sorted(s.until + 1 for s in spans), np.int64)
 
 

@@ -32,7 +32,8 @@ def explained(episode: Episode, mask: Quiet, area: str, now: int) -> tuple[Maske
         if episode.raw:
             bound *= 20 * episode.scale  # 5 % of a usual loss is about a deviation of a row
         over = span.until < now and (episode.ongoing or episode.last > span.until)
-        if size <= bound and not (over and span.kind not in NEW_LEVEL):
+        stays = span.kind in NEW_LEVEL.get(area, ()) or (span.kind == "warmup" and episode.side < 0)
+        if size <= bound and (stays or not over):
             found.append(span)
     return tuple(found)
 

@@ -22,7 +22,7 @@ RECENT = 16
 DIFFERENCES = 256
 FOLD = 8
 FOLD_FROM = 4096
-"""From this row on windows under 8 rows are left to the row test (streaming detectors spend most of their time there)."""
+"""From this row on windows under 8 rows, where most of the time goes, are left to the test of single rows."""
 NOTES = 256
 """Single rows that stood out, the newest."""
 LEAST_ROWS = 9
@@ -31,10 +31,12 @@ LEAST_ROWS = 9
 STATE = np.dtype(
     [
         ("rows", "i8"), ("since", "i8"), ("origin", "i8"), ("mode", "i8"), ("open", "i8"), ("last_told", "i8"),
-        ("resets", "i8"), ("last_y", "f8"), ("last_u", "f8"), ("print_step", "f8"), ("print_hits", "i8"), ("print_seen", "i8"), ("sigma", "f8"), ("square", "f8"),
+        ("resets", "i8"), ("last_y", "f8"), ("last_u", "f8"), ("print_step", "f8"), ("print_hits", "i8"),
+        ("print_seen", "i8"), ("sigma", "f8"), ("square", "f8"),
         ("recent", "f8", RECENT), ("differences", "f8", DIFFERENCES), ("difference_count", "i8"),
         ("tail_rows", "f8"), ("tail_count", "f8"), ("tail_sum", "f8"), ("run", "i8"), ("run_side", "i8"),
-        ("run_logp", "f8"), ("run_sum", "f8"), ("run_tail", "f8"), ("run_tail_sum", "f8"), ("offset", "f8"), ("fold_sum", "f8"), ("fold_square", "f8"),
+        ("run_logp", "f8"), ("run_sum", "f8"), ("run_tail", "f8"), ("run_tail_sum", "f8"), ("offset", "f8"),
+        ("fold_sum", "f8"), ("fold_square", "f8"),
         ("center", "f8"), ("scale", "f8"), ("lowest", "f8"), ("top", "f8"), ("huge_run", "i8"),
         ("small", "i8"), ("ring", "f8", (LEVELS, RING)), ("place", "f8", (LEVELS, RING)), ("count", "i8", LEVELS),
         ("best", "f8", LEVELS), ("best_count", "i8", LEVELS), ("error", "f8", (LEVELS, ERRORS)),
@@ -53,7 +55,7 @@ EPISODE = np.dtype(
         ("peak_step", "i8"), ("peak_u", "f8"), ("out_row", "i8"), ("out_step", "i8"), ("out_rows", "i8"),
         ("closed", "i8"), ("closed_step", "i8"), ("failed", "i8"), ("told", "i8"), ("told_step", "i8"),
         ("before", "f8"), ("lasting", "f8"), ("mode", "i8"), ("onset_row", "i8"), ("onset", "i8"),
-        ("onset_low", "i8"), ("onset_high", "i8"), ("ramp", "i8"), ("refit", "i8"), ("scale", "f8"),
+        ("onset_low", "i8"), ("onset_high", "i8"), ("ramp", "i8"), ("refit", "i8"), ("scale", "f8"), ("slope", "f8"),
     ]
 )  # fmt: skip
 """One episode. Rows that mean "not yet" are -1; `failed` is the step at which it became a failure."""

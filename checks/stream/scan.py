@@ -1,4 +1,4 @@
-"""The scan: reads the rows of one series in order, never looks ahead, and keeps the episodes in which it left its trend.
+"""The scan: reads the rows of one series in order, never looks ahead, and keeps the episodes off its trend.
 
 Blocks of 1, 2, 4 ... rows are held against a line in log time through the blocks before them; each scale is judged by
 the errors that its own predictions made. Time is logarithmic and the noise is measured because false alarms on losses
@@ -161,23 +161,65 @@ def _own_noise(s, k, rows):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _begin(s, E, side, how, window, z, effect, reference, error, rows, step, bounds):  # type: ignore[no-untyped-def]
+def _end_run(s):  # type: ignore[no-untyped-def]
+    """Rows that stood out and opened nothing are the run's own tail; those of an episode would hide the next."""
+    s.tail_count += s.run_tail
+    s.tail_sum += s.run_tail_sum
+    s.run = 0
+    s.run_logp = s.run_sum = s.run_tail = s.run_tail_sum = 0.0
+
+
+@compiled
+def _restart(s):  # type: ignore[no-untyped-def]
+    """Another level is expected from here on: nothing before is a reference."""
+    s.count[:] = 0
+    s.best[:] = np.inf
+    s.best_count[:] = 0
+    s.since = 0
+    s.origin = s.rows
+    s.fold_sum = s.fold_square = 0.0
+    s.run = 0
+    s.run_tail = s.run_tail_sum = 0.0
+    s.clean_from = s.rows
+
+
+@compiled
+def _trend(e, rows):  # type: ignore[no-untyped-def]
+    """Where the series would be without the episode: nine tenths of the slope that it had, because curves flatten."""
+    return e.reference + e.slope * np.log(max(rows, 1) / max(e.row, 1))
+
+
+@compiled
+def _begin(s, E, side, how, window, z, effect, reference, slope, error, rows, step, bounds):  # type: ignore[no-untyped-def]
     """Open an episode, unless the series only comes back from a level that was told."""
-    if s.offset * side < 0 and effect >= 0.5 * abs(s.offset):
-        back = False
+    if how != LONE and s.offset * side < 0 and effect >= 0.5 * abs(s.offset):
+        back = effect < 2 * abs(s.offset)
         for i in range(s.small):
             if E[i].told >= 0 and E[i].closed < 0 and E[i].side != side:
                 E[i].closed, E[i].closed_step = rows, step
                 back = True
         if back:
+            # Only the rows since the return were a level too low. Where they lie now is the level of all others: how far
+            # the offset was off is not known better.
+            n = 0
+            shift = 0.0
             for i in range(RECENT):
-                s.recent[i] += s.offset
-            s.center += s.offset
+                if (s.recent[i] - reference) * side > 0.5 * abs(s.offset):
+                    shift += s.recent[i] + s.offset - reference
+                    n += 1
+            shift = shift / n if n else 0.0
+            for i in range(RECENT):
+                back_now = (s.recent[i] - reference) * side > 0.5 * abs(s.offset)
+                s.recent[i] += s.offset if back_now else shift
+            s.center = reference + shift
+            _restart(s)
             s.offset = 0.0
+            _end_run(s)
             return
     e = E[s.small]
     e.row, e.step, e.side, e.how, e.window = rows, step, side, how, window
     e.z, e.effect, e.reference, e.error, e.before = z, effect, reference, error, s.offset
+    e.slope = 0.9 * min(slope, 0.0) if bounds.level == 0 else 0.0
     e.rows, e.sum, e.peak, e.peak_step = window, window * effect, effect, step
     e.out_row, e.out_step, e.out_rows, e.mode, e.scale = rows, step, 1, s.mode, s.scale
     e.closed = e.failed = e.told = -1
@@ -192,12 +234,12 @@ def _begin(s, E, side, how, window, z, effect, reference, error, rows, step, bou
 
 @compiled
 def _expected(s):  # type: ignore[no-untyped-def]
-    """Level that the line through the longest suitable blocks gives this row; NaN where there are too few."""
+    """Level that the line through the longest suitable blocks gives this row, and its slope; NaN without enough."""
     k = 5
     while k >= 0 and (s.count[k] < 8 or 6 * (1 << k) > 0.35 * s.rows):
         k -= 1
     if k < (3 if s.since >= FOLD_FROM else 1):
-        return np.nan
+        return np.nan, 0.0
     c = s.count[k]
     n = min(16, c - 1)
     mx = my = sxx = sxy = 0.0
@@ -208,7 +250,7 @@ def _expected(s):  # type: ignore[no-untyped-def]
         dx = s.place[k, (c - 1 - i) % RING] - mx
         sxx += dx * dx
         sxy += dx * (s.ring[k, (c - 1 - i) % RING] - my)
-    return my + (np.log(s.rows + 0.5) - mx) * sxy / sxx
+    return my + (np.log(s.rows + 0.5) - mx) * sxy / sxx, sxy / sxx
 
 
 @compiled
@@ -271,9 +313,9 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     depth = predicted - 2 * abs(my - predicted) - test
     down = _normal(depth / error, nu)
     if up > bounds.z_warn[k] and effect > warn and rows >= LEAST_ROWS:
-        _begin(s, E, 1, how, 2 * g, up, effect, test - effect, error, rows, step, bounds)
+        _begin(s, E, 1, how, 2 * g, up, effect, test - effect, _expected(s)[1], error, rows, step, bounds)
     elif down > bounds.z_warn[k] and depth > fall and rows >= LEAST_ROWS:
-        _begin(s, E, -1, WINDOW, 2 * g, down, depth, test + depth, error, rows, step, bounds)
+        _begin(s, E, -1, WINDOW, 2 * g, down, depth, test + depth, _expected(s)[1], error, rows, step, bounds)
     else:
         # Neighbouring looks share half of their rows: once there are some, every second one is enough.
         if s.error_count[k] < 16 or s.looks[k] & 1:
@@ -295,7 +337,7 @@ def _back_by_itself(s, E, level, step, bounds):  # type: ignore[no-untyped-def]
         e = E[i]
         if e.told >= 0 and e.closed < 0:
             band = max(bounds.warn if s.mode == 0 else bounds.raw_warn * s.scale, 0.3 * e.effect)
-            if e.side * (level - e.reference - e.before) <= band:
+            if e.side * (level - _trend(e, s.rows) - e.before) <= band:
                 e.closed, e.closed_step = s.rows, step
 
 
@@ -318,29 +360,6 @@ def _push(s, E, k, value, step, bounds, rows):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _restart(s):  # type: ignore[no-untyped-def]
-    """Another level is expected from here on: nothing before is a reference."""
-    s.count[:] = 0
-    s.best[:] = np.inf
-    s.best_count[:] = 0
-    s.since = 0
-    s.origin = s.rows
-    s.fold_sum = s.fold_square = 0.0
-    s.run = 0
-    s.run_tail = s.run_tail_sum = 0.0
-    s.clean_from = s.rows
-
-
-@compiled
-def _end_run(s):  # type: ignore[no-untyped-def]
-    """Rows that stood out and opened nothing are the run's own tail; those of an episode would hide the next."""
-    s.tail_count += s.run_tail
-    s.tail_sum += s.run_tail_sum
-    s.run = 0
-    s.run_logp = s.run_sum = s.run_tail = s.run_tail_sum = 0.0
-
-
-@compiled
 def _forget(s, level):  # type: ignore[no-untyped-def]
     """Rows of an episode that is over are no neighbours of the next ones."""
     for i in range(RECENT):
@@ -356,7 +375,8 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     warn, fail, brief = bounds.warn, bounds.fail, bounds.brief
     if s.mode == 1:
         warn, fail, brief = bounds.raw_warn * s.scale, bounds.raw_fail * s.scale, bounds.raw_lone * s.scale
-    excess = e.side * (u - e.reference)
+    reference = _trend(e, rows)
+    excess = e.side * (u - reference)
     if rows > e.row:
         e.rows += 1
         e.sum += excess
@@ -378,10 +398,10 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         # A small effect in noisy rows: its own blocks tell when it is over, 15 rows do not.
         inside = s.trail[level, (s.trail_count[level] - 1) % TRAIL]
         settled = rows % (1 << level) == 0
-    back = e.side * (inside - e.reference)
+    back = e.side * (inside - reference)
     e.lasting = e.lasting if not settled else back
     five = _median(scratch[:5].copy(), min(n, 5))
-    calm = e.side * (five - e.reference) <= max(band, e.scale)
+    calm = e.side * (five - reference) <= max(band, e.scale)
     mean = e.sum / e.rows
     error = max(e.scale / np.sqrt(float(e.rows)), bounds.floor if s.mode == 0 else 0.0)
     error = max(error, 0.5 * e.error)
@@ -401,7 +421,7 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     if settled and back <= band and calm and rows - e.out_row >= 3 and rows - e.row >= min(e.window, 8):
         e.closed = rows
         e.closed_step = step
-        _forget(s, e.reference)
+        _forget(s, reference)
         if level >= 4:
             e.out_row, e.out_step = rows, step
         s.open = -1
@@ -410,17 +430,18 @@ def _follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     elif rows - e.row >= max(300, 4 * e.window) and 50 * (rows - e.row) >= rows:
         level = max(level, 6)
         c = s.trail_count[level] - 1
-        middle = 0.5 * (s.trail[level, c % TRAIL] + s.trail[level, (c - 1) % TRAIL]) - e.reference
+        middle = 0.5 * (s.trail[level, c % TRAIL] + s.trail[level, (c - 1) % TRAIL])
+        middle -= _trend(e, rows - (1 << level) - rows % (1 << level))
         e.lasting = e.side * middle
         known = 2 * s.scale / np.sqrt(2.0 * (1 << level))
         for k in range(LEVELS):
-            s.best[k] = max(s.best[k], e.reference + known)
+            s.best[k] = max(s.best[k], reference + known)
         e.told, e.told_step = rows, step
         s.offset += middle
         for i in range(RECENT):
             s.recent[i] -= middle
         s.center -= middle
-        _forget(s, e.reference)
+        _forget(s, reference)
         s.last_told = s.open
         s.open = -1
         _end_run(s)
@@ -494,10 +515,10 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         how = ROWS if opening != 0 else LONE if lone else HUGE
         side = opening if opening != 0 else (1 if u > centre else -1)
         window = min(s.run, RECENT) if how == ROWS else s.huge_run if how == HUGE else 1
-        reference = centre
+        reference, slope = centre, 0.0
         if how == ROWS:
             # The middle of 15 rows is a noisy level to freeze.
-            level = _expected(s)
+            level, slope = _expected(s)
             if np.isfinite(level) and effect + side * (centre - level) > 0.5 * effect:
                 effect += side * (centre - level)
                 reference = level
@@ -508,7 +529,7 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
             side, reference, effect = 1, s.lowest, u - s.lowest
         elif s.small > 0 and E[s.small - 1].how == LONE and E[s.small - 1].row >= rows - window:
             s.small -= 1  # the lone row was the first of several
-        _begin(s, E, side, how, window, away, effect, reference, scale, rows, step, bounds)
+        _begin(s, E, side, how, window, away, effect, reference, slope, scale, rows, step, bounds)
         if s.open >= 0:
             e = E[s.open]
             first = s.trail_step[0, (s.trail_count[0] - min(window, TRAIL)) % TRAIL]
@@ -527,7 +548,7 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     if s.open >= 0:
         e = E[s.open]
         residual = u - centre if abs(u - centre) < 3 * scale else 0.0
-        value = e.reference + residual
+        value = _trend(e, rows) + residual
         _follow(s, E, u, step, bounds, scratch)
     else:
         value = min(max(u, centre - CLIP * scale), centre + CLIP * scale) if rows > 3 else u
@@ -607,6 +628,12 @@ def _to_raw(s, E):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _median_trail(s):  # type: ignore[no-untyped-def]
+    rows = np.sort(s.trail[0, : s.rows])
+    return rows[s.rows // 2]
+
+
+@compiled
 def _ratios_fail(s):  # type: ignore[no-untyped-def]
     """Whether the lowest of the last 64 rows are under a fifth of their median: no range for ratios."""
     rows = np.sort(s.trail[0])
@@ -648,7 +675,7 @@ def feed(s, E, steps, ys, start, levels, bounds):  # type: ignore[no-untyped-def
         if s.rows == 0 and bounds.raw > 0:
             s.mode = 1
         if s.mode == 0 and bounds.raw == 0:
-            low = ys[i] <= 0
+            low = ys[i] <= 0 or (4 <= s.rows < TRAIL and np.log(ys[i]) < _median_trail(s) - 1.05)
             if low or (s.rows % TRAIL == 0 and s.rows > 0 and _ratios_fail(s)):
                 if s.rows == 0:
                     s.mode = 1

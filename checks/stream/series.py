@@ -1,8 +1,8 @@
 """One series under the scan: what it remembers, and its episodes in words of steps.
 
-    series = Series(LOSS)
-    series.feed(steps, values)          # as often as there are new rows; never looks ahead
-    series.episodes(), series.resolution()
+series = Series(LOSS)
+series.feed(steps, values)  # as often as there are new rows; never looks ahead
+series.episodes(), series.resolution()
 """
 
 from __future__ import annotations
