@@ -191,13 +191,14 @@ class Series:
 
     def _episode(self, group: list[Any]) -> Episode:
         first, last = group[0], group[-1]
-        ended = last["how"] == LONE or last["closed"] >= 0
+        # A later part that is over only came back to the level of those before it.
+        ended = all(e["how"] == LONE or e["closed"] >= 0 for e in group)
         failed = [int(e["failed"]) for e in group if e["failed"] >= 0]
         peak = max(group, key=lambda e: e["peak"] + e["side"] * e["before"])
         before = float(last["side"] * (last["before"] - first["before"]))
         mean = float(last["sum"] / max(int(last["rows"]), 1)) + before
         side = int(first["side"])
-        end = int(last["out_step"]) if last["told"] < 0 or last["how"] == LONE else int(last["closed_step"])
+        end = max(int(e["out_step"] if e["told"] < 0 else e["closed_step"]) for e in group)
         return Episode(
             side=side,
             lone=bool(first["how"] == LONE),
