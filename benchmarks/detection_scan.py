@@ -53,7 +53,8 @@ def main() -> None:
 
 def false_alarms() -> None:
     """Episodes, failures and lone rows per 100,000 healthy rows, with the upper 95 % bound (Poisson)."""
-    print("| healthy rows | n | warnings | failures | lone rows | failures per 100k, 95 % below |\n|---|---|---|---|---|---|")
+    print("| healthy rows | n | warnings | failures | lone rows | failures per 100k, 95 % below |")
+    print("|---|---|---|---|---|---|")
     for name, logs, bounds in _healthy():
         found = [e for y in logs for e in judge(y, bounds).episodes()]
         rows, lone = sum(map(len, logs)), sum(e.lone for e in found)
@@ -67,7 +68,8 @@ def recall(places: int) -> None:
     logs = published()
     noisy = [y for name, y in logs.items() if "/" not in name]
     calm = [y for name, y in logs.items() if "/" in name]
-    print("\n| fault | logs | found | failures | delay median / 90 % | onset error | covered |\n|---|---|---|---|---|---|---|")
+    print("\n| fault | logs | found | failures | delay median / 90 % | onset error | covered |")
+    print("|---|---|---|---|---|---|---|")
     for name, shape in FAULTS.items():
         for group, chosen in (("noisy", noisy), ("averaged", calm)):
             if "1,000" in name:
@@ -93,8 +95,8 @@ def _row(name: str, group: str, logs: list[Floats], shape: Fault, places: int) -
     inside = np.mean([e.onset_low <= at <= e.onset_high for e, at in told])
     return (
         f"| {name} | {group} | {len(told)} of {places} | {sum(e.failed is not None for e, _ in told)} | "
-        f"{np.median(late):.0f} / {np.quantile(late, 0.9):.0f} | {np.median(error):.0f} / {np.quantile(error, 0.9):.0f} | "
-        f"{inside:.2f} |"
+        f"{np.median(late):.0f} / {np.quantile(late, 0.9):.0f} | "
+        f"{np.median(error):.0f} / {np.quantile(error, 0.9):.0f} | {inside:.2f} |"
     )
 
 
@@ -103,9 +105,9 @@ def _healthy() -> Iterator[tuple[str, list[Floats], Bounds]]:
     yield "llm.c 124M", [logs["llm.c"]], LOSS
     yield "nanoGPT, rank-local", [y for name, y in logs.items() if "nanogpt" in name], LOSS
     yield "multi-power-law curves, averaged", [y for name, y in logs.items() if "/" in name], LOSS
-    text = np.array([line.split("norm:")[1].split()[0] for line in (CURVES / "llmc_124m_main.log").read_text().split("\n")
-                     if "norm:" in line], float)  # fmt: skip
-    yield "llm.c 124M, gradient norm", [text], GRADIENT
+    lines = (CURVES / "llmc_124m_main.log").read_text().splitlines()
+    norms = np.array([line.split("norm:")[1].split()[0] for line in lines if "norm:" in line], float)
+    yield "llm.c 124M, gradient norm", [norms], GRADIENT
     rng = np.random.default_rng(5)
     for name, noise in {
         "surrogate, Gauss": lambda n: 0.02 * rng.standard_normal(n),

@@ -48,7 +48,8 @@ def main() -> None:
             series.feed(steps[given.steps :], rows[i % len(rows)][given.steps :])
     again.packed()
     print(f"one more look after {NEW_ROWS:,} steps: {time.process_time() - begin:.3f} s CPU, with reading and writing "
-          f"{len(data) / 1e6:.1f} MB of state ({STATE.itemsize:,} bytes a series, {EPISODE.itemsize} an episode)")  # fmt: skip
+          f"{len(data) / 1e6:.1f} MB of state ({STATE.itemsize:,} bytes a series, {EPISODE.itemsize} an episode)"
+          )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_of_signals_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("make_signals", DOCS / "make_signals.py")
+@pytest.mark.parametrize("page", ["signals", "checks"])
+def test_a_generated_page_is_current(page: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"make_{page}", DOCS / f"make_{page}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (DOCS / "signals.md").read_text() == module.render(), "run: python docs/make_signals.py"
+    assert (DOCS / f"{page}.md").read_text() == module.render(), f"run: python docs/make_{page}.py"

@@ -32,6 +32,7 @@ from checks.stream.layout import (
 from checks.stream.onset import onset_fit
 
 CLIP = 3.5
+OUTLIER = 6.0
 TAIL = 4.0
 NOTED = 5.0
 """Deviations beyond which a single row is remembered: it may stand out in another run, too."""
@@ -199,8 +200,8 @@ def _begin(s, E, side, how, window, z, effect, reference, slope, error, rows, st
                 E[i].closed, E[i].closed_step = rows, step
                 back = True
         if back:
-            # Only the rows since the return were a level too low. Where they lie now is the level of all others: how far
-            # the offset was off is not known better.
+            # Only the rows since the return were a level off. Where they lie now is the level of all others: how far the
+            # offset was off is not known better.
             n = 0
             shift = 0.0
             for i in range(RECENT):
@@ -552,6 +553,8 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         _follow(s, E, u, step, bounds, scratch)
     else:
         value = min(max(u, centre - CLIP * scale), centre + CLIP * scale) if rows > 3 else u
+        if rows >= LEAST_ROWS and abs(u - centre) > OUTLIER * scale:
+            value = centre  # the test of single rows has seen it; even clipped it would move a block of calm rows
         residual = value - centre if rows > 3 else 0.0
     if folding:
         s.fold_sum += value
