@@ -66,10 +66,12 @@ def grad_explosion(run: Run) -> Iterator[Finding]:
     notes = len(grouped([m for m in found if m not in alarms]))
     ground = Ground(ground.n, ground.threshold, events, {"brief_rises": notes, "layers": len(known) - 1})
     if not groups:
+        beyond = open_book(run).left_out.get("grad/norm_by_layer", 0)
+        unseen = f" {beyond:,} layers beyond the first {len(known) - 1:,} are not watched." if beyond else ""
         brief = f" {notes} brief rise{'s' if notes > 1 else ''} of two to seven rows came back." if notes else ""
         seen = known[0].series.resolution()
         yield ground.passed(
-            f"No gradient norm left its range in {ground.n:,} rows.{brief}{masked_words(excused, events)}",
+            f"No gradient norm left its range in {ground.n:,} rows.{brief}{unseen}{masked_words(excused, events)}",
             None if seen is None else Statistic(f"smallest rise of {seen[1]} rows that would show", 1 + seen[0], UNIT),
             "Gradients are in proportion to their recent past.",
         )

@@ -47,6 +47,8 @@ VALIDATION_GAP = "validation gap"
 POOLED = {"loss/domain": "loss/domain_tokens"}
 """Signal -> weights with which its rows are pooled: a domain's loss in one row is that of a few documents."""
 POOL_ROWS = 8
+MOST_LABELS = 1000
+"""Series of one signal that are watched: their states together take 43 MB."""
 FILE = "streams.bin"
 MOST_BYTES = 1 << 28
 WORTH_KEEPING = 64
@@ -64,6 +66,8 @@ class Book:
     """Last steps that restarts have left of earlier attempts, as of the last look."""
     at: str = ""
     """Store version of the last look."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Signal -> its labels beyond the first 1,000, which are not watched."""
     unsaved: int = 0
     """Rows read since the state was last stored."""
 
@@ -105,6 +109,9 @@ class Book:
             known.clear()
             rows = since(run, name, None)
             columns = {"": rows.values} if not rows.labels else dict(zip(rows.labels, rows.values.T, strict=True))
+        if len(columns) > MOST_LABELS:
+            self.left_out[name] = len(columns) - MOST_LABELS
+            columns = dict(list(columns.items())[:MOST_LABELS])
         weights = _weights(run, name, rows)
         for label, values in columns.items():
             series = known.get(label)

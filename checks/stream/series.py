@@ -23,6 +23,9 @@ WITNESSES = 16
 """Last rows that are kept as they were: a look that finds them changed begins anew."""
 MOST_EPISODES = 200_000
 
+MOST_ROWS = 1 << 40
+_FROM_MINUS_ONE = ("open", "last_told", "run_side", "last_step", "trail_step", "note_step")
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
@@ -187,6 +190,7 @@ class Series:
         series.levels = take(np.int64, levels)
         if at != len(data) or int(series.state[0]["small"]) != count:
             raise ValueError("another length")
+        _refuse_unsound(series, count)
         return series
 
     def _episode(self, group: list[Any]) -> Episode:
@@ -226,3 +230,25 @@ class Series:
         )
 
 
+def _refuse_unsound(series: Series, count: int) -> None:
+    """Raise ValueError where stored counts would lead the kernels outside their arrays: anybody may write the file."""
+    state, plateau, repeats = series.state[0], series.plateau[0], series.repeats[0]
+    for name, (kind, *_) in (STATE.fields or {}).items():
+        if kind.base == np.int64 and name not in _FROM_MINUS_ONE:
+            _within(name, state[name], 0, MOST_ROWS)
+    _within("mode", state["mode"], 0, 1)
+    _within("open", state["open"], -1, count - 1)
+    _within("resets", state["resets"], 0, len(series.levels))
+    table = series.table[:count]
+    for name in ("row", "window", "rows", "out_rows"):
+        _within(name, table[name], 0, MOST_ROWS)
+    _within("refit", table["refit"], 0, MOST_ROWS)
+    _within("filled", plateau["filled"], 0, len(plateau["mean"]) - 1)
+    _within("width", plateau["width"], 1, MOST_ROWS)
+    _within("found", repeats["found"], 0, len(repeats["start"]))
+    _within("open", repeats["open"], -1, len(repeats["start"]) - 1)
+
+
+def _within(name: str, values: Any, low: int, high: int) -> None:
+    if np.any(np.asarray(values) < low) or np.any(np.asarray(values) > high):
+        raise ValueError(f"{name} out of range")

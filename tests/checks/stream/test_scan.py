@@ -214,3 +214,11 @@ def test_a_damaged_state_is_refused() -> None:
     data = judge(surrogate(100, 1)).packed()
     with pytest.raises(ValueError, match="length|buffer"):
         Series.unpacked(LOSS, data[:-8])
+
+
+@pytest.mark.parametrize(("field", "value"), [("open", 5), ("rows", -3), ("resets", 9), ("count", -1), ("mode", 2)])
+def test_a_forged_state_leads_no_kernel_outside_its_arrays(field: str, value: int) -> None:
+    series = judge(surrogate(100, 1))
+    series.state[0][field] = value
+    with pytest.raises(ValueError, match=f"{field} out of range"):
+        Series.unpacked(LOSS, series.packed())
