@@ -200,8 +200,8 @@ def _begin(s, E, side, how, window, z, effect, reference, slope, error, rows, st
                 E[i].closed, E[i].closed_step = rows, step
                 back = True
         if back:
-            # Only the rows since the return were a level off. Where they lie now is the level of all others: how far the
-            # offset was off is not known better.
+            # Only the rows since the return were a level off. Where they lie now is the level of all others: how far
+            # the offset was off is not known better.
             n = 0
             shift = 0.0
             for i in range(RECENT):

@@ -172,6 +172,23 @@ def test_a_gradient_that_came_back_has_not_vanished(tmp_path: Path) -> None:
     assert rose.level == "fail" and not rose.ongoing and rose.steps and rose.steps[0] == 901
 
 
+def test_a_layer_whose_weights_stand_still(tmp_path: Path) -> None:
+    """Every layer moves less as the rate falls; one stops."""
+    rng = np.random.default_rng(9)
+    ratios = 1e-3 * np.exp(0.1 * rng.standard_normal((60, 4))) * np.linspace(1, 0.1, 60)[:, None]
+    for name, stopped in (("healthy", False), ("frozen", True)):
+        writer = RunWriter(tmp_path / name, when_full="wait", flush_seconds=60)
+        names = ["update/sumsq_by_layer", "weight/sumsq_by_layer"]
+        frame = writer.frame("update", names, labels={"layer": list("abcd")})
+        for i in range(60):
+            moved = ratios[i] * [1, 1, 0.003 if stopped and i >= 35 else 1, 1]
+            frame.append(50 * (i + 1), {"update/sumsq_by_layer": moved**2, "weight/sumsq_by_layer": np.ones(4)})
+        writer.close()
+        told = found(run_checks(open_run(tmp_path / name), ["update.stopped"]), "update.stopped")
+        assert told.level == ("fail" if stopped else "pass"), told.summary
+        assert not stopped or (told.evidence[0].label == "c" and told.steps and abs(told.steps[0] - 1800) <= 50)
+
+
 def test_the_same_rows_are_judged_alike_at_any_spacing(tmp_path: Path) -> None:
     y = surrogate(400, 12)
     y[300:303] *= 1.4
