@@ -32,8 +32,8 @@ def update_stopped(run: Run, *, warn_factor: float = 10.0, fail_factor: float = 
 
     Why it matters: a frozen layer can have a healthy gradient: a parameter that left the optimizer, a rate of zero in
     one group, an update that low precision rounds away. How to read it: the change of a layer's weights over their
-    size, against its own trend, less what the middle layer lost at the same time; two rows below a `warn_factor`-th warn,
-    below a `fail_factor`-th they fail.
+    size, against its own trend, less what the middle layer lost at the same time; two rows below a `warn_factor`-th
+    warn, below a `fail_factor`-th they fail.
     """
     signal = "update/ratio_by_layer"
     known = [Norms(signal, label, s) for label, s in open_book(run).of(signal).items() if s.rows]
