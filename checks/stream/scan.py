@@ -709,7 +709,7 @@ def feed(s, E, steps, ys, start, levels, bounds):  # type: ignore[no-untyped-def
                     break
         for j in range(width):
             y = ys[i + j]
-            u = np.log(max(y, 1e-30)) if s.mode == 0 else y
+            u = np.log(max(y, 5e-324)) if s.mode == 0 else y
             if s.rows + j > 0:
                 gap = abs(y - s.last_y)
                 if gap > 1e-9 * abs(y):
