@@ -86,6 +86,8 @@ class Finding:
     """One sentence: what, where, since which step."""
     steps: Steps | None = None
     """From the onset to the last step that shows it; None where no range applies."""
+    onset: Steps | None = None
+    """First and last step at which it may have begun, where that was estimated."""
     ongoing: bool = False
     """Still there at the last row. A recovered spike is history, an ongoing one is an alarm."""
     n: int = 0
@@ -111,7 +113,7 @@ class Finding:
     def from_json(cls, raw: Mapping[str, Any]) -> Finding:
         """The finding that `to_json` gave. Numbers inside `details` that are not finite stay strings."""
         known = dict(raw)
-        known["steps"] = _steps(raw.get("steps"))
+        known["steps"], known["onset"] = _steps(raw.get("steps")), _steps(raw.get("onset"))
         for key, kind in (("statistic", Statistic), ("threshold", Threshold)):
             value = raw.get(key)
             known[key] = kind(**{k: _number(v) if k in _NUMBERS else v for k, v in value.items()}) if value else None

@@ -83,6 +83,7 @@ class Ground:
         means: str,
         do: str,
         onset: str | None = None,
+        began: Steps | None = None,
         details: Mapping[str, Any] | None = None,
         level: Level | None = None,
     ) -> Finding:
@@ -96,6 +97,7 @@ class Ground:
             means: consequence.
             do: what to do about it.
             onset: how the first step was located.
+            began: first and last step at which it may have begun.
             details: more than the ground's own; may hold an `onset` with more to it than the method.
             level: where more than the statistic decides.
         """
@@ -108,6 +110,7 @@ class Ground:
             more,
             statistic=statistic,
             steps=spell.steps,
+            onset=began,
             ongoing=spell.ongoing,
             evidence=tuple(Evidence(e, spell.steps) if isinstance(e, str) else e for e in evidence),
         )

@@ -33,6 +33,19 @@ CAUSES: Mapping[str, str] = {
 DOWNSTREAM = ("data", "optimisation", "routing", "loss", "scaling", "throughput", "telemetry")
 """Areas from cause to effect."""
 
+MOVES_FIRST = ("lr.jump", "lr.plan")
+"""Checks whose faults can cause every other of learning."""
+
+PRIMARY: Mapping[str, tuple[str, ...]] = {
+    "loss": ("loss.divergence",),
+    "optimisation": ("grad.explosion",),
+    "routing": ("router.collapse",),
+    "data": ("data.mix",),
+    "throughput": ("throughput.drop",),
+    "telemetry": ("telemetry.health",),
+}
+"""Area -> the checks that must have answered before it is `pass`; in other areas any one."""
+
 ONSET_ERROR_STEPS = 2
 """How far the located onset of a step-like fault may be off."""
 
@@ -44,11 +57,15 @@ class Verdict:
     """One area's worst level. `unknown` counts answers that a missing precondition kept back."""
 
     level: Level
-    """Worst of pass, warn and fail; unknown only where no check of the area could answer."""
+    """Worst of warn and fail; else pass where the area's primary check answered; else unknown."""
     findings: int
     unknown: int
     ongoing: int
     """Warnings and failures that still stand at the last row."""
+    answered: int = 0
+    """Checks that gave an answer other than unknown."""
+    asked: int = 0
+    """Checks of the area that were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +84,10 @@ class Report:
 
     @property
     def level(self) -> Level:
-        """Worst verdict of all areas."""
-        return _worst(v.level for v in self.verdicts.values())
+        """Worst verdict of all areas; without an alarm, `pass` needs the loss to pass where it was asked."""
+        worst = _worst(v.level for v in self.verdicts.values())
+        loss = self.verdicts.get("loss")
+        return "unknown" if worst == "pass" and loss is not None and loss.level == "unknown" else worst
 
     @property
     def unknown(self) -> int:
@@ -79,6 +98,19 @@ class Report:
         """The findings as strict JSON; `incident` is the position of the incident that a finding belongs to."""
         home = {i: number for number, incident in enumerate(self.incidents) for i in incident.findings}
         return [finding.to_json() | {"incident": home.get(i)} for i, finding in enumerate(self.findings)]
+
+    def answer_json(self) -> dict[str, Any]:
+        """What `trainvitals check --json` prints: level, areas with how much was answered, incidents, findings."""
+        return {
+            "level": self.level,
+            "step": self.step,
+            "areas": {
+                area: {"level": v.level, "answered": v.answered, "asked": v.asked}
+                for area, v in self.verdicts.items()
+            },
+            "incidents": [incident.to_json() for incident in self.incidents],
+            "findings": self.to_json(),
+        }
 
     def summary_json(self) -> dict[str, Any]:
         """Version, step, verdicts and incidents as strict JSON."""
@@ -141,7 +173,7 @@ def incidents(findings: Sequence[Finding], lag: int) -> tuple[Incident, ...]:
 def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
     first = _onset(findings[members[0]])
     last = max(f.steps[1] if f.steps else first for f in (findings[i] for i in members))
-    members = sorted(members, key=lambda i: _moved_key(findings[i], first))
+    members = _causes_first(findings, sorted(members, key=lambda i: _moved_key(findings[i], first)))
     group = [findings[i] for i in members]
     order = tuple(
         Moved(check=f.check, label=_label(f), step=_onset(f), lag_steps=max(_onset(f) - _onset(group[0]), 0))
@@ -162,7 +194,29 @@ def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
 def _moved_key(finding: Finding, first: int) -> tuple[int, int, int, str]:
     # An onset is known to within a step or two; among those that tie, what can cause the others goes first.
     at = _onset(finding)
-    return (0 if at - first <= ONSET_ERROR_STEPS else at), DOWNSTREAM.index(finding.area), at, finding.check
+    return (0 if at - first <= ONSET_ERROR_STEPS else at), _rank(finding), at, finding.check
+
+
+def _causes_first(findings: Sequence[Finding], members: list[int]) -> list[int]:
+    """Move what can cause the others before each effect that may, by its interval, have begun later."""
+    ordered: list[int] = []
+    for i in members:
+        cause, began = _rank(findings[i]), _interval(findings[i])[0]
+        place = len(ordered)
+        while place and _rank(findings[ordered[place - 1]]) > cause:
+            if began > _interval(findings[ordered[place - 1]])[1] + ONSET_ERROR_STEPS:
+                break
+            place -= 1
+        ordered.insert(place, i)
+    return ordered
+
+
+def _rank(finding: Finding) -> int:
+    return -1 if finding.check in MOVES_FIRST else DOWNSTREAM.index(finding.area)
+
+
+def _interval(finding: Finding) -> tuple[int, int]:
+    return finding.onset or (_onset(finding), _onset(finding))
 
 
 def _later(lag: int) -> str:
@@ -191,17 +245,27 @@ def _worst(levels: Iterable[Level]) -> Level:
     return max(known, key=_RANK.__getitem__) if known else "unknown"
 
 
+def verdict(area: str, findings: Sequence[Finding]) -> Verdict:
+    """What the findings of one area come to. findings: of this area, at least one of each check that was asked."""
+    asked = {f.check for f in findings}
+    answered = {f.check for f in findings if f.level != "unknown"}
+    level = _worst(f.level for f in findings)
+    needed = asked & set(PRIMARY.get(area, ()))
+    if level == "pass" and not needed <= answered:
+        level = "unknown"
+    return Verdict(
+        level,
+        len(findings),
+        sum(f.level == "unknown" for f in findings),
+        sum(f.ongoing and f.level in ("warn", "fail") for f in findings),
+        len(answered),
+        len(asked),
+    )
+
+
 def _verdicts(findings: Sequence[Finding], chosen: Sequence[Check]) -> dict[str, Verdict]:
-    verdicts = {}
-    for area in dict.fromkeys(c.area for c in chosen):
-        own = [f for f in findings if f.area == area]
-        verdicts[area] = Verdict(
-            _worst(f.level for f in own),
-            len(own),
-            sum(f.level == "unknown" for f in own),
-            sum(f.ongoing and f.level in ("warn", "fail") for f in own),
-        )
-    return verdicts
+    areas = dict.fromkeys(c.area for c in chosen)
+    return {area: verdict(area, [f for f in findings if f.area == area]) for area in areas}
 
 
 def _choose(only: Iterable[str] | None) -> tuple[Check, ...]:

@@ -6,7 +6,7 @@ instead. An excursion that began before the event, or that outlasts the window, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checks.finding import Masked
+from checks.reading import has, vector
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -28,6 +29,24 @@ LEVEL_EVENTS = {
     "rollback": ("optimisation", "routing", "throughput"),
 }
 """Event kind -> areas in which a new level is expected after it. A resume must not move the loss, so it masks none."""
+
+NEW_LEVEL = {
+    "loss": ("stage_switch", "batch_size", "lr_restart"),
+    "optimisation": ("stage_switch", "batch_size", "lr_restart", "warmup"),
+}
+"""Area -> events after which another level may stay; what the others set going must be over when their window ends. A
+fall during a warm-up may stay, too: it is learning."""
+
+BOUNDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "loss": {
+        "stage_switch": (1.5, 0.5), "batch_size": (1.05, 0.9), "lr_restart": (1.1, 0.9), "warmup": (1.05, 0.0),
+        "warmup_end": (1.05, 0.9), "decay_start": (1.02, 0.85),
+    },
+    "optimisation": dict.fromkeys(LEVEL_EVENTS, (10.0, 0.1)) | {"warmup": (50.0, 0.0)},
+}  # fmt: skip
+"""Area -> event -> how many times its level an event may raise it, and to what part lower it. Convention: another data
+stage is other text; a change of batch size or rate moves the loss by less than 10 %; a rise of more during a warm-up
+is no warm-up. Norms: the factors at which their checks fail; small models' norms grow 40 times within a warm-up."""
 
 MOMENT_EVENTS = {"checkpoint": ("throughput",), "eval": ("throughput",), "evaluation": ("throughput",)}
 """Event kind -> areas that it disturbs for a moment, without a new level."""
@@ -64,12 +83,13 @@ class Quiet:
         return inside
 
 
-def window_steps(run: Run) -> int:
+def window_steps(run: Run, step: int | None = None) -> int:
     """Steps that an event masks: 200, or 0.2 % of a long run; never more than 5 % of a short one.
 
-    The first two are the project's convention; the last keeps a run of a few hundred steps judgeable.
+    The first two are the project's convention; the last keeps a run of a few hundred steps judgeable. Where no length
+    was planned, an event at `step` is judged by the length up to it: how long the run became is not known then.
     """
-    length = run_length(run)
+    length = max(step, 1) if step is not None and not run.card.total_steps else run_length(run)
     return max(1, min(max(200, length // 500), length // 20))
 
 
@@ -80,15 +100,14 @@ def run_length(run: Run) -> int:
 
 def quiet(run: Run, area: str) -> Quiet:
     """Windows in which this area's alarms are explained: warm-up of the plan, and events of the run."""
-    width = window_steps(run)
     spans: list[Masked] = []
     levels: list[int] = []
     warmup = warmup_steps(run)
     if warmup and area in LEVEL_EVENTS["warmup_end"]:
-        spans.append(Masked("warmup", 0, warmup + width))
+        spans.append(Masked("warmup", 0, warmup + window_steps(run, warmup)))
     for kind, step in _events(run):
         if area in LEVEL_EVENTS.get(kind, ()):
-            spans.append(Masked(kind, step, step + width))
+            spans.append(Masked(kind, step, step + window_steps(run, step)))
             levels.append(step)
         elif area in MOMENT_EVENTS.get(kind, ()):
             spans.append(Masked(kind, step, step + MOMENT_STEPS))
@@ -96,12 +115,27 @@ def quiet(run: Run, area: str) -> Quiet:
 
 
 def warmup_steps(run: Run) -> int:
-    """Steps of learning-rate warm-up that the plan holds; 0 where no plan is known."""
+    """Steps of learning-rate warm-up: of the plan, else as long as the rate rose from its first row on; 0 for none."""
     plan = run.card.lr_plan
+    if not plan:
+        return _risen(run)
     if plan.get("kind") == "table" and plan.get("rates"):
         rates, steps = list(plan["rates"]), list(plan["steps"])
         return int(steps[int(np.argmax(rates))]) if rates[0] < max(rates) else 0
     return int(plan.get("warmup_steps", 0) or 0)
+
+
+def _risen(run: Run) -> int:
+    if not has(run, "lr/used"):
+        return 0
+    rows = vector(run, "lr/used")
+    rates = rows.values[:, 0] if rows.values.ndim == 2 and rows.values.shape[1] else np.zeros(0)
+    known = np.flatnonzero(np.isfinite(rates))
+    falls = np.flatnonzero(np.diff(rates[known]) < 0)
+    end = int(falls[0]) if len(falls) else len(known) - 1
+    first = rates[known[: end + 1]]
+    # A rate that is constant from its first row never warmed up; one printed coarsely rises in steps.
+    return int(rows.steps[known[int(np.argmax(first))]]) if len(first) and first[0] < 0.9 * first.max() else 0
 
 
 def _events(run: Run) -> Iterable[tuple[str, int]]:

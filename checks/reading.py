@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 T = TypeVar("T")
+ENDLESS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Snapshot:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
+
+    @property
+    def run(self) -> Run:
+        """The run itself."""
+        return self._run
 
     def remember(self, key: Any, compute: Callable[[], T]) -> T:
         """The value of `compute()`, computed at the first call with this key."""
@@ -89,6 +95,21 @@ def validation(run: Run) -> dict[str, Rows]:
         known = ~np.isnan(sets.values[:, column])
         found[f"loss/val of {label}"] = Rows(sets.steps[known], sets.values[known, column])
     return found
+
+
+def since(run: Run, name: str, step: int | None) -> Rows:
+    """Rows of a signal without axes or with one, from a step on; all of them where None. NaN where there is none."""
+    if step is None:
+        return scalar(run, name) if not _axes(run, name) else vector(run, name)
+    series = run.array(name, steps=(step, ENDLESS))
+    values = np.asarray(series.values, np.float64)
+    if series.present is not None:
+        values = np.where(series.present, values, np.nan)
+    return Rows(series.steps, values, tuple(series.labels[0]) if series.labels else ())
+
+
+def _axes(run: Run, name: str) -> int:
+    return len(run.array(name, steps=(0, -1)).labels)
 
 
 def _scalar(run: Run, name: str) -> Rows:

@@ -39,11 +39,22 @@ def _run(path: Path, *, nan_at: int | None = None) -> Path:
 def test_check_prints_findings_as_json_and_stores_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(monkeypatch, capsys, "check", str(_run(tmp_path / "a", nan_at=300)), "--json")
-    findings = json.loads(out)
-    assert code == 2 and isinstance(findings, list)
+    answer = json.loads(out)
+    findings = answer["findings"]
+    assert code == 2 and answer["level"] == "fail" and answer["areas"]["loss"]["level"] == "fail"
+    assert 0 < answer["areas"]["loss"]["answered"] <= answer["areas"]["loss"]["asked"]
+    assert answer["incidents"][0]["steps"] == [300, 300]
     bad = next(f for f in findings if f["check"] == "loss.nonfinite")
     assert bad["level"] == "fail" and bad["steps"] == [300, 300]
     assert [f["check"] for f in open_run(tmp_path / "a").findings()] == [f["check"] for f in findings]
+
+
+def test_several_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(_run(tmp_path / name)) for name in "ab"]
+    code, out, _ = call(monkeypatch, capsys, "check", *runs, "--only", "loss", "--json")
+    answer = json.loads(out)
+    assert code == 0 and [one["run"] for one in answer["runs"]] == runs and isinstance(answer["shared"], list)
 
 
 def test_a_healthy_run_exits_with_zero_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

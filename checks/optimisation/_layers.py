@@ -1,180 +1,159 @@
-"""Gradient norms of the layers and of the whole model, as one table of logarithms."""
+"""Gradient norms of the whole model and of its layers under the scan, and how layers that moved together are told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Finding, Statistic
+from checks.finding import Evidence, Finding, Masked, Statistic
 from checks.ground import Ground, Spell
 from checks.masking import quiet
-from checks.reading import has, remember, scalar, vector
-from checks.robust import Excursion, Floats, segmented_baseline
+from checks.stream.book import open_book
+from checks.stream.excuse import explained, split
+from checks.stream.layout import LEAST_ROWS
+from checks.stream.series import Episode, Series
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
 ALL = "all layers"
-TINY = float(np.log(1e-30))
-"""Logarithm that stands for a norm of exactly zero."""
+TINY = 1e-29
+LARGEST = 700.0
+"""Logarithm beyond which a factor would overflow."""
+APART_ROWS = 20
+"""Layers whose episodes begin within so many rows are one alarm."""
+ONSET = "fit of a line and curve in log time plus a step or ramp; 99 % interval (Hansen 2000)"
 
 
 @dataclass(frozen=True, slots=True)
-class LogNorms:
-    """Logarithms of gradient norms; rows with a NaN or infinity anywhere are left to loss.nonfinite."""
+class Norms:
+    """One series of norms."""
 
-    steps: np.ndarray
-    """[n]"""
-    values: Floats
-    """[n, L], L layers"""
-    labels: tuple[str, ...]
-    """[L]"""
     signal: str
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-def log_norms(run: Run) -> list[LogNorms]:
-    """The whole model's norm, then the layers' where they were logged."""
-    return remember(run, "log_norms", lambda: list(_log_norms(run)))
+    label: str
+    series: Series
 
 
-def _log_norms(run: Run) -> Iterable[LogNorms]:
-    total = scalar(run, "grad/norm").finite()
-    yield LogNorms(total.steps, _log(total.values)[:, None], (ALL,), "grad/norm")
-    if has(run, "grad/norm_by_layer"):
-        layers = vector(run, "grad/norm_by_layer")
-        known = np.atleast_1d(np.isfinite(layers.values).any(axis=0))
-        keep = np.isfinite(layers.values[:, known]).all(axis=1)
-        labels = tuple(label for label, k in zip(layers.labels, known, strict=True) if k)
-        if keep.any():
-            yield LogNorms(layers.steps[keep], _log(layers.values[keep][:, known]), labels, "grad/norm_by_layer")
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One series' episode."""
+
+    of: Norms
+    episode: Episode
+
+    @property
+    def factor(self) -> float:
+        """Mean norm over its trend, at its largest."""
+        e = self.episode
+        size = max(e.effect * e.side, e.peak * e.side if e.side > 0 else e.effect * e.side)
+        return float(np.exp(min(size, LARGEST)))
 
 
-def _log(norms: Floats) -> Floats:
-    return np.log(norms, out=np.full(norms.shape, TINY), where=norms > 0)
-
-
-LEAST_ROWS = 40
-LARGEST = 700.0
-"""Logarithm beyond which a factor would overflow."""
+def norms(run: Run) -> list[Norms]:
+    """The whole model's norm first, then the layers' where they were logged."""
+    book = open_book(run)
+    total = book.one("grad/norm")
+    layers = [Norms("grad/norm_by_layer", label, s) for label, s in book.of("grad/norm_by_layer").items() if s.rows]
+    return ([Norms("grad/norm", ALL, total)] if total and total.rows else []) + layers
 
 
 def too_few(ground: Ground) -> Finding:
-    """The answer where fewer than `LEAST_ROWS` rows of norms are finite."""
+    """The answer where too few rows of norms are finite."""
     return ground.unknown(
-        f"{ground.n} finite gradient norms are too few for a baseline.",
+        f"{ground.n} finite gradient norm{'' if ground.n == 1 else 's'} {'is' if ground.n == 1 else 'are'} too few for "
+        "a trend.",
         "A norm is judged against the rows before it.",
         f"Wait for at least {LEAST_ROWS} logged steps.",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """How far the log norms of one table are from their running median."""
+def moved(run: Run, known: list[Norms], side: int) -> tuple[list[Moved], list[Episode], tuple[Masked, ...]]:
+    """Episodes of one side that nothing explains, those that an event does, and the events."""
+    mask = quiet(run, "optimisation")
+    found: list[Moved] = []
+    excused: list[Episode] = []
+    events: dict[Masked, None] = {}
+    for of in known:
+        now = of.series.last_step
 
-    table: LogNorms
-    center: Floats
-    """[n, L] running median, begun anew where a planned event sets another level."""
-    sigma: Floats
-    """[n, L] robust deviation."""
-    away: Floats
-    """[n, L] log norm less its median; NaN where the median is unknown or stands for no gradient at all."""
+        def explain(e: Episode, now: int = now) -> tuple[Masked, ...]:
+            return explained(e, mask, "optimisation", now)
 
-
-def departures(run: Run, *, window: int, least: float) -> Iterator[Departure]:
-    """Of each table; `least` is the smallest median, as a logarithm, that counts as a gradient."""
-    for t in log_norms(run):
-        starts = quiet(run, "optimisation").level_rows(t.steps)
-        center, sigma = segmented_baseline(t.values, starts, window=window)
-        with np.errstate(invalid="ignore"):
-            yield Departure(t, center, sigma, np.where(center > least, t.values - center, np.nan))
+        kept, masked, by = split((e for e in of.series.episodes() if e.side == side), explain)
+        found += [Moved(of, e) for e in kept]
+        excused += masked
+        events |= dict.fromkeys(by)
+    return found, excused, tuple(events)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerExcursion:
-    """One layer's excursion, in steps."""
-
-    signal: str
-    label: str
-    first: int
-    last: int
-    recovered: bool
-    factor: float
-    """Largest norm over its baseline (explosion), or baseline over the median norm since (vanishing)."""
-    failed: bool
-
-
-def of_layer(table: LogNorms, column: int, rows: Excursion, log_factor: float, failed: bool) -> LayerExcursion:
-    """Rows of one column of a table as steps of its layer."""
-    return LayerExcursion(
-        table.signal,
-        table.labels[column],
-        int(table.steps[rows.first]),
-        int(table.steps[rows.last]),
-        rows.recovered,
-        float(np.exp(min(log_factor, LARGEST))),
-        failed,
-    )
-
-
-def excused(beyond: bool) -> str:
-    """What a passing answer says where its number is beyond the limit all the same."""
-    return " Rows beyond the limit are within this norm's usual noise, or follow a planned event." if beyond else ""
-
-
-def grouped(found: list[LayerExcursion], apart: int) -> list[list[LayerExcursion]]:
-    """Excursions that begin within `apart` steps of the one before, earliest first."""
-    groups: list[list[LayerExcursion]] = []
-    for e in sorted(found, key=lambda e: (e.first, e.label == ALL, -e.factor)):
-        if groups and e.first - groups[-1][-1].first <= apart:
-            groups[-1].append(e)
+def grouped(found: list[Moved]) -> list[list[Moved]]:
+    """Episodes that begin close to the one before, earliest first."""
+    groups: list[list[Moved]] = []
+    for m in sorted(found, key=lambda m: (m.episode.onset, m.of.label == ALL, -m.factor)):
+        if groups and _close(groups[-1], m):
+            groups[-1].append(m)
         else:
-            groups.append([e])
+            groups.append([m])
     return groups
 
 
-def spell(group: list[LayerExcursion]) -> Spell:
+def _close(group: list[Moved], m: Moved) -> bool:
+    rows = max(m.of.series.rows, 2)
+    spacing = max(m.of.series.last_step / rows, 1.0)
+    return m.episode.onset - group[-1].episode.onset <= APART_ROWS * spacing
+
+
+def spell(group: list[Moved]) -> Spell:
     """From the first mover's onset to the last recovery."""
-    return Spell(group[0].first, max(e.last for e in group), any(not e.recovered for e in group))
+    return Spell(
+        group[0].episode.onset, max(m.episode.last for m in group), any(m.episode.ongoing for m in group)
+    )
 
 
 def alarm(
     ground: Ground,
-    group: list[LayerExcursion],
+    group: list[Moved],
     summary: str,
     statistic: Statistic,
     *,
-    side: str,
+    failed: bool,
     means: str,
     do: str,
     details: Mapping[str, object],
 ) -> Finding:
-    """One alarm for a group of layers, with what moved when. `side`: above or below the factor that warns."""
+    """One alarm for a group of layers, with what moved when."""
+    first = group[0].episode
     return ground.alarm(
         summary,
         statistic,
         spell(group),
-        level="fail" if any(e.failed for e in group) else "warn",
-        evidence=[Evidence(e.signal, (e.first, e.last), None if e.label == ALL else e.label) for e in group[:20]],
+        level="fail" if failed else "warn",
+        evidence=[
+            Evidence(m.of.signal, (m.episode.onset, m.episode.last), None if m.of.label == ALL else m.of.label)
+            for m in group[:20]
+        ],
+        began=(first.onset_low, first.onset_high),
         means=means,
         do=do,
-        details={"order": [{"layer": e.label, "step": e.first, "factor": e.factor} for e in group[:100]], **details},
-        onset=f"first row {side} the warning factor among those that raised the alarm",
+        details={
+            "order": [{"layer": m.of.label, "step": m.episode.onset, "factor": m.factor} for m in group[:100]],
+            "onset": {"method": ONSET, "low": first.onset_low, "high": first.onset_high},
+            "noticed": min(m.episode.noticed for m in group),
+            **details,
+        },
     )
 
 
-def order_text(group: list[LayerExcursion]) -> str:
+def order_text(group: list[Moved]) -> str:
     """What moved first, in words."""
-    layers = [e for e in group if e.label != ALL]
+    layers = [m for m in group if m.of.label != ALL]
     if not layers:
         return "layers were not logged"
-    head = layers[0]
-    together = [spoken(e.label) for e in layers if e.first == head.first]
+    head = layers[0].episode.onset
+    together = [spoken(m.of.label) for m in layers if m.episode.onset == head]
     if len(together) == len(layers) > 3:
         return f"all {len(layers)} affected layers moved together"
     return f"{', '.join(together[:3])}{' and others' if len(together) > 3 else ''} first"
@@ -183,3 +162,16 @@ def order_text(group: list[LayerExcursion]) -> str:
 def spoken(label: str) -> str:
     """A layer's label as words: `layer 3` for a bare number."""
     return f"layer {label}" if label.isdigit() else label
+
+
+def frozen(known: list[Norms]) -> list[str]:
+    """Layers whose norm was never above zero."""
+    return [of.label for of in known if of.label != ALL and _never_alive(of.series)]
+
+
+def _never_alive(series: Series) -> bool:
+    state = series.state[0]
+    newest = state["trail"][0][: min(int(state["trail_count"][0]), 64)]
+    return not series.episodes() and bool(len(newest)) and bool((newest < np.log(TINY)).all())
+
+

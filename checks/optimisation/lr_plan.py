@@ -10,6 +10,7 @@ import numpy as np
 
 from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.ground import NOTHING, Ground, Spell
+from checks.optimisation._printed import rounding_error
 from checks.reading import Rows, has, vector
 from checks.registry import check
 from checks.robust import Bools, Floats, k_of_n
@@ -119,7 +120,8 @@ def _held_against(
     if not known.any():
         return None
     floor = 1e-3 * max(float(np.max(np.abs(target[known]))), 1e-30)
-    errors = {shift: _relative(column, values, floor) for shift, values in targets.items()}
+    printed = rounding_error(column)
+    errors = {shift: _relative(column, values, floor, printed) for shift, values in targets.items()}
     away = known & (errors[0] > tolerance)
     shift = 0
     if away.any():
@@ -130,16 +132,19 @@ def _held_against(
     if shift:
         away &= errors[shift] > tolerance
     ratio = np.divide(column, target, out=np.ones_like(column), where=known & (target > floor))
-    lone = away & ((ratio > lone_factor) | (ratio < 1 / lone_factor))
+    # A rate that is printed coarsely may be several times its plan by rounding alone.
+    clear = np.abs(column - target) > 2 * printed
+    lone = away & clear & ((ratio > lone_factor) | (ratio < 1 / lone_factor))
     hot = k_of_n(away, in_a_row, in_a_row)
     for back in range(1, in_a_row):
         hot[:-back] |= k_of_n(away, in_a_row, in_a_row)[back:]
     return Comparison(group, away, np.where(known, errors[shift], 0.0), shift, hot | lone)
 
 
-def _relative(used: Floats, planned: Floats, floor: float) -> Floats:
+def _relative(used: Floats, planned: Floats, floor: float, printed: Floats) -> Floats:
+    """Relative difference beyond what printing the used rate has rounded away."""
     with np.errstate(invalid="ignore"):
-        return np.abs(used - planned) / np.fmax(np.abs(planned), floor)
+        return np.fmax(np.abs(used - planned) - 1.01 * printed, 0.0) / np.fmax(np.abs(planned), floor)
 
 
 def _agreed(ground: Ground, comparisons: list[Comparison]) -> Finding:

@@ -16,8 +16,8 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from checks import Finding, Incident, Level, Moved, Report, Verdict, all_checks, run_checks
-from checks.judge import incidents, lag_steps
+from checks import Finding, Incident, Moved, Report, Verdict, all_checks, run_checks
+from checks.judge import incidents, lag_steps, verdict
 from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, open_run
@@ -31,7 +31,7 @@ _LIMIT = (*_NUMBER, type(None))
 _STEPS = ([int], type(None))
 _STORED = {
     **dict.fromkeys(("check", "area", "level", "summary", "what_it_means", "what_to_do"), str),
-    "steps": _STEPS, "ongoing": bool, "n": int, "details": dict,
+    "steps": _STEPS, "onset": _STEPS, "ongoing": bool, "n": int, "details": dict,
     "statistic": ({"name": str, "value": _NUMBER, "unit": str, "low": _LIMIT, "high": _LIMIT}, type(None)),
     "threshold": ({"unit": str, "source": str, "warn": _LIMIT, "fail": _LIMIT}, type(None)),
     "evidence": [{"signal": str, "steps": _STEPS, "label": _MAYBE_TEXT}],
@@ -89,7 +89,7 @@ def stamp(version: str, status: str) -> str:
 
 def report_of(raw: dict[str, Any]) -> Report:
     """The report that `answer` put into JSON."""
-    verdicts = {area: Verdict(**verdict) for area, verdict in raw["verdicts"].items()}
+    verdicts = {area: Verdict(**told) for area, told in raw["verdicts"].items()}
     return Report(
         tuple(map(_finding, raw["findings"])),
         tuple(map(_incident, raw["incidents"])),
@@ -123,18 +123,10 @@ def _stored(run: Run) -> Report | None:
         if {(f.check, f.area) for f in findings} != {(check.name, check.area) for check in all_checks()}:
             return None
         areas = dict.fromkeys(check.area for check in all_checks())
-        verdicts = {area: _verdict([f for f in findings if f.area == area]) for area in areas}
+        verdicts = {area: verdict(area, [f for f in findings if f.area == area]) for area in areas}
         return Report(findings, incidents(findings, lag_steps(run)), verdicts, run.version, run.last_step)
     except (TypeError, ValueError, LookupError, AttributeError):
         return None
-
-
-def _verdict(findings: list[Finding]) -> Verdict:
-    levels = [finding.level for finding in findings]
-    ranked: tuple[Level, ...] = ("fail", "warn", "pass")
-    level: Level = next((worst for worst in ranked if worst in levels), "unknown")
-    alarms = [finding for finding in findings if finding.level in ("fail", "warn")]
-    return Verdict(level, len(findings), levels.count("unknown"), sum(finding.ongoing for finding in alarms))
 
 
 def _finding(raw: dict[str, Any]) -> Finding:

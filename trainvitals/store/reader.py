@@ -399,6 +399,16 @@ class Run:
         self._contents.folder.replace(f"findings/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json", text)
         self._contents.folder.replace("findings/latest.json", text)
 
+    def kept(self, name: str, most: int) -> bytes:
+        """What `keep` stored under this name; empty where nothing is, or more than `most` bytes. Raises OSError."""
+        path = f"judge/{name}"
+        size = self._contents.folder.sizes("judge").get(path, 0)
+        return self._contents.folder.read(path, 0, size) if 0 < size <= most else b""
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Store what a judge wants to find again at its next look, beside the run. Raises OSError."""
+        self._contents.folder.replace(f"judge/{name}", data)
+
     def problems(self) -> list[str]:
         """What of this run could not be read or was not written, one sentence each.
 

@@ -1,0 +1,182 @@
+"""What the checks of the loss share: the training loss under the scan, what explains an episode, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checks.finding import Evidence, Finding, Level, Masked, Statistic, Threshold
+from checks.ground import Ground, Spell
+from checks.loss._signal import PER_TOKEN, RETURNED
+from checks.masking import Quiet, quiet
+from checks.reading import has, remember, vector
+from checks.stream.book import open_book
+from checks.stream.excuse import explained, split
+from checks.stream.layout import LEAST_ROWS, LOSS
+from checks.stream.series import Episode, Series
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+SOURCE = (
+    "measured: no alarm in 38,512 healthy rows (llm.c 124M, nanoGPT, 18 multi-power-law curves; below 7.8 per 100,000 "
+    "at 95 %), 0.3-2.3 warnings and 0.0-0.3 failures per 100,000 simulated rows; "
+    "see docs/checks.md"
+)
+THRESHOLD = Threshold(100 * LOSS.warn, 100 * LOSS.fail, "% off the trend", SOURCE)
+COARSEST = 0.02
+"""A log whose noise would hide a lasting rise of this size has no answer."""
+PATIENCE_ROWS = 100
+AT_MOST = 10
+FALL_PER_DECADE = 0.10
+"""By how much a loss may fall, in log units, where the learning rate falls to a tenth: 3-5 % were measured for each
+factor of 0.3 on multi-power-law curves."""
+ONSET = "fit of a line and curve in log time plus a step or ramp; 99 % interval (Hansen 2000)"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A loss under the scan."""
+
+    signal: str
+    label: str
+    series: Series
+    mask: Quiet
+
+    @property
+    def words(self) -> str:
+        """What an answer adds where it rests on the returned loss."""
+        return "" if self.signal != RETURNED else " (the loss as the model returned it; per token it is unknown)"
+
+    @property
+    def name(self) -> str:
+        """Of the series in a sentence."""
+        return f"{self.signal} of {self.label}" if self.label else self.signal
+
+    def ground(self, threshold: Threshold = THRESHOLD, masked: tuple[Masked, ...] = (), **details: Any) -> Ground:
+        """What answers on it rest on."""
+        return Ground(self.series.rows, threshold, masked, details)
+
+
+def training(run: Run) -> Stream:
+    """The training loss; without rows where it was never finite."""
+    name = PER_TOKEN if has(run, PER_TOKEN) else RETURNED
+    return Stream(name, "", open_book(run).one(name) or Series(LOSS), quiet(run, "loss"))
+
+
+def streams(run: Run, signal: str) -> list[Stream]:
+    """A signal's series, by label."""
+    mask = quiet(run, "loss")
+    return [Stream(signal, label, s, mask) for label, s in open_book(run).of(signal).items() if s.rows]
+
+
+def too_few(stream: Stream) -> Finding | None:
+    """The answer where no trend can be known yet."""
+    n = stream.series.rows
+    if n >= LEAST_ROWS or stream.series.episodes():
+        return None
+    return stream.ground().unknown(
+        f"{n} finite loss{'' if n == 1 else 'es'} {'is' if n == 1 else 'are'} too few to know a trend and its noise"
+        f"{stream.words}.",
+        "A loss is judged against the rows before it.",
+        f"Wait for at least {LEAST_ROWS} logged steps.",
+    )
+
+
+def judged(run: Run, stream: Stream, side: int) -> tuple[list[Episode], list[Episode], tuple[Masked, ...]]:
+    """Episodes of one side: unexplained, explained, and by what. A falling rate explains a fall up to its bound."""
+    now = stream.series.last_step
+
+    def explain(e: Episode) -> tuple[Masked, ...]:
+        by = explained(e, stream.mask, "loss", now)
+        return by if by or side > 0 else _by_rate(run, e)
+
+    return split((e for e in stream.series.episodes() if e.side == side), explain)
+
+
+def brief(e: Episode) -> bool:
+    """A spike: it came at once, and is back, or not older than what a spike may take."""
+    return e.sudden and e.lasted <= min(max(e.first_row // 20, 20), PATIENCE_ROWS)
+
+
+def resolution_words(series: Series) -> str:
+    """What would have shown."""
+    seen = series.resolution()
+    if seen is None:
+        return "No lasting change could have shown yet."
+    size = f"{seen[0]:.2g} deviations of a row" if series.raw else f"{100 * seen[0]:.2g} %"
+    return f"A lasting rise of {size} over {seen[1]:,} rows would have shown."
+
+
+def too_noisy(series: Series) -> bool:
+    """Whether the noise hides what would be a failure."""
+    seen = series.resolution()
+    return seen is None or (not series.raw and seen[0] > COARSEST)
+
+
+def tell(
+    ground: Ground, stream: Stream, e: Episode, summary: str, level: Level, means: str, do: str,
+    evidence: Iterable[Evidence | str] = (), details: Mapping[str, Any] | None = None,
+) -> Finding:  # fmt: skip
+    """One alarm for one episode."""
+    spell = Spell(e.onset, e.last, e.ongoing)
+    size = 100 * abs(float(np.expm1(min(e.effect, 50.0)))) if not e.raw else abs(e.effect) / max(e.scale, 1e-300)
+    unit = "% off the trend" if not e.raw else "deviations of a row"
+    return replace(ground, threshold=ground.threshold if not e.raw else RAW_THRESHOLD).alarm(
+        summary,
+        Statistic("mean change", size, unit),
+        spell,
+        level=level,
+        evidence=[Evidence(stream.signal, spell.steps, stream.label or None), *evidence],
+        began=(e.onset_low, e.onset_high),
+        means=means,
+        do=do,
+        details={
+            "onset": {"method": ONSET, "low": e.onset_low, "high": e.onset_high},
+            "noticed": e.noticed, "failed_at": e.failed, "z": e.z, "peak_step": e.peak_step,
+            "rows_off_trend": e.rows, **(details or {}),
+        },
+    )  # fmt: skip
+
+
+RAW_THRESHOLD = Threshold(LOSS.raw_warn, LOSS.raw_fail, "deviations of a row", SOURCE)
+
+
+def span_words(e: Episode) -> str:
+    """When it began, with what is known of it."""
+    if e.onset_low == e.onset_high == e.onset:
+        return f"step {e.onset:,}"
+    return f"step {e.onset:,} (between {e.onset_low:,} and {e.onset_high:,})"
+
+
+def _by_rate(run: Run, e: Episode) -> tuple[Masked, ...]:
+    steps, rates = remember(run, "first rate", lambda: _rates(run))
+    if not len(steps) or e.raw:
+        return ()
+    # The loss answers a lower rate for a while: as long again as the onset's own uncertainty, at least 5 % of the run.
+    reach = max(e.onset_high - e.onset_low, e.onset // 20, 1)
+    a = int(np.searchsorted(steps, e.onset_low - reach))
+    b = int(np.searchsorted(steps, e.last, side="right"))
+    if b - a < 2:
+        return ()
+    high, low = float(rates[a:b].max()), float(rates[a:b][int(rates[a:b].argmax()) :].min())
+    if high <= 0 or low > 0.98 * high:
+        return ()
+    bound = 0.03 + FALL_PER_DECADE * float(np.log10(high / max(low, high / 100)))
+    if -e.effect > bound:
+        return ()
+    return (Masked("rate_falls", int(steps[a + int(rates[a:b].argmax())]), int(e.last)),)
+
+
+def _rates(run: Run) -> tuple[Any, Any]:
+    if not has(run, "lr/used"):
+        return np.zeros(0, np.int64), np.zeros(0)
+    rows = vector(run, "lr/used")
+    column = rows.values[:, 0] if rows.values.ndim == 2 and rows.values.shape[1] else np.zeros(0)
+    good = np.isfinite(column) if len(column) else np.zeros(0, bool)
+    return (rows.steps[good], column[good]) if len(column) else (np.zeros(0, np.int64), column)
+
+

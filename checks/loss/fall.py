@@ -1,0 +1,71 @@
+"""loss.fall: a training loss that falls faster than learning explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.finding import Finding, Statistic, Threshold
+from checks.loss._signal import INSTEAD
+from checks.loss._stream import AT_MOST, SOURCE, judged, resolution_words, span_words, tell, too_few, training
+from checks.registry import check
+from checks.stream.excuse import masked_words
+from checks.stream.layout import LOSS
+
+if TYPE_CHECKING:
+    from trainvitals.store import Run
+
+FAIL_FALL = 0.1
+"""Convention: no batch, and no planned event that is not in the record, takes a tenth off a loss for good."""
+KNOWN_FROM = 128
+"""Rows in which a curve has no slope yet that a fall could leave: small models learn in steps at first."""
+
+
+@check("loss.fall", area="loss", reads=("loss/train",), uses=("lr/used",), instead=INSTEAD,
+       refs=("https://arxiv.org/abs/2503.12811",))  # fmt: skip
+def fall(run: Run) -> Iterator[Finding]:
+    """The loss drops below its trend without a cause in the plan.
+
+    Why it matters: a sudden fall is more often a leak, repeated data, a shorter text or another reduction of the loss
+    than learning. How to read it: the same scan as for rises, from row 128 on; a falling learning rate explains 10 %
+    for each factor of ten, and 3 % besides. Single rows are only counted.
+    """
+    stream = training(run)
+    if (few := too_few(stream)) is not None:
+        yield few
+        return
+    found, masked, events = judged(run, stream, -1)
+    alarms = [e for e in found if not e.lone and e.first_row >= KNOWN_FROM]
+    threshold = Threshold(100 * LOSS.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
+    ground = stream.ground(threshold, events, single_rows=sum(e.lone for e in found))
+    if not alarms:
+        seen = stream.series.resolution()
+        if seen is None:
+            yield ground.unknown(
+                "No trend is known yet.", "A fall is judged against the trend of the rows before.", "Wait."
+            )
+            return
+        size = float(np.max([-e.effect for e in masked], initial=0.0))
+        yield ground.passed(
+            f"{stream.signal} never fell off its trend without a cause in the plan{stream.words}. "
+            f"{resolution_words(stream.series).replace('rise', 'change')}{masked_words(masked, events)}",
+            Statistic("largest explained fall", 100 * size, "%"),
+            "Nothing suggests a leak or another reduction of the loss.",
+        )
+    worst = sorted(alarms, key=lambda e: e.effect)[:AT_MOST]
+    for e in sorted(worst, key=lambda e: e.onset):
+        lost = e.failed is not None and e.effect <= np.log1p(-FAIL_FALL) and not e.raw and e.rows >= 8
+        yield tell(
+            ground,
+            stream,
+            e,
+            f"{stream.name} fell at {span_words(e)}: {e.percent(e.effect)} off its trend, "
+            + ("still there." if e.ongoing else f"back after step {e.last:,}.")
+            + stream.words,
+            "fail" if lost else "warn",
+            "The task became easier at this step: seen or leaked text, repeated or shorter sequences, a mask, or "
+            "another way to average the loss.",
+            f"Compare the batches before and after step {e.onset:,}, and hold validation losses against it.",
+        )
