@@ -30,9 +30,10 @@ class Until:
         """Whether there was a row by then."""
         return bool(self._run.has(name)) and len(self.array(name).steps) > 0
 
-    def events(self) -> list[Any]:
+    def events(self) -> Any:
         """Those that had happened."""
-        return [event for event in self._run.events() if event.step is None or event.step <= self._step]
+        events = self._run.events()
+        return events[events["step"].isna() | (events["step"] <= self._step)]
 
     def _until(self, steps: tuple[int, int] | None) -> tuple[int, int]:
         first, last = steps or (-(2**60), self._step)
