@@ -19,6 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from benchmarks.detection.cut import Until
+from benchmarks.detection.kinds import KINDS
 from benchmarks.detection.rules import RULES, Rule, episodes
 from checks.finding import Finding
 from checks.judge import Report, run_checks
@@ -124,8 +125,9 @@ def _delay(run: Run, truth: Truth, judge: Judge) -> int | None:
 def read_truth(folder: Path) -> Truth:
     """What was done to the run in `folder`."""
     raw = json.loads(folder.with_name(folder.name + ".truth.json").read_text())
-    return Truth(raw["kind"], raw["seed"], raw["shape"], tuple(raw["causes"]), raw["onset"], raw["last"],
-                 raw["setup"]["steps"])
+    # What is a right answer is for today's list to say; what was done to the run, for the run's own file.
+    kind = KINDS[raw["kind"]]
+    return Truth(kind.name, raw["seed"], kind.shape, kind.causes, raw["onset"], raw["last"], raw["setup"]["steps"])
 
 
 def upper_rate(false: int, rows: int, per: int) -> float:
