@@ -87,16 +87,6 @@ def vector(run: Run, name: str) -> Rows:
     return remember(run, ("vector", name), lambda: _vector(run, name))
 
 
-def validation(run: Run) -> dict[str, Rows]:
-    """Validation losses by name: `loss/val`, and that of every evaluation set that has one."""
-    found = {"loss/val": scalar(run, "loss/val")} if has(run, "loss/val") else {}
-    sets = vector(run, "loss/val_set")
-    for column, label in enumerate(sets.labels):
-        known = ~np.isnan(sets.values[:, column])
-        found[f"loss/val of {label}"] = Rows(sets.steps[known], sets.values[known, column])
-    return found
-
-
 def since(run: Run, name: str, step: int | None) -> Rows:
     """Rows of a signal without axes or with one, from a step on; all of them where None. NaN where there is none."""
     if step is None:

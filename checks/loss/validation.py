@@ -40,8 +40,8 @@ def validation(run: Run) -> Iterator[Finding]:
 
     Why it matters: training loss goes on falling while a model overfits, reads repeated data, or its evaluation set or
     code has changed. How to read it: first the gap, validation over the training loss extrapolated to the evaluation,
-    in which trend and noise of the run cancel; then the level. A gap that falls is told as well: leaked text. Sets with a
-    name are judged by their level, each for itself.
+    in which trend and noise of the run cancel; then the level. A gap that falls is told as well: leaked text. Sets with
+    a name are judged by their level, each for itself.
     """
     if has(run, "loss/val"):
         yield from _one(run, next(iter(streams(run, "loss/val")), None), gap_too=True)
