@@ -275,9 +275,9 @@ def _faulty() -> list[Kind]:
         return Kind(fault.__name__, fault, shape, causes, setup or Setup(), onset, length and onset + length - 1)
 
     return [
-        kind(lr_jump, "jump", ("lr.plan",)),
-        kind(warmup_skipped, "jump", ("lr.plan",), onset=1, length=60),
-        kind(schedule_restarted, "jump", ("lr.plan",)),
+        kind(lr_jump, "jump", ("lr.plan", "lr.jump")),
+        kind(warmup_skipped, "jump", ("lr.plan", "lr.jump"), onset=1, length=60),
+        kind(schedule_restarted, "jump", ("lr.plan", "lr.jump")),
         kind(optimizer_state_lost, "point", ("optimisation", "loss"), length=20),
         kind(poisoned_batch, "point", ("data", "loss", "optimisation"), length=3),
         kind(labels_shuffled, "jump", ("loss", "data")),
@@ -296,7 +296,7 @@ def _faulty() -> list[Kind]:
         kind(straggler, "jump", ("throughput",), PAIR),
         kind(nan_on_one_rank, "point", ("loss", "optimisation"), PAIR),
         kind(replica_flipped, "jump", ("telemetry", "loss", "optimisation"), PAIR),
-        kind(stale_parameters, "ramp", ("optimisation", "loss")),
+        kind(stale_parameters, "jump", ("optimisation", "loss")),
         kind(slow_divergence, "ramp", ("optimisation", "loss")),
         kind(validation_leaked, "ramp", ("loss", "data")),
         kind(weight_infinite, "jump", ("loss", "optimisation")),

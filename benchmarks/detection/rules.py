@@ -25,7 +25,7 @@ def _beyond_deviations(values: Rows, window: int, least: int, deviations: float)
 
 
 def olmo_core(loss: Rows, norm: Rows) -> NDArray[np.bool_]:
-    """Six standard deviations of the last 128, loss or norm: allenai/OLMo-core, train/callbacks/stability_monitor.py."""
+    """Six deviations of the last 128, loss or norm: allenai/OLMo-core, train/callbacks/stability_monitor.py."""
     return _beyond_deviations(loss, 128, 64, 6) | _beyond_deviations(norm, 128, 64, 6)
 
 

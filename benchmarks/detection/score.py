@@ -1,9 +1,9 @@
 """Judges the recorded runs and counts: what was found, how soon, where it was put, what was cried of nothing.
 
-Answers about throughput count only for the faults that are about it: the machine that recorded the runs did other work,
-and what they say of that is true. A fault is *found* by a warning or failure that says it began at the fault: not more than `EARLY` steps before its onset
+A fault is *found* by a warning or failure that says it began at the fault: not more than `EARLY` steps before its onset
 (an estimate has an error), and before its end or, of one that stays, before the run's. Every alarm of a healthy run,
-and every one that begins earlier than that, is false.
+and every one that begins earlier than that, is false. Answers about throughput count only for the faults that are about
+it: the machine that recorded the runs did other work, and what they say of that is true.
 """
 
 from __future__ import annotations

@@ -154,8 +154,9 @@ def _train(kind: Kind, seed: int, folder: Path, rank: int) -> None:
     scheduler = LambdaLR(optimizer, lambda done: float(plan.at(done + 1)) / plan.peak)
     tap = attach(wrapped, optimizer, run=folder, scheduler=scheduler, lr_plan=plan, domains=corpus.shares,
                  tokenizer=tokenizer, total_steps=setup.steps, collectors={"tokens": 30})
-    training = Training(setup, model, optimizer, scheduler, Mixture(rows, corpus.shares, setup.rows, seed + 1000 * rank),
-                        validation_batches(held_out, setup.rows), tap, rank)
+    mixture = Mixture(rows, corpus.shares, setup.rows, seed + 1000 * rank)
+    evaluated = validation_batches(held_out, setup.rows)
+    training = Training(setup, model, optimizer, scheduler, mixture, evaluated, tap, rank)
     try:
         _loop(kind, training, wrapped)
     finally:

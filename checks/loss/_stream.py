@@ -27,8 +27,9 @@ SOURCE = (
     "see docs/checks.md"
 )
 THRESHOLD = Threshold(100 * LOSS.warn, 100 * LOSS.fail, "% off the trend", SOURCE)
-COARSEST = 0.02
-"""A log whose noise would hide a lasting rise of this size has no answer."""
+COARSEST = 0.05
+"""A log whose noise would hide a lasting rise of this size has no answer; of a calmer one a pass names the rise that
+would have shown. Convention: logs of 500 noisy rows resolve 2 to 4 %, and that nothing larger happened is an answer."""
 PATIENCE_ROWS = 100
 AT_MOST = 10
 FALL_PER_DECADE = 0.10

@@ -65,7 +65,7 @@ def _calm(ground: Ground, stream: Stream, explained: str) -> Finding:
         return ground.unknown(
             f"{stream.signal} shows no change of level, but its noise would hide one: "
             f"{words[0].lower()}{words[1:]}{explained}",
-            f"A rise of {100 * COARSEST:g} % is a failure, and here it could not be told from noise.",
+            f"A lasting rise of {100 * COARSEST:g} % could not be told from noise here.",
             "Wait for more steps, or log the mean over more tokens.",
         )
     smallest = 0.0 if seen is None else seen[0] if stream.series.raw else 100 * seen[0]

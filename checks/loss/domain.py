@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from checks.finding import Finding, Statistic
 from checks.ground import Ground
-from checks.loss._stream import AT_MOST, THRESHOLD, Stream, brief, judged, span_words, streams, tell, too_noisy
+from checks.loss._stream import (
+    AT_MOST,
+    COARSEST,
+    THRESHOLD,
+    Stream,
+    brief,
+    judged,
+    span_words,
+    streams,
+    tell,
+    too_noisy,
+)
 from checks.registry import check
 from checks.stream.series import Episode
 
@@ -48,7 +59,7 @@ def domain(run: Run) -> Iterator[Finding]:
         return
     if len(unclear) == len(known):
         yield ground.unknown(
-            f"None of {len(known)} domain losses is calm enough to show a rise of 2 %.",
+            f"None of {len(known)} domain losses is calm enough to show a rise of {100 * COARSEST:g} %.",
             "A domain's loss is judged against its own rows before.",
         )
         return

@@ -28,7 +28,7 @@ LEAD_ROWS = 5
     reads=("loss/train",),
     uses=("grad/norm",),
     instead=INSTEAD,
-    needs=("nonfinite", "sampled", "last", "averaged", "rounded", "rank"),
+    needs=("nonfinite", "sampled", "last", "averaged", "rounded"),
     refs=("https://doi.org/10.1145/3097983.3098144", "https://arxiv.org/abs/2501.00656"),
 )
 def spike(run: Run) -> Iterator[Finding]:

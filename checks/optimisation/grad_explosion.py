@@ -41,7 +41,7 @@ AT_MOST = 10
     area="optimisation",
     reads=("grad/norm",),
     uses=("grad/norm_by_layer", "loss/train"),
-    needs=("nonfinite", "sampled", "last", "averaged", "scaled", "rank"),
+    needs=("nonfinite", "sampled", "last", "averaged", "scaled"),
     refs=(
         "https://github.com/bluorion-com/ZClip",
         "https://github.com/bigscience-workshop/bigscience/blob/master/train/tr11-176B-ml/chronicles.md",

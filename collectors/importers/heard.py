@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from collectors.importers._launch import BEGIN, END, OUTPUT
 from collectors.importers._lines import blocks
 from collectors.importers._text import TextImporter, sample
 from collectors.importers._tokens import json_of, numbers_of
@@ -27,7 +28,6 @@ from collectors.importers.hf_output import FILTERED, HfOutput
 from collectors.importers.importer import BlindSpot, Facts, Gather, Importer, Item, Note, Replaced, Resumed, Rows, RunOf
 from collectors.importers.megatron import Megatron
 from collectors.importers.names import Names
-from collectors.launch import BEGIN, END, OUTPUT
 
 SOURCES = ("trainer", "wandb", "tensorboard", "printed")
 HEAD_BYTES = 64 << 10

@@ -64,9 +64,6 @@ class Megatron(TextImporter):
     ended = re.compile(rb"\[after training is done\]")
     between = {"loss/train": "averaged", "throughput/step_time": "averaged", "grad/norm": "last", "lr/used": "last"}
     blind = (
-        BlindSpot("nonfinite", ("loss/train",), "Megatron leaves a loss that is NaN out of its line; where a line "
-                  "lacks its loss, that is read as the NaN",
-                  "Stop at a NaN (--check-for-nan-in-loss-and-grad), or tap the loop."),
         BlindSpot("absent", ("grad/norm_clipped", "grad/norm_by_layer", "loss/domain", "throughput/data_wait_share"),
                   "Megatron prints the gradient norm before clipping, and nothing per layer, domain or rank",
                   "Tap the loop with trainvitals.attach."),

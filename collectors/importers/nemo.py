@@ -80,6 +80,11 @@ class Automodel(TextImporter):
     means = {"loss": "loss/train", "grad_norm": "grad/norm", "lr": "lr/used", "val_loss": "loss/val",
              "val loss": "loss/val", "tps": "throughput/tokens_per_s"}
     between = {"loss/train": "sampled", "grad/norm": "sampled", "lr/used": "sampled"}
+    blind = (
+        BlindSpot("absent", ("grad/norm_by_layer", "loss/domain", "router/", "throughput/data_wait_share"),
+                  "Automodel logs one gradient norm, and no loss per domain, load per expert or wait for data",
+                  "Tap the loop with trainvitals.attach."),
+    )
 
     def recognises(self, path: Path, head: bytes) -> str:
         if path.is_dir() and (path / "training.jsonl").is_file():

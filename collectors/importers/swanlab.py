@@ -31,7 +31,7 @@ class SwanLab(FramedImporter):
     magic = b":SWL\xd6\xe1\x02"
     suffix = ".swanlab"
     blind = (
-        BlindSpot("rank", ("loss/", "grad/", "router/", "throughput/"),
+        BlindSpot("rank", ("router/", "throughput/"),
                   "A SwanLab run is what one process logged, as a rule rank 0, reduced over ranks or not",
                   "Reduce before swanlab.log, or attach the tap, which writes every rank."),
         BlindSpot("sampled", ("system/",), "swanlab measures the machine every few seconds, and the last measurement "

@@ -41,7 +41,7 @@ class TensorBoard(Importer):
     format = "tensorboard"
     title = "TensorBoard event files"
     blind = (
-        BlindSpot("rank", ("loss/", "grad/", "router/", "throughput/"),
+        BlindSpot("rank", ("router/", "throughput/"),
                   "An event file does not say which rank wrote it, or whether a value was reduced over ranks",
                   "Reduce before add_scalar, or attach the tap, which writes every rank."),
     )

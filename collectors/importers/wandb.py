@@ -30,7 +30,7 @@ class Wandb(FramedImporter):
     magic = b":W&B\xe1\xbe\x00"
     suffix = ".wandb"
     blind = (
-        BlindSpot("rank", ("loss/", "grad/", "router/", "throughput/"),
+        BlindSpot("rank", ("router/", "throughput/"),
                   "A W&B run is what one process logged, as a rule rank 0, reduced over ranks or not",
                   "Reduce before wandb.log, or attach the tap, which writes every rank."),
         BlindSpot("sampled", ("system/",), "wandb measures the machine every few seconds, and the last measurement "

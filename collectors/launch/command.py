@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 
-from collectors.launch import BEGIN, END, OUTPUT, relay
+from collectors.importers._launch import BEGIN, END, OUTPUT
+from collectors.launch import relay
 from trainvitals.errors import UsageError
 
 HOOK = Path(__file__).resolve().parent / "hook"

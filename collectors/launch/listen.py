@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from collectors.launch import END
+from collectors.importers._launch import END
 
 LOOK_SECONDS = 2.0
 MOST_SHARE = 0.02

@@ -15,7 +15,7 @@ from trainvitals.store import Run
 from trainvitals.store.reader import open_run
 
 PLANTED = [
-    ("megatron", 1, "nonfinite", "loss.nonfinite"), ("megatron", 10, "averaged", "loss.spike"),
+    ("levanter", 10, "sampled", "loss.spike"), ("megatron", 10, "averaged", "loss.spike"),
     ("megatron", 10, "last", "grad.explosion"), ("hf-output", 1, "nonfinite", "loss.nonfinite"),
     ("hf-output", 5, "averaged", "loss.spike"), ("llama-factory", 1, "nonfinite", "loss.nonfinite"),
     ("llama-factory", 1, "absent", "grad.explosion"), ("nanogpt", 1, "rank", "loss.nonfinite"),
