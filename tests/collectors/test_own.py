@@ -239,7 +239,7 @@ def test_a_dead_disk_stops_only_those_that_need_to_know(tmp_path: Path, monkeypa
 
 
 def test_settings_and_secrets_of_a_tap(tmp_path: Path) -> None:
-    tap = attach(tmp_path, config={"lr": 0.1, "hf_token": "abc"}, tags=("a",), name="n")
+    tap = attach(tmp_path, config={"lr": 0.1, "hf_token": "a-secret"}, tags=("a",), name="n")
     for _ in range(3):
         tap.describe(config={"late": 1, "password": "p"}, tags=(tag for tag in "b"), notes="seen",
                      summary={"best": 2.0})
@@ -250,7 +250,7 @@ def test_settings_and_secrets_of_a_tap(tmp_path: Path) -> None:
     assert found.card.notes == {"notes": "seen", "summary": {"best": 2.0}} and found.card.params_total == 6
     told = found.events().query("kind == 'config_hidden'")["message"].tolist()
     assert [message.rpartition(" ")[2] for message in told] == ["hf_token", "password"]
-    assert "abc" not in "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
+    assert "a-secret" not in "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
     attach(tmp_path, config={"lr": 0.2}).close()
     assert tv.open_run(tmp_path).card.config ["late"] == 1
     assert tv.open_run(tmp_path).card.config["lr"] == 0.2
