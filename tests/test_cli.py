@@ -112,9 +112,9 @@ def test_check_takes_the_log_of_another_tool(tmp_path: Path, monkeypatch: pytest
     code, out, err = call(monkeypatch, capsys, "check", str(_log(tmp_path / "logs" / "bad.csv", nan=True)))
     assert code == 2 and "loss.nonfinite" in out and "loss/train <- loss" in err and "hides absent" in err
     code, out, _ = call(monkeypatch, capsys, "check", str(_log(tmp_path / "logs" / "good.csv")), "--json")
-    assert code == 0 and isinstance(json.loads(out), list) and "what your logger hid" in out.lower()
+    assert code == 0 and json.loads(out)["level"] == "pass" and "what your logger hid" in out.lower()
     code, out, _ = call(monkeypatch, capsys, "check", str(tmp_path / "logs"), "--json")
-    assert code == 2 and [set(one) for one in json.loads(out)] == [{"run", "findings"}] * 2
+    assert code == 2 and sorted(one["level"] for one in json.loads(out)["runs"]) == ["fail", "pass"]
     code, out, _ = call(monkeypatch, capsys, "check", str(tmp_path / "runs" / "imported"))
     assert code == 2 and out.count("loss.nonfinite") == 2
     code, out, _ = call(monkeypatch, capsys, "import", str(tmp_path / "logs" / "good.csv"), "--run", "there")

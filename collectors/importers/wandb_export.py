@@ -49,6 +49,10 @@ class WandbExport(Importer):
     format = "wandb-export"
     title = "W&B's export"
     rewritten = True
+    blind = (
+        BlindSpot("rank", ("router/", "throughput/"), "W&B keeps one value per name and step, and not which rank "
+                  "logged it", "Log every rank as a run of its own, or attach the tap, which writes every rank."),
+    )
 
     def recognises(self, path: Path, head: bytes) -> str:
         if head.startswith(b"PAR1"):

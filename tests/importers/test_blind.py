@@ -16,9 +16,9 @@ from trainvitals.store import Run, open_run
 
 NEEDS = {
     "loss.nonfinite": {"nonfinite", "sampled", "last", "rank"},
-    "loss.spike": {"nonfinite", "sampled", "last", "averaged", "rounded", "rank"},
+    "loss.spike": {"nonfinite", "sampled", "last", "averaged", "rounded"},
     "loss.divergence": {"nonfinite"},
-    "grad.explosion": {"nonfinite", "sampled", "last", "averaged", "scaled", "rank"},
+    "grad.explosion": {"nonfinite", "sampled", "last", "averaged", "scaled"},
     "grad.vanishing": {"rounded", "scaled"},
 }
 

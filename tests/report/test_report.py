@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,10 +256,16 @@ def test_in_a_browser_without_a_network(runs: dict[str, tuple[Run, Report, str]]
     program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium on this machine")
+    # In a thread of its own: other tests of the session hold a browser open, and with it this thread's event loop.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_look, playwright, program, runs, tmp_path).result()
+
+
+def _look(playwright: Any, program: str, runs: dict[str, tuple[Run, Report, str]], folder: Path) -> None:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for name, width, scheme in (("faulty", 1200, "light"), ("hostile", 1200, "dark"), ("hostile", 390, "light")):
-            file = tmp_path / f"{name}.html"
+            file = folder / f"{name}.html"
             file.write_text(runs[name][2])
             context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
             tab, seen = context.new_page(), list[str]()

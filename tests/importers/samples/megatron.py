@@ -7,4 +7,4 @@ _SAMPLE = Sample(FORMAT, {
     "loss/train": "lm loss", "grad/norm": "grad norm", "throughput/step_time": "elapsed time per iteration (ms)*0.001"
 })
 ROWS, write = _SAMPLE.rows, _SAMPLE.write
-BLIND = {"nonfinite"}
+BLIND = {"absent"}
