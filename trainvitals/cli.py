@@ -324,12 +324,18 @@ def _free_port() -> int:
 def _table(report: Report) -> str:
     order = ("fail", "warn", "unknown", "pass")
     rows = sorted(report.findings, key=lambda finding: (order.index(finding.level), finding.check))
-    lines = []
+    lines, blank = [], []
     for finding in rows:
+        if "missing" in finding.details:
+            blank.append(finding.check)
+            continue
         where = f" [steps {finding.steps[0]}-{finding.steps[1]}]" if finding.steps else ""
         lines.append(f"{finding.level:8} {finding.check:24} {finding.summary}{where}")
         if finding.level in ("fail", "warn"):
             lines.append(f"{'':33} -> {finding.what_to_do}")
+    if blank:
+        lines.append(f"{'unknown':8} {'no data':24} {len(blank)} checks read signals that the run does not hold: "
+                     f"{', '.join(blank)}. `--json` says which, and how a run comes to have them.")
     areas = [f"{area}: {v.level}, {v.answered} of {v.asked} answered" for area, v in report.verdicts.items()]
     return "\n".join([*lines, *areas]) if lines else "No check could run."
 

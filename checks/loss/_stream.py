@@ -108,7 +108,9 @@ def resolution_words(series: Series) -> str:
     seen = series.resolution()
     if seen is None:
         return "No lasting change could have shown yet."
-    size = f"{seen[0]:.2g} deviations of a row" if series.raw else f"{100 * seen[0]:.2g} %"
+    shown = 100 * seen[0] if not series.raw else seen[0]
+    size = f"{shown:,.0f}" if shown >= 100 else f"{shown:.2g}"
+    size += " deviations of a row" if series.raw else " %"
     return f"A lasting rise of {size} over {seen[1]:,} rows would have shown."
 
 

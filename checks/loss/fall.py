@@ -9,7 +9,17 @@ import numpy as np
 
 from checks.finding import Finding, Statistic, Threshold
 from checks.loss._signal import INSTEAD
-from checks.loss._stream import AT_MOST, SOURCE, judged, resolution_words, span_words, tell, too_few, training
+from checks.loss._stream import (
+    AT_MOST,
+    SOURCE,
+    judged,
+    resolution_words,
+    span_words,
+    tell,
+    too_few,
+    too_noisy,
+    training,
+)
 from checks.registry import check
 from checks.stream.excuse import masked_words
 from checks.stream.layout import LOSS
@@ -45,6 +55,14 @@ def fall(run: Run) -> Iterator[Finding]:
         if seen is None:
             yield ground.unknown(
                 "No trend is known yet.", "A fall is judged against the trend of the rows before.", "Wait."
+            )
+            return
+        if too_noisy(stream.series):
+            words = resolution_words(stream.series).replace("rise", "change")
+            yield ground.unknown(
+                f"{stream.signal} shows no fall, but its noise would hide one{stream.words}. {words}",
+                "A lasting fall could not be told from noise.",
+                "Wait for more steps, or log the mean over more tokens.",
             )
             return
         size = float(np.max([-e.effect for e in masked], initial=0.0))

@@ -151,7 +151,7 @@ def order_text(group: list[Moved]) -> str:
     """What moved first, in words."""
     layers = [m for m in group if m.of.label != ALL]
     if not layers:
-        return "layers were not logged"
+        return "in the norm of all layers together"
     head = layers[0].episode.onset
     together = [spoken(m.of.label) for m in layers if m.episode.onset == head]
     if len(together) == len(layers) > 3:

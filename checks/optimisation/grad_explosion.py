@@ -83,7 +83,7 @@ def grad_explosion(run: Run) -> Iterator[Finding]:
         yield alarm(
             ground,
             group,
-            f"Gradient norms rose at step {when.first:,}, {order_text(group)}, up to {top.factor:.3g} {UNIT} "
+            f"Gradients rose at step {when.first:,}, {order_text(group)}: up to {_times(top.factor)} {UNIT} "
             f"({spoken(top.of.label)}), {'and are still up' if when.ongoing else f'back after step {when.last:,}'}.",
             Statistic("largest norm", top.factor, UNIT),
             failed=any(_failed(m) for m in group),
@@ -92,6 +92,10 @@ def grad_explosion(run: Run) -> Iterator[Finding]:
             "if it does not come back, restart before it with a lower rate or tighter clipping.",
             details={"explosions": len(groups)},
         )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
 
 
 def _failed(m: Moved) -> bool:

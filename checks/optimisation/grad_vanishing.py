@@ -68,7 +68,7 @@ def grad_vanishing(run: Run, *, warn_factor: float = 10.0, fail_factor: float = 
     if not deep:
         depth = max((_depth(m) for m in found if m.episode.rows >= LASTING_ROWS), default=None)
         yield ground.passed(
-            "Every layer keeps its gradient."
+            _kept(ground.n, len(known) - 1)
             + (f" {len(still)} layers never had one: frozen." if still else "")
             + masked_words(excused, events),
             None if depth is None else Statistic("smallest norm held by 8 rows", float(np.exp(-depth)), UNIT),
@@ -90,6 +90,12 @@ def grad_vanishing(run: Run, *, warn_factor: float = 10.0, fail_factor: float = 
             "that went away, an expert that gets no tokens.",
             details={},
         )
+
+
+def _kept(rows: int, layers: int) -> str:
+    if layers:
+        return f"All {layers:,} layers keep their gradient over {rows:,} rows."
+    return f"The gradient norm of all layers together keeps its size over {rows:,} rows; that of each was not logged."
 
 
 def _depth(m: Moved) -> float:

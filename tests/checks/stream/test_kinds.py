@@ -255,3 +255,23 @@ def test_a_kept_state_that_is_damaged_or_of_other_rows_is_not_used(tmp_path: Pat
     again = open_book(open_run(tmp_path)).one("loss/train")
     whole = open_book(store(tmp_path / "w", [*y[:300], *other[300:]])).one("loss/train")
     assert again is not None and whole is not None and again.packed() == whole.packed()
+
+
+def test_a_pass_names_what_it_looked_at_and_a_dozen_rows_allow_none(tmp_path: Path) -> None:
+    few = store(tmp_path / "few", surrogate(12, 3), norms=np.full(12, 0.5))
+    report = run_checks(few, ["loss.fall", "loss.divergence", "grad.vanishing"])
+    assert found(report, "loss.fall").level == found(report, "loss.divergence").level == "unknown"
+    kept = found(report, "grad.vanishing")
+    assert kept.level != "pass" or "over 12 rows; that of each was not logged" in kept.summary
+
+
+def test_losses_of_named_evaluation_sets_are_judged_each(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, when_full="wait", flush_seconds=60)
+    sets = writer.frame("eval_sets", ["loss/val_set_sum", "loss/val_set_tokens"], labels={"eval_set": ["web", "code"]})
+    rise = np.linspace(0, 0.5, 60) * (np.arange(60) >= 30)
+    for i in range(60):
+        calm = 3.0 - 0.002 * i + 0.001 * (i % 3)
+        sets.append(50 * (i + 1), {"loss/val_set_sum": [calm, calm + rise[i]], "loss/val_set_tokens": [1, 1]})
+    writer.close()
+    told = [f for f in run_checks(open_run(tmp_path), ["loss.validation"]).findings if f.check == "loss.validation"]
+    assert {(f.level, "code" in f.summary) for f in told} == {("fail", True), ("pass", False)}
