@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Spell
 from checks.loss._signal import INSTEAD
-from checks.loss._stream import too_few, training
+from checks.loss._stream import Stream, span_words, too_few, training
 from checks.reading import has, vector
 from checks.registry import check
 from checks.stream.slope import KEPT_SLOPE
@@ -22,6 +22,9 @@ SOURCE = (
 )
 UNIT = "of the slope before"
 
+BENDS = 0.01
+"""Mean rise of the rows that are compared, in log units, beyond which a spike among them says more than their slope."""
+
 
 @check("loss.plateau", area="loss", reads=("loss/train",), uses=("lr/used",), instead=INSTEAD,
        refs=("https://arxiv.org/abs/2001.08361",))  # fmt: skip
@@ -30,7 +33,8 @@ def plateau(run: Run) -> Iterator[Finding]:
 
     Why it matters: a run that learns nothing more looks calm on every other curve. How to read it: at every 5 % of
     growth, the slope over the last fifth to half of the run against that over the same stretch before it; a plateau
-    keeps less than 0.3 of it, by 3 standard errors. Where the learning rate changed meanwhile the answer is unknown.
+    keeps less than 0.3 of it, by 3 standard errors. Where the learning rate changed or the loss jumped
+    meanwhile, the answer is unknown.
     """
     stream = training(run)
     if (few := too_few(stream)) is not None:
@@ -39,7 +43,8 @@ def plateau(run: Run) -> Iterator[Finding]:
     p = stream.series.plateau[0]
     ground = stream.ground(Threshold(KEPT_SLOPE, None, UNIT, SOURCE))
     found, ended = int(p["flat_since"]), int(p["ended"])
-    if found >= 0 and not _rate_moved(run, int(p["flat_low"]), int(p["seen"])):
+    why = _why_not(run, stream, int(p["flat_low"]), int(p["seen"])) if found >= 0 else ""
+    if found >= 0 and not why:
         kept = float(p["after"] / p["before"]) if p["before"] else 0.0
         spell = Spell(found, ended if ended >= 0 else stream.series.last_step, ended < 0)
         yield ground.alarm(
@@ -56,9 +61,8 @@ def plateau(run: Run) -> Iterator[Finding]:
             details={"noticed": int(p["seen"]), "z": float(p["z"])},
         )
     elif int(p["answered"]) == 0 or found >= 0:
-        why = "the learning rate changed at the same time" if found >= 0 else "too few or too noisy rows"
         yield ground.unknown(
-            f"Whether {stream.signal} lost its slope cannot be told: {why}.",
+            f"Whether {stream.signal} lost its slope cannot be told: {why or 'too few or too noisy rows'}.",
             "A slope in log time needs several times its standard error before it can be compared.",
         )
     else:
@@ -67,6 +71,16 @@ def plateau(run: Run) -> Iterator[Finding]:
             Statistic("largest loss of slope", float(p["largest"]), "standard errors"),
             "No plateau that 3 standard errors would show.",
         )
+
+
+def _why_not(run: Run, stream: Stream, first: int, last: int) -> str:
+    """What else takes the slope off a curve in these steps; "" for nothing."""
+    if _rate_moved(run, first, last):
+        return "the learning rate changed at the same time"
+    steps = max(last - first, 1)
+    bends = [e for e in stream.series.episodes() if e.side > 0 and e.sudden and not e.ongoing and e.onset_low <= last
+             and first <= e.last and abs(e.effect) * (e.last - e.onset + 1) > BENDS * steps]
+    return f"the loss jumped at {span_words(bends[0])}, which bends the line through these rows" if bends else ""
 
 
 def _rate_moved(run: Run, first: int, last: int) -> bool:

@@ -275,3 +275,11 @@ def test_losses_of_named_evaluation_sets_are_judged_each(tmp_path: Path) -> None
     writer.close()
     told = [f for f in run_checks(open_run(tmp_path), ["loss.validation"]).findings if f.check == "loss.validation"]
     assert {(f.level, "code" in f.summary) for f in told} == {("fail", True), ("pass", False)}
+
+
+def test_a_spike_is_no_plateau(tmp_path: Path) -> None:
+    i = np.arange(1, 401)
+    y = 2.5 + 3 / np.sqrt(i) + 0.02 * np.random.default_rng(0).standard_normal(400)
+    y[299:309] += 2.0
+    told = found(run_checks(store(tmp_path, y), ["loss.plateau"]), "loss.plateau")
+    assert told.level != "warn"
