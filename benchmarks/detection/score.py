@@ -1,7 +1,8 @@
 """Judges the recorded runs and counts: what was found, how soon, where it was put, what was cried of nothing.
 
 A fault is *found* by a warning or failure that says it began at the fault: not more than `EARLY` steps before its onset
-(an estimate has an error), and before its end or, of one that stays, before the run's. Every alarm of a healthy run,
+(an estimate has an error) unless its own interval holds the onset, and before its end or, of one that stays, before the
+run's. Every alarm of a healthy run,
 and every one that begins earlier than that, is false. Answers about throughput count only for the faults that are about
 it: the machine that recorded the runs did other work, and what they say of that is true.
 """
@@ -56,6 +57,8 @@ class Truth:
         """Whether an alarm can be the fault's."""
         if self.onset is None or finding.steps is None:
             return False
+        if finding.onset is not None and finding.onset[0] <= self.onset <= finding.onset[1]:
+            return True
         return self.onset - EARLY <= finding.steps[0] <= (self.last + LATE_ANSWER if self.last else self.steps)
 
 
