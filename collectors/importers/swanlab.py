@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._blind import of_one_process
 from collectors.importers._files.framed_log import MOST_CHARACTERS, FramedImporter, FramedLog
 from collectors.importers._files.wire import NAN, fields, real, signed, text, timestamp
 from collectors.importers._settings import read_settings
-from collectors.importers.importer import BlindSpot, Facts, Note
+from collectors.importers.importer import Facts, Note
 
 START, FINISH, COLUMN, SCALAR, MEDIA, SAVE = 10, 11, 12, 13, 14, 20
 STATES = {0: "running", 1: "finished", 2: "crashed", 3: "aborted"}
@@ -30,13 +31,7 @@ class SwanLab(FramedImporter):
     title = "SwanLab's log"
     magic = b":SWL\xd6\xe1\x02"
     suffix = ".swanlab"
-    blind = (
-        BlindSpot("rank", ("router/", "throughput/"),
-                  "A SwanLab run is what one process logged, as a rule rank 0, reduced over ranks or not",
-                  "Reduce before swanlab.log, or attach the tap, which writes every rank."),
-        BlindSpot("sampled", ("system/",), "swanlab measures the machine every few seconds, and the last measurement "
-                  "before a row is kept", "Attach the tap, which measures at every step."),
-    )
+    blind = of_one_process("SwanLab", "swanlab")
 
     def log(self, path: Path, name: str, state: dict[str, Any], joins: bool) -> FramedLog:
         return _Log(path, name, state, joins)

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from collectors.importers._blind import of_one_process
 from collectors.importers._files import wandb_records as records
 from collectors.importers._files.framed_log import FramedImporter, FramedLog
 from collectors.importers.importer import BlindSpot, Facts, Note
@@ -29,13 +30,7 @@ class Wandb(FramedImporter):
     title = "W&B's offline log"
     magic = b":W&B\xe1\xbe\x00"
     suffix = ".wandb"
-    blind = (
-        BlindSpot("rank", ("router/", "throughput/"),
-                  "A W&B run is what one process logged, as a rule rank 0, reduced over ranks or not",
-                  "Reduce before wandb.log, or attach the tap, which writes every rank."),
-        BlindSpot("sampled", ("system/",), "wandb measures the machine every few seconds, and the last measurement "
-                  "before a row is kept", "Attach the tap, which measures at every step."),
-    )
+    blind = of_one_process("W&B", "wandb")
 
     def log(self, path: Path, name: str, state: dict[str, Any], joins: bool) -> FramedLog:
         return _Log(name, state, joins)

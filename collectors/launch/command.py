@@ -92,7 +92,7 @@ class Ears:
             self._torn[stream] = text[cut:]
             self._copied += cut
             os.write(self._file, text[:cut])
-        except Exception:
+        except Exception:  # the job's output goes on, whatever becomes of the copy
             self._file = -1
 
     def end(self, code: int) -> None:

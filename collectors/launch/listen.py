@@ -34,6 +34,7 @@ def main(launch: Path, run: Path, starter: int) -> None:
         try:
             session.look()
         except Exception:
+            # Nobody waits for this process, and the job is not its own.
             # A full disk may get room again; what fails at the end is said.
             if over:
                 raise

@@ -46,7 +46,7 @@ class Speaker:
                 record = {"s": source, "n": None if step is None else int(step), "t": time.time(), "v": numbers}
                 record.update(more)
                 self._write((json.dumps(record) + "\n").encode("utf-8", "replace"))
-        except Exception:
+        except Exception:  # the job that is listened to must not see a fault of the listener's
             self._broken = True
 
     def _write(self, line: bytes) -> None:
@@ -101,7 +101,7 @@ def _wrap(owner: Any, name: str, listen: Callable[..., None]) -> None:
         result = original(*args, **kwargs)
         try:
             listen(before, *args, **kwargs)
-        except Exception:
+        except Exception:  # the logger's own call has done its work, and the job must not see ours fail
             pass
         return result
 
@@ -112,7 +112,7 @@ def _wrap(owner: Any, name: str, listen: Callable[..., None]) -> None:
 def _step_before(args: Sequence[Any]) -> Any:
     try:
         return args[0].step if type(args[0]).__module__.startswith("wandb.") else None
-    except Exception:
+    except Exception:  # somebody's object: whatever it raises, its step is then unknown
         return None
 
 
@@ -182,7 +182,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             if spec is not None and spec.loader is not None:
                 self._listen(spec.loader, fullname)
             return spec
-        except Exception:
+        except Exception:  # the import goes on with the finders behind this one
             return None
         finally:
             self._busy.remove(fullname)
@@ -194,7 +194,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             run(module)
             try:
                 WRAPPED[name](module, self._speaker)
-            except Exception:
+            except Exception:  # a version that looks otherwise: the module is imported all the same, unheard
                 pass
 
         loader.exec_module = exec_module
@@ -205,7 +205,7 @@ def _start() -> None:
         folder = os.environ.get(FOLDER_VARIABLE, "")
         if folder:
             sys.meta_path.insert(0, _Finder(Speaker(folder)))
-    except Exception:
+    except Exception:  # Python is starting: the job must start, heard or not
         pass
 
 
