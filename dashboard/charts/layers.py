@@ -78,16 +78,21 @@ def heading_layer(text: str) -> alt.Chart:
     return layer
 
 
-def label_color(order: Sequence[str], legend: bool | Sequence[str]) -> alt.Color:
+NARROW, WIDE = 430, 880
+"""Pixels that a row of a legend may take: beside another chart, and in one of a page's whole width."""
+LEGEND_COLUMNS = 6
+
+
+def label_color(order: Sequence[str], legend: bool | Sequence[str], room: int = NARROW) -> alt.Color:
     order = [plain(name) for name in order]
     named = order if legend is True else [] if legend is False else [name for name in order if name in set(legend)]
     shown = alt.Legend(
         title=None,
         orient="top",
-        labelLimit=min(max(430 // max(len(named), 1) - 30, 40), 140),
+        labelLimit=min(max(room // min(max(len(named), 1), LEGEND_COLUMNS) - 30, 40), room // 3),
         symbolType="stroke",
         symbolStrokeWidth=3,
-        columns=6,
+        columns=LEGEND_COLUMNS,
         symbolOpacity=1,
         values=named,
         offset=4,

@@ -16,6 +16,7 @@ import pandas as pd
 from dashboard.charts.layers import (
     AXIS_WIDTH,
     MARK_HUE,
+    NARROW,
     area_layer,
     cadence,
     color_scale,
@@ -58,11 +59,13 @@ def lines(
     percent: bool = False,
     span: tuple[float, float] | None = None,
     heading: str = "",
+    room: int = NARROW,
 ) -> alt.LayerChart:
     """One line per label with its min/max band; other runs are dashed.
 
     The table has step, last_step, value, lo, hi, nonfinite and, optionally, label and run ("" is the run itself).
-    `order` decides the colours; `span` sets both ends of the value axis; `heading` is a title inside the chart.
+    `order` decides the colours; `span` sets both ends of the value axis; `heading` is a title inside the chart;
+    `room` is the width of the legend in pixels.
     """
     data = with_columns(table, log)
     x = step_axis(steps)
@@ -76,7 +79,7 @@ def lines(
             tickCount=max(height // 45, 2),
         ),
     )
-    color = alt.value(hue) if hue else label_color(order or labels(data), legend and labels(data))
+    color = alt.value(hue) if hue else label_color(order or labels(data), legend and labels(data), room)
     named = runs(data)
     styles = [[1, 0], [5, 3], [2, 2], [1, 3]]
     dash = alt.StrokeDash("run:N", legend=None, scale=alt.Scale(domain=named, range=styles[: max(len(named), 1)]))

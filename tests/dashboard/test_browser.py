@@ -16,7 +16,7 @@ from dashboard.server import launch
 from tests.dashboard.conftest import admit, free_port
 from tests.dashboard.make_run import HOSTILE, Maker
 
-PAGES = ("", "loss", "optimisation", "routing", "data", "throughput", "scaling")
+PAGES = ("", "loss", "optimisation", "routing", "data", "throughput", "scaling", "signals")
 DONE = "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
 DRAWN = "document.querySelectorAll('canvas, [data-testid=stVegaLiteChart] svg').length > 0"
 PARSED = """[...document.querySelectorAll('[data-testid=stMarkdownContainer]')]
