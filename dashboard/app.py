@@ -10,6 +10,7 @@ from dashboard import address, sidebar
 from dashboard.failing import guarded
 from dashboard.menu import found_pages
 from dashboard.server import reads
+from dashboard.sidebar import title
 
 # Not called `pages`: with a folder of that name beside this file, Streamlit makes a menu of its own first.
 PAGES = Path(__file__).with_name("app_pages")
@@ -35,6 +36,7 @@ else:
         choice = sidebar.choose()
         st.session_state["_choice"] = choice
         if choice is not None:
+            st.set_page_config(title(choice, current.title))
             with guarded("The run card"):
                 sidebar.facts(reads.poll(choice.path))
             with guarded(current.title):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from dashboard import address
 from dashboard.charts import text
@@ -15,6 +17,7 @@ from dashboard.server.judging import stamp
 from dashboard.server.launch import RUNS_VARIABLE
 from dashboard.server.reads import Snapshot
 from dashboard.server.runs import unreachable
+from dashboard.server.verdicts import judge
 
 NOBODY = "–"
 
@@ -115,10 +118,15 @@ def choose() -> Choice | None:
     with st.sidebar:
         names = list(runs)
         address.miss("run", names)
+        # A bound widget leaves its default out of the address: only a run that was asked for is in every link.
+        if not st.session_state.get("run") and st.query_params.get("run") not in names:
+            st.session_state["run"] = names[_newest(runs)]
+            with suppress(StreamlitAPIException):  # bound already, where the address names a run that is gone
+                st.query_params["run"] = st.session_state["run"]
         name = st.selectbox(
-            "Run", names, index=_newest(runs), key="run", bind="query-params", on_change=address.found, args=("run",),
-            format_func=lambda name: text.plain(name, 120),
-        )  # fmt: skip
+            "Run", names, index=None, key="run", bind="query-params", on_change=address.found, args=("run",),
+            format_func=lambda name: text.plain(name, 120), placeholder="the newest",
+        ) or names[_newest(runs)]  # fmt: skip
         others = [NOBODY, *[other for other in names if other != name]]
         address.miss("compare", [*others, name])
         if st.session_state.get("compare") == name:
@@ -156,6 +164,13 @@ def choose() -> Choice | None:
     return Choice(
         runs[name], name, runs.get(compare or "", ""), compare if compare in runs else "", first, last, log, branches
     )
+
+
+def title(choice: Choice, page: str) -> str:
+    """What the browser's tab says: the level where a judgement is known, the run, the page."""
+    report = judge().known(choice.path)
+    level = "" if report is None or report.level in ("pass", "unknown") else f"{report.level.upper()} · "
+    return f"{level}{text.plain(choice.name, 60)} · {page}"
 
 
 def facts(run: Snapshot) -> None:

@@ -31,7 +31,6 @@ def body(view: View) -> None:
 def _signals(view: View) -> None:
     known = catalogue(view.path)
     names = known["name"].to_list()
-    _take_pin()
     wanted = st.session_state.get("signals") or st.query_params.get_all("signals")
     options = [*names, *[choice for choice in wanted if choice not in names]]
     chosen = st.multiselect(
@@ -59,21 +58,15 @@ def _pinned() -> None:
         return
     if kept:
         st.pills("Pinned views", [pin.name for pin in kept], key="pinned", format_func=lambda n: text.plain(n, 60),
-                 help="Kept in pins.json beside the runs, for all viewers.")
+                 on_change=_take, args=(kept,), help="Kept in pins.json beside the runs, for all viewers.")
 
 
-def _take_pin() -> None:
-    """Before the choice is drawn: a pinned view that was clicked becomes the choice."""
-    name = st.session_state.pop("pinned", None)
-    if name is None:
-        return
-    try:
-        pin = next((p for p in pins.read_pins(runs_folder()) if p.name == name), None)
-    except TrainVitalsError:
-        return
-    if pin is not None:
-        st.session_state["signals"] = list(pin.signals)
-        st.session_state["one"] = pin.one
+def _take(kept: list[Pin]) -> None:
+    """A pinned view was clicked: it becomes the choice, once; from then on the viewer may change it."""
+    name, st.session_state["pinned"] = st.session_state.get("pinned"), None
+    for pin in kept:
+        if pin.name == name:
+            st.session_state["signals"], st.session_state["one"] = list(pin.signals), pin.one
 
 
 def _pin_form(chosen: tuple[str, ...], one: bool) -> None:

@@ -74,6 +74,11 @@ class Judge:
             self._wake.set()
         return found
 
+    def known(self, path: str) -> Report | None:
+        """The newest report of a run that somebody looks at already; asking does not make it watched."""
+        with self._lock:
+            return self._judged.get(path, Judged()).report
+
     def close(self) -> None:
         """End the thread and the process."""
         self._closed = True

@@ -141,9 +141,10 @@ def test_labels_of_a_signal_and_a_formula_of_one(board, runs):
 def test_a_pin_brings_its_view_back(board, own):
     pins.keep(str(own), Pin("both", ("kl", "reward"), True))
     test = board(own, page="signals", run="own")
-    test.session_state["pinned"] = "both"
-    test.run()
+    test.button_group(key="pinned").set_value("both").run()
     assert test.multiselect(key="signals").value == ["kl", "reward"] and test.toggle(key="one").value
+    test.multiselect(key="signals").set_value(["kl", "reward", "a:b"]).run()
+    assert test.multiselect(key="signals").value == ["kl", "reward", "a:b"]
     (own / pins.FILE).unlink()
 
 
@@ -166,3 +167,16 @@ def test_the_card_is_searchable(board, own):
 def test_nested_settings_are_taken_apart():
     nested = {"a": {"b": [1, 2], "c": [{"d": 0}], "e": None}, "f": ""}
     assert dict(flat(nested, "")) == {"a.b": "1, 2", "a.c[0].d": "0"}
+
+
+def test_the_tab_names_level_run_and_page(monkeypatch):
+    from types import SimpleNamespace
+
+    from dashboard import sidebar
+
+    said = SimpleNamespace(level="fail")
+    monkeypatch.setattr(sidebar, "judge", lambda: SimpleNamespace(known=lambda path: said))
+    choice = sidebar.Choice("runs/a", "a")
+    assert sidebar.title(choice, "Loss") == "FAIL · a · Loss"
+    said.level = "pass"
+    assert sidebar.title(choice, "Loss") == "a · Loss"
