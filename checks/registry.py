@@ -49,6 +49,8 @@ class Check:
     """Signal -> what is read in its place where the run has none."""
     needs: tuple[Blindness, ...] = ()
     """What its `pass` cannot do without: where the log of an imported run is blind to it, the answer is unknown."""
+    optional: bool = False
+    """Has nothing to say of runs without a ground of its own, such as a twin; silence is then no missing answer."""
 
     @property
     def meaning(self) -> str:
@@ -65,7 +67,7 @@ class Check:
         }
 
     def run(self, run: Run, settings: Mapping[str, Any] | None = None) -> list[Finding]:
-        """Findings on this run, at least one. Never raises on account of what the run holds.
+        """Findings on this run, at least one unless the check is optional. Never raises because of what the run holds.
 
         Raises:
             UsageError: `settings` names a threshold that the check does not have.
@@ -84,7 +86,8 @@ class Check:
         except Exception as error:
             found = [_broken(self.name, error)]
         spots = self._blind_to(run)
-        return [replace(_blinded(f, spots), check=self.name, area=self.area) for f in found or [_silent()]]
+        said = found or ([] if self.optional else [_silent()])
+        return [replace(_blinded(f, spots), check=self.name, area=self.area) for f in said]
 
     def _blind_to(self, run: Run) -> list[BlindSpot]:
         """What the log that the run was imported from hides of the signals that the check reads."""
@@ -104,6 +107,7 @@ def check(
     refs: tuple[str, ...] = (),
     instead: Mapping[str, str] | None = None,
     needs: tuple[Blindness, ...] = (),
+    optional: bool = False,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function `(run, *, thresholds) -> findings` as a check.
 
@@ -115,6 +119,7 @@ def check(
         refs: where the method comes from.
         instead: signal -> what the function reads in its place where the run has none.
         needs: kinds of blind spots, on its signals, that turn its `pass` into `unknown`; alarms stay alarms.
+        optional: no finding is an answer too: the run has nothing that this check is about.
 
     Raises:
         UsageError: the area is not one of `AREAS`, or another function has this name already.
@@ -128,7 +133,7 @@ def check(
             raise UsageError(
                 f"Two checks are called {name}: in {earlier.function.__module__} and {function.__module__}. Rename one."
             )
-        _CHECKS[name] = Check(name, area, reads, uses, refs, function, instead or {}, needs)
+        _CHECKS[name] = Check(name, area, reads, uses, refs, function, instead or {}, needs, optional)
         return function
 
     return register

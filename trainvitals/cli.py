@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BOARD_PORT = 8501
 MOST_DIGITS, LONGEST_LINE = 40, 900
+MOST_TWINS = 20
+"""Runs of one `check` among which twins are looked for: 190 pairs."""
 DAMAGED = (OverflowError, RecursionError, UnicodeError, EOFError, csv.Error, zlib.error, json.JSONDecodeError)
 """What only an input can raise that a reader did not expect: the last word before it counts as a fault of ours."""
 _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -46,6 +48,7 @@ ROOMS = {
     "report": "checks.report.command:report",
     "run": "collectors.launch.command:run",
     "scaling": "checks.scaling.command:scaling",
+    "twins": "checks.twins.command:twins",
 }
 """Commands that live beside what they run, and are imported when they are asked for."""
 
@@ -184,20 +187,24 @@ def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
     """Judge runs, live or finished, and store the findings in their folders.
 
     A path is a run folder, the log of another tool, or a folder of either. Another tool's log is imported first, and
-    what it cannot tell is said. Of several runs of one data order it also says which steps stand out in more than one:
-    the data, not the optimizer.
+    what it cannot tell is said. Of several runs of one data order it also says which steps stand out in more than one
+    (the data, not the optimizer), and judges each against its twins.
 
     The exit code is that of the worst run: 2 fail, 1 warn, 3 unknown, 0 pass.
 
     Example: trainvitals check runs/demo --json
     """
     from checks.together import shared_steps, shared_words
+    from checks.twins.known import find_twins, note_twins
+    from trainvitals.anything import runs_at
 
     runs: list[Run] = []
     unread = 0
     for path in paths:
-        found, code = _runs_at(path)
+        found, code = runs_at(path, lambda words: click.echo(words, err=True), _tell)
         runs, unread = [*runs, *found], unread or code
+    if 1 < len(runs) <= MOST_TWINS:
+        note_twins(runs, find_twins(runs)[1])
     reports = [_judge(run, only) for run in runs]
     shared = shared_steps(runs) if len(runs) > 1 else None
     if as_json:
@@ -211,41 +218,6 @@ def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
             click.echo(shared_words(shared))
     levels = {report.level for report in reports}
     sys.exit(2 if "fail" in levels else 1 if "warn" in levels else unread or (3 if "unknown" in levels else 0))
-
-
-def _runs_at(path: str) -> tuple[list[Run], int]:
-    """The runs that a path holds, and the exit code of those among several that cannot be read; 0: all can."""
-    from trainvitals.anything import is_run
-    from trainvitals.store import list_runs, open_run
-
-    if is_run(path):
-        return [open_run(path)], 0
-    below = list_runs(path) if os.path.isdir(path) else []
-    return ([open_run(run) for run in below], 0) if below else _imported(path)
-
-
-def _imported(path: str) -> tuple[list[Run], int]:
-    """The runs of another tool's log, as `_runs_at`; says on standard error what the log was taken for."""
-    from collectors.importers.command import told
-    from collectors.importers.door import sessions
-    from trainvitals.store import open_run
-
-    found, code = [], 0
-    every = sessions(path)
-    for one in every:
-        try:
-            one.look()
-            one.close()
-            click.echo(told(one), err=True)
-            found.append(open_run(one.folder))
-        except TrainVitalsError as error:
-            if len(every) == 1:
-                raise
-            _tell(str(error))
-            code = error.exit_code
-    if not found:
-        raise RunNotFound(f"None of the {len(every)} logs at {path} can be read. Each is named above.")
-    return found, code
 
 
 @cli.command()
