@@ -17,8 +17,12 @@ BOUNDS = Bounds(warn=0.005, fail=0.02, fall=0.02, lone=0.05, brief=0.05, huge=0.
 LEAST_ROWS, SETTLED_ROWS, SETTLED_STEPS = 100, 100, 400
 """Shared rows for an answer; and rows of the pair and steps of the run from which on a gap is settled: two optimizers
 part and meet again in the first hundreds of steps."""
+LASTING_ROWS = 8
+"""Rows off the twin that count, as in loss.divergence; fewer only from the height of a spike."""
 SURE = 3.0
 """Log likelihood ratio at which it is clear which of two runs moved."""
+BEND = 0.005
+"""What a course that bends, as where the rate begins to fall, leaves of a line: 0.2-0.6 % on public logs."""
 SLACK_STEPS = 50
 
 
@@ -70,7 +74,7 @@ def partings(found: list[Control]) -> list[Parting]:
 
 def _rises(control: Control) -> list[Episode]:
     return [e for e in control.series.episodes() if e.side > 0 and not e.lone and e.first_row >= SETTLED_ROWS
-            and e.onset >= SETTLED_STEPS]
+            and e.onset >= SETTLED_STEPS and (e.rows >= LASTING_ROWS or e.effect >= BOUNDS.brief)]
 
 
 def _parting(control: Control, episode: Episode, found: list[Control]) -> Parting:
@@ -85,7 +89,7 @@ def _would_show(control: Control, episode: Episode) -> bool:
     """Whether a twin has rows at the onset, and noise that would not hide the change."""
     steps, seen = control.rows.steps, control.series.resolution()
     inside = len(steps) > 0 and steps[0] <= episode.onset <= steps[-1]
-    return bool(inside and seen is not None and np.log1p(seen[0]) <= abs(episode.effect) / 2)
+    return bool(inside and seen is not None and np.log1p(seen[0]) <= abs(episode.effect))
 
 
 def _overlap(a: Episode, b: Episode) -> bool:
@@ -98,7 +102,8 @@ def who_moved(rows: Difference, episode: Episode) -> bool | None:
 
     What the data adds is in both: the change of the one that did not move is that noise alone, so with c and d the
     changes of run and twin from the rows before to the rows after, and s their noise, the log likelihood ratio is
-    (c^2 - d^2) / 2 s^2.
+    (c^2 - d^2) / 2 s^2. s is that of a line through w rows read w rows further on, 14 times the variance of a mean of
+    w, and what a bend of the course that both share may add.
     """
     at = int(np.searchsorted(rows.steps, episode.onset))
     until = int(np.searchsorted(rows.steps, episode.last, side="right"))
@@ -107,8 +112,8 @@ def who_moved(rows: Difference, episode: Episode) -> bool | None:
         return None
     before, after = slice(at - width, at), slice(at, at + width)
     change, other = (_change(values, before, after) for values in (rows.own, rows.twins))
-    spread = float(np.std(np.diff(rows.twins[at - width : at + width])))
-    ratio = (change**2 - other**2) / (2 * max(spread**2 / width, 1e-12))
+    variance = float(np.var(np.diff(rows.twins[at - width : at + width]))) / 2
+    ratio = (change**2 - other**2) / (2 * (14 * variance / width + BEND**2))
     return True if ratio > SURE else False if ratio < -SURE else None
 
 

@@ -57,7 +57,7 @@ def twin_paths(run: Run) -> list[str]:
     if "://" in str(run.path):
         return []
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        noted = parse_json(run.kept(FILE, MOST_BYTES) or b"{}", MOST_BYTES).get("twins", [])
+        noted = parse_json(run.kept(FILE, MOST_BYTES) or b'{"twins": []}', MOST_BYTES)["twins"]
         return [os.path.normpath(os.path.join(run.path, path)) for path in noted[:MOST_TWINS]
                 if isinstance(path, str) and "://" not in path]
     return []

@@ -143,6 +143,9 @@ def _twins(a: LossRows, b: LossRows, match: _Match, pieces: list[tuple[int, NDAr
         place = np.flatnonzero(at)
         first, last = (match.a.first + int(place[i]) * match.a.cadence for i in (0, -1))
         told.append(Piece(first, last, match.offset(lag), len(place)))
+    # Whatever comes after the latest stretch that matched is held to line up as it did: a fault is no other data.
+    latest = max(told, key=lambda p: p.last)
+    told = [replace(p, last=max(p.last, int(a.steps[-1]))) if p is latest else p for p in told]
     rows = sum(p.rows for p in told)
     words = (f"the changes of the loss correlate at {r:.3f} over {numbers(rows, 'row')}, {match.peak.z:.0f} deviations "
              "of what other offsets show")
