@@ -46,7 +46,8 @@ def panel(name: str, values: NDArray[np.float64], top: float) -> str:
     ends = "".join(f'<text x="{a:.0f}" y="{top + HEIGHT + 16}" text-anchor="{how}" fill="#555">{label}</text>'
                    for a, how, label in ((x[0], "start", f"step {FROM:,}"), (x[-1], "end", f"{ROWS:,}")))
     return (f'<text x="{LEFT}" y="{top - 8}" fill="#1b2430">{name}</text>{words}{ends}'
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{top + HEIGHT}" stroke="{FAULT}" stroke-dasharray="4 3"/>'
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{top + HEIGHT}" stroke="{FAULT}" '
+            f'stroke-dasharray="4 3"/>'
             f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-width="1"/>')
 
 
