@@ -101,7 +101,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         "run": run.name, "candidate": candidate, "baseline": baseline, "baseline_run": policy.baseline_run,
         "steps": [_step(other, baseline), _step(own, candidate)],
         "problems": [str(p)[:300] for p in (*own.problems, *(other.problems if other is not own else ()))][:50],
-        "noise": {t: sd for t in policy.tasks if (sd := _noise(own, t)) is not None},
+        "noise": {t: sd for t in policy.tasks if (sd := noise_of(own, t)) is not None},
         "copies": _copies(own, other, candidate, baseline, used_tasks(policy)),
         "secrets": _secrets(own, candidate, policy, place),
     }
@@ -150,7 +150,7 @@ def _step(evals: Evals, checkpoint: str) -> int | None:
     return max(steps, default=None)
 
 
-def _noise(evals: Evals, task: str) -> float | None:
+def noise_of(evals: Evals, task: str) -> float | None:
     """Standard deviation around a quadratic of the newest checkpoints, without what their items explain."""
     known = [s for c in evals.checkpoints if (s := evals.sheet(task, c)) is not None and s.step is not None]
     known = sorted(known, key=lambda s: s.step or 0)[-LEAST_CHECKPOINTS:]

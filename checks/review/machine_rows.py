@@ -20,7 +20,7 @@ QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 def latency_rows(policy: Policy, evidence: Evidence) -> Iterator[Row]:
     """The rows of [latency]."""
     for name, rule in policy.latency.items():
-        after, before = _requests(name, evidence.candidate), _requests(name, evidence.baseline)
+        after, before = requests(name, evidence.candidate), requests(name, evidence.baseline)
         for key, q in QUANTILES.items():
             limit = getattr(rule, key)
             if limit is not None:
@@ -29,7 +29,7 @@ def latency_rows(policy: Policy, evidence: Evidence) -> Iterator[Row]:
             yield _rise(f"latency.{name}.rise", before, after, rule.rise)
 
 
-def _requests(name: str, sheets: Mapping[str, Sheet]) -> Sample:
+def requests(name: str, sheets: Mapping[str, Sheet]) -> Sample:
     """Requests of a tool, or of a task where no tool has this name."""
     frames = [s.items[s.items["tool"] == name] for s in sheets.values() if "tool" in s.items]
     frames = [f for f in frames if len(f)] or ([sheets[name].items] if name in sheets else [])

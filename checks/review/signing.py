@@ -39,6 +39,8 @@ class Signed:
     statement: Mapping[str, Any]
     key: str
     """Fingerprint of the trusted key that signed; empty where none did."""
+    claimed: bool = False
+    """It names a trusted key that did not sign it."""
 
 
 def encoded(payload_type: str, payload: bytes) -> bytes:
@@ -77,7 +79,7 @@ def checked(data: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> Signed:
         for signature in signatures:
             if _holds(public, signature, message):
                 return Signed(statement, name)
-    return Signed(statement, "")
+    return Signed(statement, "", any(str(one.get("keyid")) in trusted for one in raw["signatures"]))
 
 
 def _holds(public: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:

@@ -168,7 +168,7 @@ def _family(name: str, rule: FamilyRule, policy: Policy, compared: Mapping[str, 
         return unknown(row, "family", f"{why}.", "See the rows of its tasks." if lacking else
                        f"Name its tasks: tasks = [...] under [families.{name}].", threshold=rule.margin)
     return _judged(row, "family", mean_of([compared[t].difference for t in chosen]), rule.margin,
-                   [f"the mean of {len(chosen)} tasks"])
+                   [f"It is the mean of {len(chosen)} tasks"])
 
 
 def _together(compared: Sequence[Compared]) -> Iterator[Row]:

@@ -161,9 +161,12 @@ def _signatures(folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: i
         except (OSError, ValueError, KeyError, TypeError) as error:
             forged.append(f"{name} is no signature of a review: {error}.")
             continue
+        if signed.claimed:
+            forged.append(f"{name} is forged: it says {who}, and the key that it names did not make that signature.")
+            continue
         if not signed.key:
-            lacking.append(f"{name} says {who}, and no trusted key made that signature: it is forged, or its signer is "
-                           "unknown. It does not count.")
+            lacking.append(f"{name} says {who}, and no trusted key made that signature: its signer is unknown, and it does "
+                           "not count.")
             continue
         stale = [n for n in SIGNED if subjects.get(n) != digests.get(n)]
         if stale:
