@@ -1,7 +1,7 @@
 """Release reviews of models whose fate is known: false NO-GO, GO of unchanged models, and regressions found.
 
-Twelve tasks, simulated item by item. Margins are those of `--init` on an earlier unchanged pair; then another checkpoint
-is reviewed. Beside them the documented rule of NeMo Evaluator 0.3 (`nel gate`: two-sided 95 % interval of the paired
+Twelve tasks, simulated item by item. Margins are those of `--init` on an earlier unchanged pair; then another
+checkpoint is reviewed. Beside them the documented rule of NeMo Evaluator 0.3 (`nel gate`: two-sided 95 % interval of the paired
 difference of each task, z, `max_drop` 1 point).
 """
 
@@ -40,8 +40,8 @@ def run(quick: bool) -> Table:
     rows = [_world(*world, max(20, reviews // (5 if world[1] > 2000 else 1))) for world in worlds]
     return Table(
         title="Release reviews of 12 tasks",
-        intro="Share of whole reviews with each answer. Margins are those of `--init`, tasks and their mean.",
-        head=("world", "reviews", "GO", "UNDECIDED", "NO-GO", "`nel gate` rule: GO / inconclusive / NO-GO"),
+        notes="Share of whole reviews with each answer. Margins are those of `--init`, tasks and their mean.",
+        columns=("world", "reviews", "GO", "UNDECIDED", "NO-GO", "`nel gate` rule: GO / inconclusive / NO-GO"),
         rows=rows,
     )
 
@@ -52,8 +52,10 @@ def _world(name: str, n: int, lost: float, subjects: int, reviews: int) -> tuple
     nel: Counter[str] = Counter()
     for _ in range(reviews):
         base = {f"t{k:02}": rng.random(n) < rng.uniform(0.4, 0.8) for k in range(TASKS)}
-        sheets = [{t: _sheet(t, step, values if step == 0 else _moved(values, rng, subjects), subjects)
-                   for t, values in base.items()} for step in range(3)]
+        chain = [base]
+        for _ in range(2):
+            chain.append({t: _moved(values, rng, subjects) for t, values in chain[-1].items()})
+        sheets = [{t: _sheet(t, step, v, subjects) for t, v in values.items()} for step, values in enumerate(chain)]
         margins = _margins(sheets[0], sheets[1])
         if lost:
             task = "t05"

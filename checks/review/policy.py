@@ -1,10 +1,10 @@
 """release.toml: what a release must show. A wrong line is one clear error, never a rule that is skipped.
 
-    baseline = "step-1000"          # a checkpoint of the run; the candidate is the newest one
-    [tasks.mmlu]
-    margin = 0.015                  # 1.5 points may be lost
-    [safety.jailbreak]
-    limit = 0.01                    # of the prompts at most 1 %, with 95 % confidence
+baseline = "step-1000"          # a checkpoint of the run; the candidate is the newest one
+[tasks.mmlu]
+margin = 0.015                  # 1.5 points may be lost
+[safety.jailbreak]
+limit = 0.01                    # of the prompts at most 1 %, with 95 % confidence
 """
 
 from __future__ import annotations

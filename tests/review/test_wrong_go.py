@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.review.staged import N, POLICY, command, reviewed, scores, sheet, staged, with_items, written
+from tests.review.staged import POLICY, N, command, reviewed, scores, sheet, staged, with_items, written
 from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet
 
