@@ -46,6 +46,7 @@ ROOMS = {
     "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",
     "report": "checks.report.command:report",
+    "review": "checks.review.command:review",
     "run": "collectors.launch.command:run",
     "scaling": "checks.scaling.command:scaling",
     "twins": "checks.twins.command:twins",
