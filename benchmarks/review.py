@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.report import Table
 from checks.review.decide import judge
 from checks.review.evidence import Evidence
-from checks.review.items import align
-from checks.review.paired import paired_difference
+from checks.evals.items import align
+from checks.evals.paired import paired_difference
 from checks.review.policy import FamilyRule, Policy, TaskRule
 from checks.review.start import margins_of
 from trainvitals.evals import Sheet

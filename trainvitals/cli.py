@@ -43,6 +43,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCI
 
 ROOMS = {
     "audit": "checks.contamination.command:audit",
+    "evals": "trainvitals.evals.command:evals",
     "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",
     "report": "checks.report.command:report",

@@ -14,7 +14,7 @@ from typing import Literal
 
 from checks.review.evidence import Evidence
 from checks.review.machine_rows import cost_rows, incidents_between, latency_rows, training_rows
-from checks.review.paired import ALPHA, holm
+from checks.evals.paired import ALPHA, holm
 from checks.review.policy import UNWAIVABLE, UNWAIVABLE_CHECKS, Policy, Waiver
 from checks.review.row import Row, unknown
 from checks.review.safety_rows import safety_rows

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from checks.evals.safety import leaks
-from checks.review.items import columns, fingerprint
+from checks.evals.items import columns, fingerprint
 from checks.review.policy import Policy
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.evals import Evals, Sheet, read_evals, write_sheet

@@ -10,7 +10,7 @@ from scipy import stats
 
 from checks.evals.safety import Bound, clustered_bound, judge_agreement, prompts_needed
 from checks.review.evidence import Evidence
-from checks.review.items import NotComparable, columns, side
+from checks.evals.items import NotComparable, columns, side
 from checks.review.policy import Policy, SafetyRule
 from checks.review.row import Row, percent, points, unknown
 from trainvitals.evals import Sheet
@@ -116,7 +116,7 @@ def _row(name: str, bound: Bound, limit: float, least: int, missing: int, what: 
 
 def _regression(task: str, before: Sheet, after: Sheet) -> Row:
     """More violations on the same prompts? Attack families are clusters."""
-    from checks.review.paired import paired_difference
+    from checks.evals.paired import paired_difference
 
     name = f"safety.{task}.change"
     try:

@@ -18,9 +18,9 @@ from scipy import stats
 from checks.evals.latency import quantile_change
 from checks.evals.safety import prompts_needed
 from checks.review.evidence import noise_of
-from checks.review.items import NotComparable, align
+from checks.evals.items import NotComparable, align
 from checks.review.machine_rows import requests
-from checks.review.paired import Difference, paired_difference
+from checks.evals.paired import Difference, paired_difference
 from checks.review.policy import MOST_MARGIN
 from checks.review.tasks import mean_of
 from trainvitals.errors import UsageError

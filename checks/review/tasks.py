@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from checks.review.evidence import Evidence
-from checks.review.items import Aligned, NotComparable, align
-from checks.review.paired import ALPHA, Difference, paired_difference
+from checks.evals.items import Aligned, NotComparable, align
+from checks.evals.paired import ALPHA, Difference, paired_difference
 from checks.review.policy import FamilyRule, Policy, TaskRule
 from checks.review.row import Row, points, unknown
 

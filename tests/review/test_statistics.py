@@ -18,7 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from checks.evals.latency import Sample, per_solved, quantile_bound, quantile_change, sample
 from checks.evals.safety import clustered_bound, judge_agreement, leaks, prompts_needed, violation_bound
-from checks.review.paired import holm, paired_difference
+from checks.evals.paired import holm, paired_difference
 
 OUTCOMES = Path(__file__).parents[2].parent / "shared" / "data" / "safety" / "jailbreakbench_outcomes.csv"
 

@@ -70,8 +70,8 @@ def columns(sheet: Sheet, name: str) -> pd.Series | None:
     return None if found is None or found.isna().all() else found
 
 
-def side(sheet: Sheet, who: str) -> Side:
-    """One result per item. Raises NotComparable."""
+def side(sheet: Sheet, who: str, shares: bool = True) -> Side:
+    """One result per item; with `shares` only scores from 0 to 1. Raises NotComparable."""
     items = sheet.items
     keys = ["item"] + (["sample"] if columns(sheet, "sample") is not None else [])
     if items["item"].isna().any():
@@ -85,18 +85,19 @@ def side(sheet: Sheet, who: str) -> Side:
     failed = items["error"].fillna("").astype(str) != "" if "error" in items else pd.Series(False, items.index)
     scores = scores.where(~failed & np.isfinite(scores))
     known = scores.dropna()
-    if len(known) and (known.min() < 0 or known.max() > 1):
+    if shares and len(known) and (known.min() < 0 or known.max() > 1):
         raise NotComparable(f"scores of the {who} reach from {known.min():.3g} to {known.max():.3g}, and a margin is a "
                             "share of a score from 0 to 1", "Choose a metric between 0 and 1, as accuracy.")
     if not sheet.higher_is_better:
-        scores = 1 - scores
+        scores = 1 - scores if shares else -scores
     name = items["item"].astype(str)
     whole = scores.groupby(name).agg(["mean", "count", "size"])
     there = whole["count"] == whole["size"]
     return Side(whole.loc[there, "mean"], int((~there).sum()), scores.fillna(0.0).groupby(name).mean())
 
 
-def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean: Collection[str] | None) -> Aligned:
+def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean: Collection[str] | None,
+          shares: bool = True) -> Aligned:
     """Both results on their common items.
 
     Args:
@@ -105,6 +106,7 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         quota: share of items that may be missing on either side.
         chance: score of guessing, where the results do not tell.
         clean: items that a contamination audit calls clean; all count where None.
+        shares: scores lie between 0 and 1; others, as losses, have no chance to be held against.
 
     Raises:
         NotComparable: they differ in more than the model, or say nothing.
@@ -117,7 +119,7 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         raise NotComparable("the candidate's results are the baseline's, value for value: a copy, not a measurement",
                             "Evaluate the candidate itself.")
     one_answer(after)
-    b, a = side(before, "baseline"), side(after, "candidate")
+    b, a = side(before, "baseline", shares), side(after, "candidate", shares)
     every = b.wrong.index.union(a.wrong.index)
     if clean is not None:
         every = every[every.isin(list(clean))]
@@ -138,8 +140,9 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
     if len(both) < LEAST_ITEMS:
         raise NotComparable(f"{len(both)} items are too few to say anything", f"Use {LEAST_ITEMS} at the least.")
     x, y = b.scores[both].to_numpy(), a.scores[both].to_numpy()
-    _informative(x, y, next((c for c in (chance, after.chance, before.chance) if c is not None and c == c), None),
-                 after.higher_is_better)
+    if shares:
+        _informative(x, y, next((c for c in (chance, after.chance, before.chance) if c is not None and c == c), None),
+                     after.higher_is_better)
     left = len(every) - len(both)
     notes = [f"{left} items without a score on one side are left out; counted as wrong they do not change the verdict"] \
         if left else []

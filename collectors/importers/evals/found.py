@@ -1,0 +1,112 @@
+"""What an importer of results gives: the results, and what the files could not tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainvitals.errors import UsageError
+from trainvitals.evals import Sheet
+from trainvitals.untrusted import parse_json
+
+MOST_JSON, MOST_LINE, MOST_LINES = 1 << 30, 64 << 20, 5_000_000
+_STEP = re.compile(r"(?:step|checkpoint|ckpt|iter|global_step)[-_=]?0*(\d{1,12})(?!\d)", re.IGNORECASE)
+
+
+@dataclass
+class Found:
+    """Results of one file or folder."""
+
+    sheets: list[Sheet] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is left out, or not known, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user said of the files."""
+
+    step: int | None = None
+    checkpoint: str = ""
+    task: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Ours -> the file's."""
+    lower: bool = False
+    """Lower scores are better."""
+
+
+def step_in(*names: str) -> int | None:
+    """The step that a path or a model's name tells; None where none does, or the last part names two."""
+    for name in names:
+        for part in reversed(re.split(r"[/\\]|__", name or "")):
+            steps = {int(n) for n in _STEP.findall(part)}
+            if len(steps) == 1:
+                return steps.pop()
+            if steps:
+                return None
+    return None
+
+
+def checkpoint_of(asked: Asked, path: Path, *names: str) -> tuple[str, int | None]:
+    """Name and step of the checkpoint that a file is about.
+
+    Raises:
+        UsageError: neither the user nor the file says which one.
+    """
+    step = asked.step if asked.step is not None else step_in(*names, str(path))
+    name = asked.checkpoint or (f"step-{step}" if step is not None else next((n for n in names if n), ""))
+    if not name:
+        raise UsageError(f"{path} does not say which checkpoint it is of. Add --step N, or --checkpoint NAME.")
+    return name, step
+
+
+def json_of(path: Path) -> Any:
+    """A JSON file; NaN and infinities as they are. Raises UsageError."""
+    try:
+        if path.stat().st_size > MOST_JSON:
+            raise UsageError(f"{path} has {path.stat().st_size:,} bytes; at most {MOST_JSON:,} are read.")
+        return parse_json(path.read_bytes(), MOST_JSON, finite=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as JSON: {error}.") from error
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, Any]]:
+    """The objects of a JSONL file with their line numbers. Raises UsageError at a line that is none but the last."""
+    torn: tuple[int, str] | None = None
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MOST_LINE), b""), 1):
+                if torn is not None:
+                    raise UsageError(f"{path}, line {torn[0]:,} is no JSON: {torn[1]}.")
+                if number > MOST_LINES:
+                    raise UsageError(f"{path} has more than {MOST_LINES:,} lines.")
+                if line.strip():
+                    try:
+                        yield number, parse_json(line, MOST_LINE, finite=False)
+                    except ValueError as error:
+                        torn = number, str(error)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object; an empty one of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def numeric(value: Any) -> float | None:
+    """A number or a truth as a float; None of anything else."""
+    return float(value) if isinstance(value, bool | int | float) else None
+
+
+def counted(keys: Iterable[str]) -> list[str]:
+    """Keys made different: the second of two alike gets `#1`. Repeated items are different rows of one text."""
+    seen: dict[str, int] = {}
+    made = []
+    for key in keys:
+        n = seen[key] = seen.get(key, -1) + 1
+        made.append(key if n == 0 else f"{key}#{n}")
+    return made

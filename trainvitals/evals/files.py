@@ -1,0 +1,219 @@
+"""Results in a run's folder: one Parquet file for all tasks of a checkpoint that one import brought, never changed.
+
+    RUN/evals/step-1000-4f2a91bc03d7.parquet      the items; in its metadata the facts of every task, with its rows
+
+A task of a checkpoint that was measured twice is read from the measurement with the most items, then the newest; the
+others stay on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainvitals.errors import UsageError
+from trainvitals.evals.sheet import COLUMNS, KINDS, NUMBERS, TEXTS, Sheet, tidy
+from trainvitals.store.folder import Folder, open_folder
+from trainvitals.untrusted import parse_json
+
+FOLDER, KEY = "evals", b"trainvitals.evals"
+MOST_FILE_BYTES, MOST_FILES, MOST_SHEETS, MOST_HEAD = 2 << 30, 100_000, 20_000, 64 << 20
+SCHEMA = pa.schema([(name, pa.string() if name in TEXTS else pa.float64() if name in NUMBERS else pa.int64())
+                    for name in COLUMNS])
+_FACTS = {name: kind for name, kind in get_type_hints(Sheet).items() if name != "items"}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known of a result without its items."""
+
+    task: str
+    checkpoint: str
+    step: int | None
+    items: int
+    """Different items."""
+    rows: int
+    missing: int
+    """Rows without a score."""
+    mean: float
+    """Mean score over items, each the mean of its samples; of an aggregate without items, as the harness said it."""
+    family: str
+    kind: str
+    metric: str
+    time: float
+    """When it was imported, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    path: str
+    group: int
+    facts: Mapping[str, Any]
+    summary: Summary
+
+
+class Evals:
+    """The results of a run; items are read when they are asked for."""
+
+    def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str]) -> None:
+        self._folder, self._places = folder, places
+        self._files: dict[str, bytes] = {}
+        self.problems = list(problems)
+        """What could not be read, a sentence each."""
+        self.tasks: list[str] = sorted({task for task, _ in places})
+        steps = {checkpoint: place.summary.step for (_, checkpoint), place in places.items()}
+        self.checkpoints: list[str] = sorted(steps, key=lambda c: (steps[c] is None, steps[c] or 0, c))
+        """By step; those without one last."""
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """Of every task and checkpoint."""
+        return [place.summary for place in self._places.values()]
+
+    def sheet(self, task: str, checkpoint: str) -> Sheet | None:
+        """One result with its items; None where there is none, or its file is damaged (see `problems`)."""
+        place = self._places.get((task, checkpoint))
+        if place is None:
+            return None
+        try:
+            if place.path not in self._files:
+                self._files = {place.path: self._folder.read(place.path)}
+            if not place.summary.rows:
+                return tidy(Sheet(**place.facts, items=pd.DataFrame(columns=list(COLUMNS))))
+            file = pq.ParquetFile(io.BytesIO(self._files[place.path]))
+            return tidy(Sheet(**place.facts, items=file.read_row_group(place.group, list(COLUMNS)).to_pandas()))
+        except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
+            self.problems.append(f"{place.path} cannot be read: {error}.")
+            return None
+
+
+def write_sheet(run: str | os.PathLike[str], sheet: Sheet) -> str:
+    """Store one result; see `write_sheets`."""
+    return write_sheets(run, [sheet])[0]
+
+
+def write_sheets(run: str | os.PathLike[str], sheets: Sequence[Sheet]) -> list[str]:
+    """Store results in a run's folder, a file for each checkpoint; the same results again are the same file.
+
+    Returns:
+        Paths of the files below the folder.
+
+    Raises:
+        UsageError: a result that cannot be stored.
+        OSError: the folder cannot be written.
+    """
+    folder = open_folder(os.fspath(run))
+    by_checkpoint: dict[str, list[Sheet]] = {}
+    for sheet in map(tidy, sheets):
+        by_checkpoint.setdefault(sheet.checkpoint, []).append(sheet)
+    paths = []
+    there = folder.sizes(FOLDER)
+    for checkpoint, group in by_checkpoint.items():
+        mark = hashlib.sha256("".join(sheet.digest() for sheet in group).encode()).hexdigest()[:16]
+        path = f"{FOLDER}/{_slug(checkpoint)}-{mark}.parquet"
+        if path not in there:
+            folder.replace(path, _packed(group))
+        paths.append(path)
+    return paths
+
+
+def read_evals(run: str | os.PathLike[str]) -> Evals:
+    """The results in a run's folder; none where there are none. What cannot be read is a problem by name."""
+    folder = open_folder(os.fspath(run))
+    found: dict[tuple[str, str], _Place] = {}
+    problems: list[str] = []
+    sizes = {path: size for path, size in folder.sizes(FOLDER).items() if path.endswith(".parquet")}
+    for path in sorted(sizes)[:MOST_FILES]:
+        try:
+            if sizes[path] > MOST_FILE_BYTES:
+                raise UsageError(f"it has {sizes[path]:,} bytes, more than any of ours")
+            for place in _places(folder, path):
+                key = place.summary.task, place.summary.checkpoint
+                if key not in found or _order(found[key]) <= _order(place):
+                    found[key] = place
+        except (OSError, pa.ArrowException, UsageError, ValueError, TypeError, KeyError, AttributeError) as error:
+            problems.append(f"{path} cannot be read: {error}.")
+    return Evals(folder, found, problems)
+
+
+def _order(place: _Place) -> tuple[int, float]:
+    """Of measurements of one task and checkpoint the largest wins, then the newest: a later run may have a limit."""
+    return place.summary.items, place.summary.time
+
+
+def _packed(sheets: Sequence[Sheet]) -> bytes:
+    head = [{"facts": sheet.facts, "summary": _summary(sheet)} for sheet in sheets]
+    schema = SCHEMA.with_metadata({KEY: json.dumps({"sheets": head}, allow_nan=False).encode()})
+    out = io.BytesIO()
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for sheet in sheets:
+            if len(sheet.items):
+                writer.write_table(pa.Table.from_pandas(sheet.items, SCHEMA, preserve_index=False).cast(schema),
+                                   row_group_size=len(sheet.items))
+    return out.getvalue()
+
+
+def _summary(sheet: Sheet) -> dict[str, Any]:
+    means = sheet.items.groupby("item")["score"].mean()
+    mean = float(means.mean()) if len(means) else float("nan") if sheet.aggregate is None else sheet.aggregate
+    return {"items": int(sheet.items["item"].nunique()), "rows": len(sheet.items),
+            "missing": int(sheet.items["score"].isna().sum()), "mean": mean if np.isfinite(mean) else None,
+            "time": time.time()}  # fmt: skip
+
+
+def _places(folder: Folder, path: str) -> Iterator[_Place]:
+    with folder.open(path) as file:
+        metadata = pq.read_metadata(file)
+        head = (metadata.metadata or {}).get(KEY)
+        if head is None or len(head) > MOST_HEAD:
+            raise UsageError("it is no file of results")
+        sheets = parse_json(head, MOST_HEAD)["sheets"]
+        # A task without items has no row group of its own.
+        group = 0
+        if len(sheets) > MOST_SHEETS:
+            raise UsageError(f"it names {len(sheets):,} tasks, more than {MOST_SHEETS:,}")
+        for entry in sheets:
+            facts, said = entry["facts"], entry["summary"]
+            _refuse_wrong(facts)
+            mean = said["mean"]
+            summary = Summary(facts["task"], facts["checkpoint"], facts["step"], int(said["items"]), int(said["rows"]),
+                              int(said["missing"]), float("nan") if mean is None else float(mean), facts["family"],
+                              facts["kind"], facts["metric"], float(said["time"]))  # fmt: skip
+            yield _Place(path, group, facts, summary)
+            group += summary.rows > 0
+
+
+def _refuse_wrong(facts: Mapping[str, Any]) -> None:
+    if set(facts) != set(_FACTS):
+        raise UsageError("a result in it lacks facts, or has others")
+    for name, value in facts.items():
+        kind = str(_FACTS[name])
+        fits = (isinstance(value, bool) if "bool" in kind else
+                (value is None and "None" in kind) or isinstance(value, str if "str" in kind else (int, float)))
+        if not fits:
+            raise UsageError(f"its {name} is {value!r:.40}")
+    if facts["kind"] not in KINDS:
+        raise UsageError(f"its kind is {facts['kind']!r:.40}")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-80:].strip(".") or "checkpoint"
+
+
+def matrix(evals: Evals) -> pd.DataFrame:
+    """Mean scores, checkpoints down by step, tasks across; NaN where a task was not asked."""
+    table = pd.DataFrame([(s.checkpoint, s.task, s.mean) for s in evals.summaries],
+                         columns=["checkpoint", "task", "mean"])
+    return table.pivot(index="checkpoint", columns="task", values="mean").reindex(evals.checkpoints)
