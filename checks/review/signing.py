@@ -3,8 +3,9 @@
     envelope = sign(statement, key)
     checked(envelope, trusted)           # the statement, and the trusted key that signed it
 
-The bytes that are signed are DSSE's pre-authentication encoding of the payload as it lies in the envelope, so nothing
-has to be canonical. Which keys are trusted is never read from the envelope: its `keyid` is a hint that anybody can write.
+The bytes that are signed are DSSE's pre-authentication encoding of the payload as it lies in the envelope, so
+nothing has to be canonical. Which keys are trusted is never read from the envelope: its `keyid` is a hint that anybody
+can write.
 https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 """
 
