@@ -32,7 +32,7 @@ Scores = NDArray[np.bool_]
 
 def run(quick: bool) -> Table:
     """The table. One row per kind of world."""
-    reviews = 40 if quick else 400
+    reviews = 20 if quick else 120
     worlds = [(f"unchanged, {n:,} items a task", n, 0.0, 0) for n in (300, 1000, 5000)]
     worlds += [
         ("unchanged, 50 subjects of 40 that share 2 points", 2000, 0.0, 50),

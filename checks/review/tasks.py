@@ -17,8 +17,9 @@ from checks.review.row import Row, points, unknown
 
 LEAST_SLICE = 10
 """Items of a slice that is looked at by itself; convention."""
-SLICE_SHARE = 2.0
-"""A slice fails where it loses this many margins, significantly; convention."""
+SLICE_MARGINS, SLICE_LEAST = 2.0, 0.1
+"""A slice fails where it lost this many margins and this much, beyond chance: smaller moves of one subject are what
+checkpoints do; convention."""
 MOST_NEEDED = 10_000_000
 
 
@@ -160,7 +161,7 @@ def _slices(name: str, one: Compared) -> Iterator[Row]:
         return
     p, value, label, n = min(found)
     p = min(1.0, p * len(found))
-    needed = SLICE_SHARE * one.rule.margin
+    needed = max(SLICE_MARGINS * one.rule.margin, SLICE_LEAST)
     yield Row(
         name=f"slice.{name}",
         kind="slice",
