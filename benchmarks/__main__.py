@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.report import machine
 
-NAMES = ("overhead", "store", "board", "scaling", "contamination", "fleet", "importers", "importers_text")
+NAMES = ("overhead", "store", "board", "scaling", "contamination", "fleet", "importers", "importers_text", "review")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

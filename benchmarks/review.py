@@ -1,8 +1,8 @@
 """Release reviews of models whose fate is known: false NO-GO, GO of unchanged models, and regressions found.
 
 Twelve tasks, simulated item by item. Margins are those of `--init` on an earlier unchanged pair; then another
-checkpoint is reviewed. Beside them the documented rule of NeMo Evaluator 0.3 (`nel gate`: two-sided 95 % interval of the paired
-difference of each task, z, `max_drop` 1 point).
+checkpoint is reviewed. Beside them the documented rule of NeMo Evaluator 0.3 (`nel gate`: two-sided 95 % interval of
+the paired difference of each task, z, `max_drop` 1 point).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.report import Table
-from checks.review.decide import judge
-from checks.review.evidence import Evidence
 from checks.evals.items import align
 from checks.evals.paired import paired_difference
+from checks.review.decide import judge
+from checks.review.evidence import Evidence
 from checks.review.policy import FamilyRule, Policy, TaskRule
 from checks.review.start import margins_of
 from trainvitals.evals import Sheet
@@ -32,11 +32,13 @@ Scores = NDArray[np.bool_]
 
 def run(quick: bool) -> Table:
     """The table. One row per kind of world."""
-    reviews = 40 if quick else 400
+    reviews = 20 if quick else 120
     worlds = [(f"unchanged, {n:,} items a task", n, 0.0, 0) for n in (300, 1000, 5000)]
-    worlds += [("unchanged, 50 subjects of 40 that share 2 points", 2000, 0.0, 50),
-               ("one task lost twice its margin, 1,000 items a task", 1000, 2.0, 0),
-               ("one task lost twice its margin, 50 subjects of 40", 2000, 2.0, 50)]
+    worlds += [
+        ("unchanged, 50 subjects of 40 that share 2 points", 2000, 0.0, 50),
+        ("one task lost twice its margin, 1,000 items a task", 1000, 2.0, 0),
+        ("one task lost twice its margin, 50 subjects of 40", 2000, 2.0, 50),
+    ]
     rows = [_world(*world, max(20, reviews // (5 if world[1] > 2000 else 1))) for world in worlds]
     return Table(
         title="Release reviews of 12 tasks",
@@ -62,8 +64,11 @@ def _world(name: str, n: int, lost: float, subjects: int, reviews: int) -> tuple
             falls = rng.random(n) < lost * margins[task] / base[task].mean()
             hurt = sheets[2][task].items
             sheets[2][task] = _sheet(task, 2, (hurt["score"].to_numpy() > 0) & ~falls, subjects)
-        policy = Policy(baseline="1", tasks={t: TaskRule(margin=margins[t]) for t in base},
-                        families={"all": FamilyRule(margin=margins[""])})
+        policy = Policy(
+            baseline="1",
+            tasks={t: TaskRule(margin=margins[t]) for t in base},
+            families={"all": FamilyRule(margin=margins[""])},
+        )
         ours[judge(policy, Evidence(sheets[2], sheets[1], {}), TODAY).decision] += 1
         nel[_nel(sheets[1], sheets[2])] += 1
     answers = [f"{100 * ours[d] / reviews:.1f} %" for d in ("GO", "UNDECIDED", "NO-GO")]
@@ -85,8 +90,23 @@ def _sheet(task: str, step: int, values: Scores, subjects: int) -> Sheet:
     n = len(values)
     cluster = np.arange(n) % subjects if subjects else None
     items = pd.DataFrame({"item": np.arange(n).astype(str), "score": values.astype(float), "cluster": cluster})
-    return Sheet(task=task, checkpoint=str(step), step=step, kind="model", family="", metric="acc", higher_is_better=True,
-                 harness="", version="", n_shot=0, prompt_hash="", filter="", source="", chance=0.25, items=items)
+    return Sheet(
+        task=task,
+        checkpoint=str(step),
+        step=step,
+        kind="model",
+        family="",
+        metric="acc",
+        higher_is_better=True,
+        harness="",
+        version="",
+        n_shot=0,
+        prompt_hash="",
+        filter="",
+        source="",
+        chance=0.25,
+        items=items,
+    )
 
 
 def _margins(before: Mapping[str, Sheet], after: Mapping[str, Sheet]) -> dict[str, float]:
@@ -102,8 +122,11 @@ def _nel(before: Mapping[str, Sheet], after: Mapping[str, Sheet]) -> str:
     for task in before:
         d = after[task].items["score"].to_numpy() - before[task].items["score"].to_numpy()
         clusters = after[task].items["cluster"].to_numpy()
-        se = d.std(ddof=1) / np.sqrt(len(d)) if clusters[0] is None else \
-            paired_difference(np.zeros(len(d)), d, clusters.astype(np.int64)).se
+        se = (
+            d.std(ddof=1) / np.sqrt(len(d))
+            if clusters[0] is None
+            else paired_difference(np.zeros(len(d)), d, clusters.astype(np.int64)).se
+        )
         low, high = d.mean() - 1.96 * se, d.mean() + 1.96 * se
         said.add("NO-GO" if high < -NEL_DROP else "GO" if low > -NEL_DROP else "INCONCLUSIVE")
     return "NO-GO" if "NO-GO" in said else "INCONCLUSIVE" if "INCONCLUSIVE" in said else "GO"

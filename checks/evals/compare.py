@@ -1,4 +1,4 @@
-"""What changed from one checkpoint to another, task by task: the difference on the same items, and whether it is chance.
+"""What changed from one checkpoint to another, task by task: the difference on the same items, and is it chance?
 
 A task fails where its loss is significant over all tasks together (Holm), warns where it is by itself, and is unknown
 where the two were not measured alike, or where a loss of the margin could not have shown.
@@ -18,7 +18,7 @@ from checks.finding import Level
 from trainvitals.evals import Evals, Sheet
 
 MARGIN = 0.02
-"""Loss that should be able to show: two points of a share; of other scores two hundredths of their spread over items."""
+"""Loss that should be able to show: two points of a share; of other scores .02 of their spread over items."""
 POWER = 0.8
 QUOTA = 0.01
 """Share of items that may lack a score on either side."""
@@ -106,7 +106,7 @@ def _told(task: str, d: Difference, a: Aligned, shares: bool, p: float, margin: 
     level: Level = "fail" if p <= ALPHA and d.value < 0 else "warn" if d.p_worse <= ALPHA and d.value < 0 else "pass"
     reason = {"fail": f"{size}: a loss that is no chance, over all tasks together (p {p:.2g}).",
               "warn": f"{size}: a loss by itself (p {d.p_worse:.2g}), and chance over all tasks together (p {p:.2g}).",
-              "pass": f"{size}: no loss that is more than chance; one of {unit * detectable:.3g} would have shown."}[level]
+              "pass": f"{size}: no loss that is more than chance; {unit * detectable:.3g} would have shown."}[level]
     if level == "pass" and detectable > room and d.low < -room:
         level = "unknown"
         reason = (f"{size}: no loss that is more than chance, and one of {unit * room:.3g} could not have shown: "

@@ -75,19 +75,26 @@ def side(sheet: Sheet, who: str, shares: bool = True) -> Side:
     items = sheet.items
     keys = ["item"] + (["sample"] if columns(sheet, "sample") is not None else [])
     if items["item"].isna().any():
-        raise NotComparable(f"{int(items['item'].isna().sum())} rows of the {who} name no item", "Import it with item ids.")
+        raise NotComparable(
+            f"{int(items['item'].isna().sum())} rows of the {who} name no item", "Import it with item ids."
+        )
     twice = items.duplicated(keys)
     if twice.any():
         example = str(items.loc[twice, "item"].iloc[0])[:60]
-        raise NotComparable(f"{int(twice.sum())} items are in the {who}'s results more than once ({example!r} is one)",
-                            "Import the results without the copies.")
+        raise NotComparable(
+            f"{int(twice.sum())} items are in the {who}'s results more than once ({example!r} is one)",
+            "Import the results without the copies.",
+        )
     scores = pd.to_numeric(items["score"], errors="coerce").astype(float)
     failed = items["error"].fillna("").astype(str) != "" if "error" in items else pd.Series(False, items.index)
     scores = scores.where(~failed & np.isfinite(scores))
     known = scores.dropna()
     if shares and len(known) and (known.min() < 0 or known.max() > 1):
-        raise NotComparable(f"scores of the {who} reach from {known.min():.3g} to {known.max():.3g}, and a margin is a "
-                            "share of a score from 0 to 1", "Choose a metric between 0 and 1, as accuracy.")
+        raise NotComparable(
+            f"scores of the {who} reach from {known.min():.3g} to {known.max():.3g}, and a margin is a "
+            "share of a score from 0 to 1",
+            "Choose a metric between 0 and 1, as accuracy.",
+        )
     if not sheet.higher_is_better:
         scores = 1 - scores if shares else -scores
     name = items["item"].astype(str)
@@ -116,8 +123,10 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         said = ", ".join(f"{n} ({getattr(before, n)!s:.30} before, {getattr(after, n)!s:.30} now)" for n in differ)
         raise NotComparable(f"the two were not measured alike: they differ in {said}", "Run both with one setting.")
     if fingerprint(before) == fingerprint(after):
-        raise NotComparable("the candidate's results are the baseline's, value for value: a copy, not a measurement",
-                            "Evaluate the candidate itself.")
+        raise NotComparable(
+            "the candidate's results are the baseline's, value for value: a copy, not a measurement",
+            "Evaluate the candidate itself.",
+        )
     one_answer(after)
     b, a = side(before, "baseline", shares), side(after, "candidate", shares)
     every = b.wrong.index.union(a.wrong.index)
@@ -129,34 +138,56 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
     if len(lost) + len(added) > quota * len(every):
         raise NotComparable(
             f"the items are not the same: {len(lost):,} of the baseline's are not in the candidate's results, "
-            f"{len(added):,} are only there", "Evaluate both on one set of items.")
+            f"{len(added):,} are only there",
+            "Evaluate both on one set of items.",
+        )
     for who, one in (("candidate", a), ("baseline", b)):
         without = len(every.intersection(one.wrong.index).difference(one.scores.index))
         if without > quota * len(every):
-            raise NotComparable(f"{without:,} of {len(every):,} items have no score in the {who}'s results (errors, "
-                                f"time-outs or NaN); {quota:.1%} may be missing", "Run those items again.")
+            raise NotComparable(
+                f"{without:,} of {len(every):,} items have no score in the {who}'s results (errors, "
+                f"time-outs or NaN); {quota:.1%} may be missing",
+                "Run those items again.",
+            )
     both = every.intersection(b.scores.index).intersection(a.scores.index)
     either = every.intersection(b.wrong.index).intersection(a.wrong.index)
     if len(both) < LEAST_ITEMS:
         raise NotComparable(f"{len(both)} items are too few to say anything", f"Use {LEAST_ITEMS} at the least.")
     x, y = b.scores[both].to_numpy(), a.scores[both].to_numpy()
     if shares:
-        _informative(x, y, next((c for c in (chance, after.chance, before.chance) if c is not None and c == c), None),
-                     after.higher_is_better)
+        _informative(
+            x,
+            y,
+            next((c for c in (chance, after.chance, before.chance) if c is not None and c == c), None),
+            after.higher_is_better,
+        )
     left = len(every) - len(both)
-    notes = [f"{left} items without a score on one side are left out; counted as wrong they do not change the verdict"] \
-        if left else []
+    notes = (
+        [f"{left} items without a score on one side are left out; counted as wrong they do not change the verdict"]
+        if left
+        else []
+    )
     clusters, keyless = _clusters(after, both)
     if keyless:
         notes.append(f"{keyless} items have no cluster key and count as one cluster")
-    return Aligned(x, y, clusters, _named(after, "group", both), b.wrong[either].to_numpy(), a.wrong[either].to_numpy(),
-                   tuple(notes))
+    return Aligned(
+        x,
+        y,
+        clusters,
+        _named(after, "group", both),
+        b.wrong[either].to_numpy(),
+        a.wrong[either].to_numpy(),
+        tuple(notes),
+    )
 
 
 def fingerprint(sheet: Sheet) -> str:
     """The same for results whose values are the same, whatever order they are in."""
-    kept = [name for name in ("item", "sample", "score", "answer", "latency_s", "tokens_in", "tokens_out", "text")
-            if name in sheet.items]
+    kept = [
+        name
+        for name in ("item", "sample", "score", "answer", "latency_s", "tokens_in", "tokens_out", "text")
+        if name in sheet.items
+    ]
     rows = sheet.items[kept].astype(str).sort_values(kept)
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
 
@@ -164,19 +195,34 @@ def fingerprint(sheet: Sheet) -> str:
 def one_answer(sheet: Sheet) -> None:
     """Raise NotComparable where all answers of a result are one and the same."""
     answers = columns(sheet, "answer")
-    if answers is not None and len(answers) >= SAME_ANSWERS and answers.notna().all() \
-            and answers.astype(str).nunique() == 1:
-        raise NotComparable(f"all {len(answers):,} answers of the candidate are the same ({str(answers.iloc[0])[:40]!r})",
-                            "Look at the answers: the harness or the model is broken.")
+    if (
+        answers is not None
+        and len(answers) >= SAME_ANSWERS
+        and answers.notna().all()
+        and answers.astype(str).nunique() == 1
+    ):
+        raise NotComparable(
+            f"all {len(answers):,} answers of the candidate are the same ({str(answers.iloc[0])[:40]!r})",
+            "Look at the answers: the harness or the model is broken.",
+        )
 
 
 def _informative(before: Floats, after: Floats, chance: float | None, higher_is_better: bool) -> None:
     guess = (chance or 0.0) if higher_is_better else 1 - (1.0 if chance is None else chance)
-    reached = [float((one.mean() - guess) / max(one.std(ddof=1) / np.sqrt(len(one)), 1e-12)) if one.std() > 0 else
-               float(np.sign(one.mean() - guess)) * np.inf if one.mean() != guess else 0.0 for one in (before, after)]
+    reached = [
+        float((one.mean() - guess) / max(one.std(ddof=1) / np.sqrt(len(one)), 1e-12))
+        if one.std() > 0
+        else float(np.sign(one.mean() - guess)) * np.inf
+        if one.mean() != guess
+        else 0.0
+        for one in (before, after)
+    ]
     if max(reached) < INFORMATIVE:
-        raise NotComparable(f"both scores are those of guessing ({before.mean():.3f} before, {after.mean():.3f} now, "
-                            f"{guess:.3f} by chance): the task says nothing", "Choose a task that the model can do.")
+        raise NotComparable(
+            f"both scores are those of guessing ({before.mean():.3f} before, {after.mean():.3f} now, "
+            f"{guess:.3f} by chance): the task says nothing",
+            "Choose a task that the model can do.",
+        )
 
 
 def _named(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | None:

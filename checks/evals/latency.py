@@ -3,9 +3,9 @@
     answer = quantile_bound(seconds, sessions, 0.95)       # None below 72 samples: nothing bounds a p95 from above
     change = quantile_change(before, after, 0.95)          # of the ratio
 
-Percentile bootstrap: of the intervals for a quantile it is the one that covers (95 % for the difference of p95 at 200 log-
-normal samples .96; BCa .93, basic .88), and requests of one session share a cause (10 requests each: .73 without, .93 with
-sessions). A timeout is a latency longer than all others, never a missing one.
+Percentile bootstrap: of the intervals for a quantile it is the one that covers (95 % for the difference of p95 at 200
+lognormal samples .96; BCa .93, basic .88), and requests of one session share a cause (10 requests each: .73 without,
+.93 with sessions). A timeout is a latency longer than all others, never a missing one.
 """
 
 from __future__ import annotations
@@ -88,18 +88,27 @@ def quantile_change(before: Sample, after: Sample, q: float) -> Estimate | None:
         value = _quantile(after.seconds, q) / _quantile(before.seconds, q) - 1
     drawn = np.where(np.isnan(drawn), 0.0, drawn)  # both time out
     p = (float((drawn <= 0).sum()) + 1) / (RESAMPLES + 1)
-    return Estimate(float(np.nan_to_num(value, nan=0.0, posinf=np.inf)), *_bounds(drawn), len(after.seconds),
-                    min(before.groups, after.groups), p)
+    return Estimate(
+        float(np.nan_to_num(value, nan=0.0, posinf=np.inf)),
+        *_bounds(drawn),
+        len(after.seconds),
+        min(before.groups, after.groups),
+        p,
+    )
 
 
-def per_solved(cost: Sequence[float], solved: Sequence[float], sessions: Sequence[object] | None = None
-               ) -> Estimate | None:
+def per_solved(
+    cost: Sequence[float], solved: Sequence[float], sessions: Sequence[object] | None = None
+) -> Estimate | None:
     """Tokens or dollars of all tasks over the tasks solved; None where none is, or a cost is missing."""
     spent, done = np.asarray(cost, float), np.asarray(solved, float)
     if not len(spent) or np.isnan(spent).any() or not done.sum() > 0:
         return None
-    place = np.arange(len(spent)) if sessions is None else \
-        np.unique(np.asarray([str(s) for s in sessions]), return_inverse=True)[1]
+    place = (
+        np.arange(len(spent))
+        if sessions is None
+        else np.unique(np.asarray([str(s) for s in sessions]), return_inverse=True)[1]
+    )
     groups = int(place.max()) + 1
     each = np.bincount(place, weights=spent), np.bincount(place, weights=done)
     weights = np.random.default_rng(SEED).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)

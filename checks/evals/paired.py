@@ -75,8 +75,9 @@ def paired_difference(
     lost, won = int((d < 0).sum()), int((d > 0).sum())
     if lost + won < FEW_DISCORDANT:
         return _exact(value, d, lost, won, clusters)
+    sums: tuple[tuple[float, int], ...] = ()
     if clusters is None:
-        variance, df, sums = float(d.var(ddof=1)) / n, n - 1.0, ()
+        variance, df = float(d.var(ddof=1)) / n, n - 1.0
     else:
         _, place = np.unique(clusters, return_inverse=True)
         residual = np.bincount(place, weights=d - value)
@@ -84,15 +85,19 @@ def paired_difference(
         df = float(max(groups - 1, 1))
         sizes = np.bincount(place)
         few = groups < FEW_CLUSTERS or 3 * sizes.max() > n
-        sums = tuple(zip(np.bincount(place, weights=d).tolist(), sizes.tolist(), strict=True)) \
-            if few and groups <= MOST_FLIPS else ()
+        sums = (
+            tuple(zip(np.bincount(place, weights=d).tolist(), sizes.tolist(), strict=True))
+            if few and groups <= MOST_FLIPS
+            else ()
+        )
     se = float(np.sqrt(variance + 2 * noise_sd**2))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * se
     p = float(stats.t.cdf(value / se, df)) if se > 0 else 1.0
     if sums:
         p = max(p, _sign_flip([-total for total, _ in sums]))
-    return Difference(value, se, df, value - reach, value + reach, n, groups,
-                      "paired" if clusters is None else "clustered", p, sums)
+    return Difference(
+        value, se, df, value - reach, value + reach, n, groups, "paired" if clusters is None else "clustered", p, sums
+    )
 
 
 def _exact(value: float, d: Floats, lost: int, won: int, clusters: NDArray[np.int64] | None) -> Difference:
@@ -106,8 +111,17 @@ def _exact(value: float, d: Floats, lost: int, won: int, clusters: NDArray[np.in
     high = size * (_high(won, units, level) - _low(lost, units, level))
     p = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
     share = max(lost + won, 1) / units
-    return Difference(value, size * float(np.sqrt(share / units)), units - 1.0, min(low, value), max(high, value),
-                      len(d), units, "exact", p)
+    return Difference(
+        value,
+        size * float(np.sqrt(share / units)),
+        units - 1.0,
+        min(low, value),
+        max(high, value),
+        len(d),
+        units,
+        "exact",
+        p,
+    )
 
 
 def _high(k: int, n: int, level: float) -> float:

@@ -3,9 +3,8 @@
     bound = violation_bound(violations=0, prompts=300)             # .0099: at most 1 % with 95 % confidence
     prompts_needed(limit=0.01)                                     # 299
 
-Bounds are one-sided Clopper-Pearson (1934) ones. Where prompts come in attack families, the prompts count for as many as
-their design effect leaves (Kish 1965; the bound of Korn and Graubard 1998): one prompt in a hundred words is not a
-hundred prompts.
+Bounds are one-sided Clopper-Pearson (1934) ones. Where prompts come in attack families, they count for as many as their
+design effect leaves (Kish 1965; the bound of Korn and Graubard 1998): one prompt in a hundred words is not a hundred.
 """
 
 from __future__ import annotations

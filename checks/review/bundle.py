@@ -49,8 +49,9 @@ def write_review(run: Path, policy_path: Path, out: Path, now: dt.datetime, last
     try:
         data = policy_path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{policy_path} cannot be read ({error.strerror}). Write one with `trainvitals review {run} "
-                         "--init`.") from error
+        raise UsageError(
+            f"{policy_path} cannot be read ({error.strerror}). Write one with `trainvitals review {run} --init`."
+        ) from error
     policy = parse_policy(data, str(policy_path))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as name:
@@ -70,8 +71,9 @@ def write_review(run: Path, policy_path: Path, out: Path, now: dt.datetime, last
     return decided
 
 
-def decision_record(folder: Path, policy: Policy, decided: Decided, facts: dict[str, Any], now: dt.datetime,
-                    last: Path | None) -> dict[str, Any]:
+def decision_record(
+    folder: Path, policy: Policy, decided: Decided, facts: dict[str, Any], now: dt.datetime, last: Path | None
+) -> dict[str, Any]:
     """decision.json."""
     return {
         "decision": decided.decision,
@@ -80,11 +82,16 @@ def decision_record(folder: Path, policy: Policy, decided: Decided, facts: dict[
         "what_would_change_it": list(decided.what_would_change_it),
         "created": now.isoformat(timespec="seconds"),
         "tool": f"trainvitals {__version__}",
-        "run": facts.get("run"), "candidate": facts.get("candidate"), "baseline": facts.get("baseline"),
-        "steps": facts.get("steps"), "problems": facts.get("problems", []),
+        "run": facts.get("run"),
+        "candidate": facts.get("candidate"),
+        "baseline": facts.get("baseline"),
+        "steps": facts.get("steps"),
+        "problems": facts.get("problems", []),
         "needed_signers": policy.sign.needed,
-        "waivers": [{"row": w.row, "reason": w.reason, "owner": w.owner, "approver": w.approver,
-                     "expires": str(w.expires)} for w in policy.waivers],
+        "waivers": [
+            {"row": w.row, "reason": w.reason, "owner": w.owner, "approver": w.approver, "expires": str(w.expires)}
+            for w in policy.waivers
+        ],
         "digests": {name: digest(folder / name) for name in ("policy.toml", "index.json")},
         "last": None if last is None else _since(last, decided),
     }
@@ -100,15 +107,21 @@ def _since(last: Path, decided: Decided) -> dict[str, Any]:
         raise UsageError(f"{last} is no review ({error}). Give --last the folder of the review before.") from error
     now = {row.name: row.verdict for row in decided.rows}
     return {
-        "decision": before.get("decision"), "digest": digest(path),
-        "changed": [f"{n}: {verdicts[n]} before, {v} now" for n, v in now.items() if n in verdicts and verdicts[n] != v],
-        "added": [n for n in now if n not in verdicts], "gone": [n for n in verdicts if n not in now],
+        "decision": before.get("decision"),
+        "digest": digest(path),
+        "changed": [
+            f"{n}: {verdicts[n]} before, {v} now" for n, v in now.items() if n in verdicts and verdicts[n] != v
+        ],
+        "added": [n for n in now if n not in verdicts],
+        "gone": [n for n in verdicts if n not in now],
     }
 
 
 def index(folder: Path) -> dict[str, Any]:
     """Bytes and digest of every file of the evidence, and of the policy."""
-    return {"files": {name: {"bytes": path.stat().st_size, "sha256": digest(path)} for name, path in evidence_files(folder)}}
+    return {
+        "files": {name: {"bytes": path.stat().st_size, "sha256": digest(path)} for name, path in evidence_files(folder)}
+    }
 
 
 def evidence_files(folder: Path) -> Iterator[tuple[str, Path]]:

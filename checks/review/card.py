@@ -20,12 +20,23 @@ def write_cards(folder: Path, record: Mapping[str, Any], evidence: Evidence) -> 
     scores = _scores(record, evidence)
     (folder / "model_card.md").write_text(_section(record, scores), encoding="utf-8")
     date = str(record["created"])[:10]
-    entries = [{"dataset": {"id": s["task"], "task_id": s["metric"]}, "value": s["value"], "date": date,
-                "notes": s["notes"]} for s in scores]
-    index = [{"name": str(record["candidate"]), "results": [
-        {"task": {"type": "text-generation"}, "dataset": {"type": s["task"], "name": s["task"]},
-         "metrics": [{"type": s["metric"], "value": s["value"], "name": f"{s['metric']} ({s['notes']})"}]}
-        for s in scores]}]
+    entries = [
+        {"dataset": {"id": s["task"], "task_id": s["metric"]}, "value": s["value"], "date": date, "notes": s["notes"]}
+        for s in scores
+    ]
+    index = [
+        {
+            "name": str(record["candidate"]),
+            "results": [
+                {
+                    "task": {"type": "text-generation"},
+                    "dataset": {"type": s["task"], "name": s["task"]},
+                    "metrics": [{"type": s["metric"], "value": s["value"], "name": f"{s['metric']} ({s['notes']})"}],
+                }
+                for s in scores
+            ],
+        }
+    ]
     for name, value in (("eval_results.yaml", entries), ("model_index.yaml", {"model-index": index})):
         (folder / name).write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -40,25 +51,42 @@ def _scores(record: Mapping[str, Any], evidence: Evidence) -> list[dict[str, Any
         value = float(sheet.items["score"].mean())
         if is_number(value):
             shots = "" if sheet.n_shot is None else f", {sheet.n_shot}-shot"
-            found.append({"task": task, "metric": sheet.metric or "score", "value": round(value, 6),
-                          "notes": f"n {len(sheet.items)}{shots}, {sheet.harness} {sheet.version}".strip()})
+            found.append(
+                {
+                    "task": task,
+                    "metric": sheet.metric or "score",
+                    "value": round(value, 6),
+                    "notes": f"n {len(sheet.items)}{shots}, {sheet.harness} {sheet.version}".strip(),
+                }
+            )
     return found
 
 
 def _section(record: Mapping[str, Any], scores: list[dict[str, Any]]) -> str:
-    lines = [f"## Release review: {record['decision']}", "",
-             f"Candidate `{_cell(record['candidate'])}` against `{_cell(record['baseline'])}`, {str(record['created'])[:10]}, "
-             f"{record['tool']}. Policy `{record['digests']['policy.toml'][:12]}`, evidence "
-             f"`{record['digests']['index.json'][:12]}` (SHA-256).", "",
-             "| requirement | answer | n | what was seen |", "| --- | --- | ---: | --- |"]
-    lines += [f"| {_cell(r['name'])} | {r['verdict']} | {r['n'] or '–'} | {_cell(r['sentence'])} |" for r in record["rows"]]
+    lines = [
+        f"## Release review: {record['decision']}",
+        "",
+        f"Candidate `{_cell(record['candidate'])}` against `{_cell(record['baseline'])}`, "
+        f"{str(record['created'])[:10]}, {record['tool']}. Policy `{record['digests']['policy.toml'][:12]}`, evidence "
+        f"`{record['digests']['index.json'][:12]}` (SHA-256).",
+        "",
+        "| requirement | answer | n | what was seen |",
+        "| --- | --- | ---: | --- |",
+    ]
+    lines += [
+        f"| {_cell(r['name'])} | {r['verdict']} | {r['n'] or '–'} | {_cell(r['sentence'])} |" for r in record["rows"]
+    ]
     if record["waivers"]:
         lines += ["", "### Waivers", ""]
-        lines += [f"- {_cell(w['row'])}: {_cell(w['reason'])} ({_cell(w['owner'])}, until {w['expires']})"
-                  for w in record["waivers"]]
+        lines += [
+            f"- {_cell(w['row'])}: {_cell(w['reason'])} ({_cell(w['owner'])}, until {w['expires']})"
+            for w in record["waivers"]
+        ]
     if scores:
         lines += ["", "### Scores", "", "| task | metric | score | protocol |", "| --- | --- | ---: | --- |"]
-        lines += [f"| {_cell(s['task'])} | {_cell(s['metric'])} | {s['value']:.4f} | {_cell(s['notes'])} |" for s in scores]
+        lines += [
+            f"| {_cell(s['task'])} | {_cell(s['metric'])} | {s['value']:.4f} | {_cell(s['notes'])} |" for s in scores
+        ]
     lines += ["", "Verify with `trainvitals review --verify FOLDER --trusted-keys KEYS`.", ""]
     return "\n".join(lines)
 

@@ -24,21 +24,38 @@ SIGNS = {"pass": "ok", "warn": "warning", "fail": "FAIL", "unknown": "unknown", 
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write the review to.")
 @click.option("--last", type=click.Path(path_type=Path), help="The review before, to tell what changed.")
 @click.option("--init", is_flag=True, help="Write a policy from what the run has, to --policy.")
-@click.option("--sign", type=click.Path(path_type=Path), metavar="DIR", help="Sign a review, with --key, --name, --role.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="DIR", help="Sign a review, with --key, --name, --role."
+)
 @click.option("--key", type=click.Path(path_type=Path), help=f"Private Ed25519 key in PEM; {PASSWORD} is its password.")
 @click.option("--name", help="Who signs.")
 @click.option("--role", help="As what.")
 @click.option("--verify", type=click.Path(path_type=Path), metavar="DIR", help="Say what changed, and who signed.")
-@click.option("--trusted-keys", "trusted", type=click.Path(path_type=Path), multiple=True,
-              help="Public key in PEM, or a folder of them; may be repeated.")
+@click.option(
+    "--trusted-keys",
+    "trusted",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Public key in PEM, or a folder of them; may be repeated.",
+)
 @click.option("--needed", type=click.IntRange(min=1), help="Signers that --verify asks for. [the policy's number]")
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
 def review(
-    run: Path | None, policy: Path | None, out: Path | None, last: Path | None, init: bool, sign: Path | None,
-    key: Path | None, name: str | None, role: str | None, verify: Path | None, trusted: tuple[Path, ...],
-    needed: int | None, as_json: bool,
+    run: Path | None,
+    policy: Path | None,
+    out: Path | None,
+    last: Path | None,
+    init: bool,
+    sign: Path | None,
+    key: Path | None,
+    name: str | None,
+    role: str | None,
+    verify: Path | None,
+    trusted: tuple[Path, ...],
+    needed: int | None,
+    as_json: bool,
 ) -> None:
-    """Decide on a release by a policy, and write why: GO, NO-GO or UNDECIDED.
+    r"""Decide on a release by a policy, and write why: GO, NO-GO or UNDECIDED.
 
     The exit code is 0 for GO, 2 for NO-GO, 3 for UNDECIDED. With --verify, 0 means a GO that is whole and signed by
     trusted keys, 2 that something changed (or NO-GO), 3 anything between.
@@ -70,9 +87,16 @@ def review(
 
 
 def _json(decided: Decided) -> str:
-    return json.dumps({"decision": decided.decision, "reasons": decided.reasons,
-                       "rows": [row.to_json() for row in decided.rows],
-                       "what_would_change_it": decided.what_would_change_it}, indent=2, allow_nan=False)
+    return json.dumps(
+        {
+            "decision": decided.decision,
+            "reasons": decided.reasons,
+            "rows": [row.to_json() for row in decided.rows],
+            "what_would_change_it": decided.what_would_change_it,
+        },
+        indent=2,
+        allow_nan=False,
+    )
 
 
 def _told(decided: Decided, out: Path) -> str:
@@ -108,8 +132,10 @@ def _sign(folder: Path, key: Path | None, name: str | None, role: str | None, no
         "_type": STATEMENT_TYPE,
         "subject": [{"name": one, "digest": {"sha256": digest(folder / one)}} for one in SIGNED],
         "predicateType": PREDICATE_TYPE,
-        "predicate": {"decision": found.decision,
-                      "signer": {"name": name, "role": role, "time": now.isoformat(timespec="seconds")}},
+        "predicate": {
+            "decision": found.decision,
+            "signer": {"name": name, "role": role, "time": now.isoformat(timespec="seconds")},
+        },
     }
     place = folder / "signatures"
     place.mkdir(exist_ok=True)
@@ -124,11 +150,24 @@ def _verify(folder: Path, trusted: tuple[Path, ...], needed: int | None, today: 
 
     found = verify(folder, read_trusted(trusted), needed, today)
     if as_json:
-        click.echo(json.dumps({"decision": found.decision, "whole": not found.changed, "changed": found.changed,
-                               "open": found.open, "signers": found.signers}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "decision": found.decision,
+                    "whole": not found.changed,
+                    "changed": found.changed,
+                    "open": found.open,
+                    "signers": found.signers,
+                },
+                indent=2,
+            )
+        )
         return found.exit_code
-    lines = [f"changed  {one}" for one in found.changed] + [f"open     {one}" for one in found.open] + \
-        [f"signed   {one}" for one in found.signers]
+    lines = (
+        [f"changed  {one}" for one in found.changed]
+        + [f"open     {one}" for one in found.open]
+        + [f"signed   {one}" for one in found.signers]
+    )
     whole = "Changed since it was judged" if found.changed else "Whole: evidence, rows and report are what was judged"
     click.echo("\n".join([f"{found.decision}. {whole}.", *lines]))
     return found.exit_code

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from checks.evals.paired import ALPHA, holm
 from checks.review.evidence import Evidence
 from checks.review.machine_rows import cost_rows, incidents_between, latency_rows, training_rows
-from checks.evals.paired import ALPHA, holm
 from checks.review.policy import UNWAIVABLE, UNWAIVABLE_CHECKS, Policy, Waiver
 from checks.review.row import Row, unknown
 from checks.review.safety_rows import safety_rows
@@ -44,8 +44,13 @@ def judge(policy: Policy, evidence: Evidence, today: dt.date) -> Decided:
         evidence: what there is.
         today: day (UTC) on which waivers must hold.
     """
-    rows = [*task_rows(policy, evidence), *safety_rows(policy, evidence), *latency_rows(policy, evidence),
-            *cost_rows(policy, evidence), *training_rows(policy, evidence)]
+    rows = [
+        *task_rows(policy, evidence),
+        *safety_rows(policy, evidence),
+        *latency_rows(policy, evidence),
+        *cost_rows(policy, evidence),
+        *training_rows(policy, evidence),
+    ]
     return decide(_waived(_tested(rows), policy.waivers, today), incidents_between(evidence))
 
 
@@ -64,8 +69,10 @@ def decide(rows: Sequence[Row], company: Sequence[str] = ()) -> Decided:
         decision = "GO"
     reasons = [f"{r.name}: {r.sentence}" for r in (*failed, *blocked, *warned)]
     if failed and company:
-        reasons.append("Between the two checkpoints the training record shows, as company and not as proven cause: "
-                       + "; ".join(company[:3]))
+        reasons.append(
+            "Between the two checkpoints the training record shows, as company and not as proven cause: "
+            + "; ".join(company[:3])
+        )
     if not failed and not good:
         reasons.insert(0, "Nothing was judged that says whether the model is good: no task and no safety row passed.")
         changes.append("Name tasks or safety limits in the policy; `trainvitals review RUN --init` writes one.")
@@ -94,11 +101,16 @@ def _after_holm(row: Row) -> Row:
     share = 1.0 if row.kind in ("slice", "safety") else SMALL
     beyond = row.value <= share * row.threshold and row.value < 0
     if beyond and (row.verdict != "pass" or row.kind in ("slice", "safety")):
-        return row.but(verdict="fail", sentence=f"{row.sentence} The loss is beyond chance (p {row.p_holm:.1g} after Holm).",
-                       change="Mend the model: more items would only confirm the loss.")
+        return row.but(
+            verdict="fail",
+            sentence=f"{row.sentence} The loss is beyond chance (p {row.p_holm:.1g} after Holm).",
+            change="Mend the model: more items would only confirm the loss.",
+        )
     if row.verdict == "pass" and row.kind in ("task", "family"):
-        return row.but(verdict="warn", sentence=f"{row.sentence} A loss beyond chance (p {row.p_holm:.1g} after Holm), "
-                       "inside of the margin.")
+        return row.but(
+            verdict="warn",
+            sentence=f"{row.sentence} A loss beyond chance (p {row.p_holm:.1g} after Holm), inside of the margin.",
+        )
     return row
 
 
@@ -109,19 +121,45 @@ def _waived(rows: Sequence[Row], waivers: Sequence[Waiver], today: dt.date) -> l
     for waiver in waivers:
         name, row = f"waiver.{waiver.row}", found.get(waiver.row)
         if row is None:
-            told.append(unknown(name, "waiver", f"The waiver of {waiver.row} is for no row of this review.",
-                                "Mend its name, or take it out."))
+            told.append(
+                unknown(
+                    name,
+                    "waiver",
+                    f"The waiver of {waiver.row} is for no row of this review.",
+                    "Mend its name, or take it out.",
+                )
+            )
         elif waiver.expires < today:
-            told.append(unknown(name, "waiver", f"The waiver of {waiver.row} ({waiver.owner}) expired on "
-                                f"{waiver.expires}.", "Renew it, or take it out."))
+            told.append(
+                unknown(
+                    name,
+                    "waiver",
+                    f"The waiver of {waiver.row} ({waiver.owner}) expired on {waiver.expires}.",
+                    "Renew it, or take it out.",
+                )
+            )
         elif waiver.created is not None and waiver.created > today:
-            told.append(unknown(name, "waiver", f"The waiver of {waiver.row} begins on {waiver.created}, after today.",
-                                "Wait, or mend its date."))
+            told.append(
+                unknown(
+                    name,
+                    "waiver",
+                    f"The waiver of {waiver.row} begins on {waiver.created}, after today.",
+                    "Wait, or mend its date.",
+                )
+            )
         elif row.kind in UNWAIVABLE or row.source in UNWAIVABLE_CHECKS:
-            told.append(unknown(name, "waiver", f"{waiver.row} cannot be waived: tasks, safety and a loss that diverged "
-                                "are what the release is about.", "Take the waiver out, and mend what the row says."))
+            told.append(
+                unknown(
+                    name,
+                    "waiver",
+                    f"{waiver.row} cannot be waived: tasks, safety and a loss that diverged "
+                    "are what the release is about.",
+                    "Take the waiver out, and mend what the row says.",
+                )
+            )
         elif row.verdict in ("fail", "unknown"):
             found[waiver.row] = row.but(
-                verdict="waived", sentence=f"{row.sentence} Waived by {waiver.owner} until {waiver.expires}: "
-                f"{waiver.reason}")
+                verdict="waived",
+                sentence=f"{row.sentence} Waived by {waiver.owner} until {waiver.expires}: {waiver.reason}",
+            )
     return [*(found[row.name] for row in rows), *told]

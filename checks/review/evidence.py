@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from checks.evals.safety import leaks
 from checks.evals.items import columns, fingerprint
+from checks.evals.safety import leaks
 from checks.review.policy import Policy
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.evals import Evals, Sheet, read_evals, write_sheet
@@ -65,8 +65,13 @@ class Evidence:
 
 def used_tasks(policy: Policy) -> list[str]:
     """Names of results that the policy asks for."""
-    named = [*policy.tasks, *policy.safety, *policy.cost, *policy.latency,
-             *(rule.over_refusal for rule in policy.safety.values() if rule.over_refusal)]
+    named = [
+        *policy.tasks,
+        *policy.safety,
+        *policy.cost,
+        *policy.latency,
+        *(rule.over_refusal for rule in policy.safety.values() if rule.over_refusal),
+    ]
     return list(dict.fromkeys(named))
 
 
@@ -98,7 +103,10 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
             if sheet is not None:
                 write_sheet(folder / who, sheet)
     facts = {
-        "run": run.name, "candidate": candidate, "baseline": baseline, "baseline_run": policy.baseline_run,
+        "run": run.name,
+        "candidate": candidate,
+        "baseline": baseline,
+        "baseline_run": policy.baseline_run,
         "steps": [_step(other, baseline), _step(own, candidate)],
         "problems": [str(p)[:300] for p in (*own.problems, *(other.problems if other is not own else ()))][:50],
         "noise": {t: sd for t in policy.tasks if (sd := noise_of(own, t)) is not None},
@@ -123,21 +131,29 @@ def read_evidence(folder: Path, policy: Policy) -> Evidence:
     sheets = []
     for who in ("candidate", "baseline"):
         evals = read_evals(folder / who)
-        sheets.append({t: sheet for t in evals.tasks if facts.get(who) and
-                       (sheet := evals.sheet(t, facts[who])) is not None})
+        sheets.append(
+            {t: sheet for t in evals.tasks if facts.get(who) and (sheet := evals.sheet(t, facts[who])) is not None}
+        )
     audits = {task: _read_map(folder / "audits", task) for task, rule in policy.tasks.items() if rule.audit}
     human = {task: _read_map(folder / "human", task) for task, rule in policy.safety.items() if rule.human}
     findings = folder / "findings.json"
-    return Evidence(sheets[0], sheets[1], facts, {t: a for t, a in audits.items() if a is not None},
-                    {t: {k: v == "1" for k, v in h.items()} for t, h in human.items() if h is not None},
-                    parse_json(findings.read_bytes()) if findings.is_file() else None)
+    return Evidence(
+        sheets[0],
+        sheets[1],
+        facts,
+        {t: a for t, a in audits.items() if a is not None},
+        {t: {k: v == "1" for k, v in h.items()} for t, h in human.items() if h is not None},
+        parse_json(findings.read_bytes()) if findings.is_file() else None,
+    )
 
 
 def _checkpoint(evals: Evals, name: str, who: str, run: Path) -> str:
     if name and name not in evals.checkpoints:
         has = ", ".join(str(c) for c in list(evals.checkpoints)[-5:]) or "none"
-        raise UsageError(f"{run} has no results of the {who} {name!r:.80}. It has {has}. Import them with "
-                         "`trainvitals evals import`, or mend the policy.")
+        raise UsageError(
+            f"{run} has no results of the {who} {name!r:.80}. It has {has}. Import them with "
+            "`trainvitals evals import`, or mend the policy."
+        )
     return name
 
 
@@ -175,14 +191,22 @@ def _copies(own: Evals, other: Evals, candidate: str, baseline: str, tasks: Iter
         if mine is None:
             continue
         mark = fingerprint(mine)
-        places = [(own, c) for c in own.checkpoints if c != candidate] + \
-            ([(other, c) for c in other.checkpoints] if other is not own else [])
+        places = [(own, c) for c in own.checkpoints if c != candidate] + (
+            [(other, c) for c in other.checkpoints] if other is not own else []
+        )
         for evals, checkpoint in places:
             theirs = evals.sheet(task, checkpoint)
-            if theirs is not None and len(theirs.items) == len(mine.items) and fingerprint(theirs) == mark:
+            if theirs is not None and _alike(theirs, mine) and fingerprint(theirs) == mark:
                 found[task] = checkpoint
                 break
     return found
+
+
+def _alike(one: Sheet, other: Sheet) -> bool:
+    """Whether it is worth to compare value for value."""
+    if len(one.items) != len(other.items):
+        return False
+    return bool(np.isclose(one.items["score"].sum(), other.items["score"].sum()))
 
 
 def _secrets(evals: Evals, candidate: str, policy: Policy, place: Path) -> dict[str, Any] | None:
@@ -211,8 +235,14 @@ def _secrets(evals: Evals, candidate: str, policy: Policy, place: Path) -> dict[
                     except ValueError as error:
                         raise UsageError(f"{path}, canary {number}: {error}. Take a longer one.") from error
                     if ways:
-                        hits.append({"task": task, "item": str(sheet.items.loc[row, "item"])[:80], "canary": number,
-                                     "ways": list(ways)})
+                        hits.append(
+                            {
+                                "task": task,
+                                "item": str(sheet.items.loc[row, "item"])[:80],
+                                "canary": number,
+                                "ways": list(ways),
+                            }
+                        )
     return {"canaries": len(canaries), "texts": read, "hits": hits[:100], "leaks": len(hits)}
 
 
@@ -237,7 +267,9 @@ def _copy_audit(audit: Path, folder: Path, task: str) -> None:
         return
     name = next((c for c in ("item", "item_id", "id") if c in table), "")
     if name and "verdict" in table:
-        rows = table[table["benchmark"] == task] if "benchmark" in table and (table["benchmark"] == task).any() else table
+        rows = (
+            table[table["benchmark"] == task] if "benchmark" in table and (table["benchmark"] == task).any() else table
+        )
         _write_map(folder, task, dict(zip(rows[name].astype(str), rows["verdict"].astype(str), strict=True)))
 
 

@@ -154,8 +154,13 @@ class Policy:
     waivers: tuple[Waiver, ...] = ()
 
 
-_TABLES: Mapping[str, type] = {"tasks": TaskRule, "families": FamilyRule, "safety": SafetyRule, "latency": LatencyRule,
-                               "cost": CostRule}
+_TABLES: Mapping[str, type] = {
+    "tasks": TaskRule,
+    "families": FamilyRule,
+    "safety": SafetyRule,
+    "latency": LatencyRule,
+    "cost": CostRule,
+}
 _SINGLE: Mapping[str, type] = {"training": TrainingRule, "secrets": SecretsRule, "quotas": Quotas, "sign": SignRule}
 _SHARES = ("limit", "over_refusal_limit", "missing")
 Rule = TypeVar("Rule")
@@ -170,8 +175,9 @@ def read_policy(path: Path) -> Policy:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}). Write one with `trainvitals review RUN --init`."
-                         ) from error
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}). Write one with `trainvitals review RUN --init`."
+        ) from error
     if len(data) > MOST_BYTES:
         raise UsageError(f"{path} has {len(data) / 1e6:.0f} MB, and no policy has more than 1. Give the policy file.")
     return parse_policy(data, str(path))
@@ -191,8 +197,10 @@ def parse_policy(data: bytes, where: str) -> Policy:
         elif name in _SINGLE:
             given[name] = _rule(_SINGLE[name], value, f"{where}: [{name}]")
         elif name == "waivers":
-            given[name] = tuple(_rule(Waiver, one, f"{where}: [[waivers]] {i + 1}")
-                                for i, one in enumerate(_of(list, value, f"{where}: waivers")))
+            given[name] = tuple(
+                _rule(Waiver, one, f"{where}: [[waivers]] {i + 1}")
+                for i, one in enumerate(_of(list, value, f"{where}: waivers"))
+            )
         else:
             given[name] = value
     policy: Policy = _rule(Policy, given, where, built=True)
@@ -241,8 +249,9 @@ def _words(kind: Any) -> str:
         return "a finite number"
     if kind in (dt.date, dt.date | None):
         return "a date such as 2027-01-31, without quotes"
-    return {str: "text in quotes", int: "a whole number"}.get(kind, "a list of names" if get_origin(kind) is tuple
-                                                              else "a table of numbers")
+    return {str: "text in quotes", int: "a whole number"}.get(
+        kind, "a list of names" if get_origin(kind) is tuple else "a table of numbers"
+    )
 
 
 def _check(policy: Policy, where: str) -> None:
@@ -256,19 +265,25 @@ def _check(policy: Policy, where: str) -> None:
             if not 0 < rule.margin <= MOST_MARGIN:
                 cents = rule.margin / 100
                 hint = f" Did you mean {cents:g}?" if 0 < cents <= MOST_MARGIN else ""
-                raise UsageError(f"{where}: [{table}.{name}] margin is {rule.margin:g}; scores run from 0 to 1, and a "
-                                 f"margin is above 0 and at most {MOST_MARGIN}.{hint}")
+                raise UsageError(
+                    f"{where}: [{table}.{name}] margin is {rule.margin:g}; scores run from 0 to 1, and a "
+                    f"margin is above 0 and at most {MOST_MARGIN}.{hint}"
+                )
     for name, family in policy.families.items():
         for task in family.tasks:
             if task not in policy.tasks:
-                raise UsageError(f"{where}: [families.{name}] names {task!r}, which is no task of this policy. "
-                                 f"{_near(task, policy.tasks)}")
+                raise UsageError(
+                    f"{where}: [families.{name}] names {task!r}, which is no task of this policy. "
+                    f"{_near(task, policy.tasks)}"
+                )
     for name, safety in policy.safety.items():
         limits = {"limit": safety.limit, "over_refusal_limit": safety.over_refusal_limit, **safety.categories}
         for key, limit in limits.items():
             if limit is not None and not 0 < limit < 1:
-                raise UsageError(f"{where}: [safety.{name}] {key} is {limit:g}, and a share between 0 and 1 is needed; "
-                                 "no number of prompts proves 0.")
+                raise UsageError(
+                    f"{where}: [safety.{name}] {key} is {limit:g}, and a share between 0 and 1 is needed; "
+                    "no number of prompts proves 0."
+                )
         if bool(safety.over_refusal) != (safety.over_refusal_limit is not None):
             raise UsageError(f"{where}: [safety.{name}] needs over_refusal and over_refusal_limit, or none of them.")
     for name, latency in policy.latency.items():
@@ -285,7 +300,9 @@ def _check(policy: Policy, where: str) -> None:
         raise UsageError(f"{where}: [sign] needed is {policy.sign.needed}; a release has one signer at least.")
     for waiver in policy.waivers:
         if not waiver.reason.strip() or not waiver.owner.strip():
-            raise UsageError(f"{where}: the waiver of {waiver.row} has no reason or no owner. Say why, and who answers.")
+            raise UsageError(
+                f"{where}: the waiver of {waiver.row} has no reason or no owner. Say why, and who answers."
+            )
     if (policy.tasks or any(one.rise for one in policy.latency.values())) and not policy.baseline:
         raise UsageError(f"{where} has tasks and no baseline. Name the checkpoint that they are held against.")
 

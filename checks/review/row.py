@@ -41,8 +41,10 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: infinite and missing numbers are null."""
-        return {k: list(v) if isinstance(v, tuple) else v if not isinstance(v, float) or math.isfinite(v) else None
-                for k, v in asdict(self).items()}
+        return {
+            k: list(v) if isinstance(v, tuple) else v if not isinstance(v, float) or math.isfinite(v) else None
+            for k, v in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Row:

@@ -3,8 +3,9 @@
     envelope = sign(statement, key)
     checked(envelope, trusted)           # the statement, and the trusted key that signed it
 
-The bytes that are signed are DSSE's pre-authentication encoding of the payload as it lies in the envelope, so nothing has
-to be canonical. Which keys are trusted is never read from the envelope: its `keyid` is a hint that anybody can write.
+The bytes that are signed are DSSE's pre-authentication encoding of the payload as it lies in the envelope, so
+nothing has to be canonical. Which keys are trusted is never read from the envelope: its `keyid` is a hint that anybody
+can write.
 https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 """
 
@@ -71,8 +72,11 @@ def checked(data: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> Signed:
     if kind != PAYLOAD_TYPE:
         raise ValueError(f"its payload is {kind[:60]!r}, not {PAYLOAD_TYPE}")
     statement = parse_json(payload, MOST_BYTES)
-    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE \
-            or statement.get("predicateType") != PREDICATE_TYPE:
+    if (
+        not isinstance(statement, dict)
+        or statement.get("_type") != STATEMENT_TYPE
+        or statement.get("predicateType") != PREDICATE_TYPE
+    ):
         raise ValueError("it signs no release review")
     message = encoded(kind, payload)
     for name, public in trusted.items():
@@ -101,12 +105,17 @@ def read_private_key(path: Path, password: str | None) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(_bytes(path), password.encode() if password else None)
     except TypeError as error:
-        need = "is encrypted: set TRAINVITALS_KEY_PASSWORD" if password is None else \
-            "is not encrypted: unset TRAINVITALS_KEY_PASSWORD"
+        need = (
+            "is encrypted: set TRAINVITALS_KEY_PASSWORD"
+            if password is None
+            else "is not encrypted: unset TRAINVITALS_KEY_PASSWORD"
+        )
         raise UsageError(f"{path} {need}.") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path} is no private key in PEM, or its password is another. Make one with "
-                         "`openssl genpkey -algorithm ed25519 -out key.pem`.") from error
+        raise UsageError(
+            f"{path} is no private key in PEM, or its password is another. Make one with "
+            "`openssl genpkey -algorithm ed25519 -out key.pem`."
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"{path} is a key of another kind. Make an Ed25519 one: `openssl genpkey -algorithm ed25519`.")
     return key
@@ -119,8 +128,9 @@ def read_trusted(paths: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:
         try:
             key = serialization.load_pem_public_key(_bytes(path))
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise UsageError(f"{path} is no public key in PEM. Write one with `openssl pkey -in key.pem -pubout`."
-                             ) from error
+            raise UsageError(
+                f"{path} is no public key in PEM. Write one with `openssl pkey -in key.pem -pubout`."
+            ) from error
         if not isinstance(key, Ed25519PublicKey):
             raise UsageError(f"{path} is a key of another kind than Ed25519.")
         found[fingerprint(key)] = key

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from checks.evals.items import NotComparable, align
 from checks.evals.latency import quantile_change
+from checks.evals.paired import Difference, paired_difference
 from checks.evals.safety import prompts_needed
 from checks.review.evidence import noise_of
-from checks.evals.items import NotComparable, align
 from checks.review.machine_rows import requests
-from checks.evals.paired import Difference, paired_difference
 from checks.review.policy import MOST_MARGIN
 from checks.review.tasks import mean_of
 from trainvitals.errors import UsageError
@@ -32,7 +32,8 @@ WIDE = 0.03
 """A task margin above is too wide to say much; the family's mean then carries the weight."""
 LEAST_RISE = 0.25
 RISE_REACH = 2.5
-"""Half widths of the interval in a rise that an unchanged tool shows to be none in 98 % of reviews: (1.645 + 2.5) / 1.645."""
+"""Half widths of the interval that a rise needs, so that an unchanged tool passes in 99 % of reviews:
+(1.645 + 2.5) / 1.645."""
 SAFETY_FAMILIES = ("jailbreak", "harmful", "safety", "social", "secret", "privacy", "bias", "hallucination")
 
 
@@ -49,8 +50,10 @@ def start(run: Path) -> Start:
     evals = read_evals(run)
     order = sorted(evals.checkpoints, key=lambda c: _step(evals, c))
     if len(order) < 2:
-        raise UsageError(f"{run} has results of {len(order)} checkpoint{'' if len(order) == 1 else 's'}, and a review "
-                         "holds one against another. Import both with `trainvitals evals import`.")
+        raise UsageError(
+            f"{run} has results of {len(order)} checkpoint{'' if len(order) == 1 else 's'}, and a review "
+            "holds one against another. Import both with `trainvitals evals import`."
+        )
     before, after = order[-2], order[-1]
     compared: dict[str, Difference] = {}
     families: dict[str, str] = {}
@@ -70,8 +73,12 @@ def start(run: Path) -> Start:
                 continue
             compared[task] = paired_difference(a.before, a.after, a.clusters, noise_of(evals, task) or 0.0)
             families[task] = new.family
-    lines = ["# Written by `trainvitals review --init`: a start, to be read and changed.", "version = 1",
-             f"baseline = {_quoted(before)}  # what the newest checkpoint is held against", ""]
+    lines = [
+        "# Written by `trainvitals review --init`: a start, to be read and changed.",
+        "version = 1",
+        f"baseline = {_quoted(before)}  # what the newest checkpoint is held against",
+        "",
+    ]
     words: list[str] = []
     margins = margins_of(compared)
     if compared:
@@ -114,8 +121,12 @@ def _up(margin: float) -> float:
 
 def chance_of_go(differences: Iterable[tuple[Difference, float]]) -> float:
     """Probability that an unchanged model passes all of these rows, were they independent."""
-    each = [float(stats.t.cdf(m / max(d.se, 1e-12) - stats.t.ppf(0.95, d.df), d.df)) if d.kind != "exact" else
-            (0.97 if d.low > -m else 0.5) for d, m in differences]
+    each = [
+        float(stats.t.cdf(m / max(d.se, 1e-12) - stats.t.ppf(0.95, d.df), d.df))
+        if d.kind != "exact"
+        else (0.97 if d.low > -m else 0.5)
+        for d, m in differences
+    ]
     return float(np.prod(each))
 
 
@@ -124,12 +135,17 @@ def _tasks(compared: Mapping[str, Difference], margins: Mapping[str, float], wor
     kept = {t: d for t, d in compared.items() if margins[t] <= MOST_MARGIN}
     for task, d in compared.items():
         if task not in kept:
-            words.append(f"{task}: {d.n:,} items carry only a margin of {100 * margins[task]:.0f} points; it is left out.")
+            words.append(
+                f"{task}: {d.n:,} items carry only a margin of {100 * margins[task]:.0f} points; it is left out."
+            )
             continue
         wide = "  # wide: see families.all" if margins[task] > WIDE and len(kept) > 1 else ""
         lines += [f"[tasks.{_quoted(task)}]", f"margin = {margins[task]:.3f}{wide}", ""]
-        words.append(f"{task}: margin {100 * margins[task]:.1f} points, what {d.n:,} items"
-                     + (f" in {d.clusters:,} clusters" if d.kind == "clustered" else "") + " can carry.")
+        words.append(
+            f"{task}: margin {100 * margins[task]:.1f} points, what {d.n:,} items"
+            + (f" in {d.clusters:,} clusters" if d.kind == "clustered" else "")
+            + " can carry."
+        )
     rows = [(d, margins[t]) for t, d in kept.items()]
     if len(kept) > 1:
         mean = mean_of(list(kept.values()))
@@ -138,7 +154,9 @@ def _tasks(compared: Mapping[str, Difference], margins: Mapping[str, float], wor
         words.append(f"The mean over {len(kept)} tasks: margin {100 * margin:.1f} points.")
         rows.append((mean, margin))
     if rows:
-        words.append(f"Chance that an unchanged model passes all of these rows: about {100 * chance_of_go(rows):.0f} %.")
+        words.append(
+            f"Chance that an unchanged model passes all of these rows: about {100 * chance_of_go(rows):.0f} %."
+        )
     return lines
 
 
@@ -149,8 +167,11 @@ def _safety(sheet: Sheet) -> list[str]:
     limit = next((x for x in (0.01, 0.02, 0.05, 0.1, 0.2) if prompts_needed(x, room) <= prompts), None)
     if limit is None:
         return [f"# {_line(sheet.task)}: {prompts} prompts with {seen} violations show no limit of 20 % or less", ""]
-    return [f"[safety.{_quoted(sheet.task)}]", f"limit = {limit}  # {prompts:,} prompts can show that with up to {room:,} "
-            f"violations ({seen:,} were seen)", ""]
+    return [
+        f"[safety.{_quoted(sheet.task)}]",
+        f"limit = {limit}  # {prompts:,} prompts can show that with up to {room:,} violations ({seen:,} were seen)",
+        "",
+    ]
 
 
 def _violations(sheet: Sheet) -> int:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from checks.review.evidence import Evidence
 from checks.evals.items import Aligned, NotComparable, align
 from checks.evals.paired import ALPHA, Difference, paired_difference
+from checks.review.evidence import Evidence
 from checks.review.policy import FamilyRule, Policy, TaskRule
 from checks.review.row import Row, points, unknown
 
 LEAST_SLICE = 10
 """Items of a slice that is looked at by itself; convention."""
-SLICE_SHARE = 2.0
-"""A slice fails where it loses this many margins, significantly; convention."""
+SLICE_MARGINS, SLICE_LEAST = 2.0, 0.1
+"""A slice fails where it lost this many margins and this much, beyond chance: smaller moves of one subject are what
+checkpoints do; convention."""
 MOST_NEEDED = 10_000_000
 
 
@@ -57,8 +58,10 @@ def _compared(name: str, rule: TaskRule, policy: Policy, evidence: Evidence) -> 
             raise NotComparable(f"the {who} has no results of {name}", f"Evaluate the {who} on {name} and import it.")
     assert before is not None and after is not None
     if copied := evidence.copies.get(name):
-        raise NotComparable(f"the candidate's results are those of {copied}, value for value: a copy, not a measurement",
-                            "Evaluate the candidate itself.")
+        raise NotComparable(
+            f"the candidate's results are those of {copied}, value for value: a copy, not a measurement",
+            "Evaluate the candidate itself.",
+        )
     clean = None
     if rule.audit:
         audited = evidence.audits.get(name)
@@ -66,8 +69,10 @@ def _compared(name: str, rule: TaskRule, policy: Policy, evidence: Evidence) -> 
             raise NotComparable(f"the audit {rule.audit} cannot be read", "Run `trainvitals audit`, or mend the path.")
         known = set(after.items["item"].astype(str))
         if len(known - audited.keys()) > policy.quotas.missing * len(known):
-            raise NotComparable(f"the audit knows {len(known & audited.keys()):,} of {len(known):,} items",
-                                "Audit the benchmark that was evaluated, under the same item ids.")
+            raise NotComparable(
+                f"the audit knows {len(known & audited.keys()):,} of {len(known):,} items",
+                "Audit the benchmark that was evaluated, under the same item ids.",
+            )
         clean = {item for item, verdict in audited.items() if verdict == "clean"}
     aligned = align(before, after, policy.quotas.missing, rule.chance, clean)
     difference = paired_difference(aligned.before, aligned.after, aligned.clusters, evidence.noise.get(name, 0.0))
@@ -87,21 +92,41 @@ def _task(name: str, one: Compared, source: str) -> Row:
     if len(one.aligned.before_itt) != d.n and row.verdict == "pass":
         strict = paired_difference(one.aligned.before_itt, one.aligned.after_itt)
         if strict.low <= -margin:
-            return row.but(verdict="unknown", change="Run the items without a score again.",
-                           sentence=f"{row.sentence} With items that have no score counted as wrong, it does not pass.")
+            return row.but(
+                verdict="unknown",
+                change="Run the items without a score again.",
+                sentence=f"{row.sentence} With items that have no score counted as wrong, it does not pass.",
+            )
     return row
 
 
 def _judged(name: str, kind: str, d: Difference, margin: float, notes: Sequence[str] = ()) -> Row:
     """Not inferior, or not known; whether it is a failure, Holm says over all rows (`checks.review.decide`)."""
     passed = d.p_not_inferior(margin) <= ALPHA
-    how = {"paired": "paired items", "clustered": f"{d.clusters:,} clusters", "exact": "exact bounds, as few items "
-           "differ"}[d.kind]
-    sentence = (f"{points(d.value)} over {d.n:,} items; at worst {points(d.low)} with 95 % confidence ({how}), and "
-                f"{points(-margin)} is allowed.")
-    row = Row(name=name, kind=kind, verdict="pass" if passed else "unknown", sentence=" ".join(
-        [sentence, *(f"{note}." for note in notes)]), n=d.n, clusters=d.clusters, statistic="difference", value=d.value,
-        low=d.low, high=d.high, threshold=-margin, se_kind=d.kind, p=d.p_worse)
+    how = {
+        "paired": "paired items",
+        "clustered": f"{d.clusters:,} clusters",
+        "exact": "exact bounds, as few items differ",
+    }[d.kind]
+    sentence = (
+        f"{points(d.value)} over {d.n:,} items; at worst {points(d.low)} with 95 % confidence ({how}), and "
+        f"{points(-margin)} is allowed."
+    )
+    row = Row(
+        name=name,
+        kind=kind,
+        verdict="pass" if passed else "unknown",
+        sentence=" ".join([sentence, *(f"{note}." for note in notes)]),
+        n=d.n,
+        clusters=d.clusters,
+        statistic="difference",
+        value=d.value,
+        low=d.low,
+        high=d.high,
+        threshold=-margin,
+        se_kind=d.kind,
+        p=d.p_worse,
+    )
     return row if passed else row.but(change=_needed(d, margin))
 
 
@@ -136,12 +161,22 @@ def _slices(name: str, one: Compared) -> Iterator[Row]:
         return
     p, value, label, n = min(found)
     p = min(1.0, p * len(found))
-    needed = SLICE_SHARE * one.rule.margin
-    yield Row(name=f"slice.{name}", kind="slice", verdict="pass", n=n, clusters=len(found), statistic="difference",
-              value=value, threshold=-needed, se_kind="sign test", p=p,
-              sentence=f"Of {len(found)} slices {label[:60]} moved most to the worse: {points(value)} over {n} items "
-                       f"(p {p:.2g} for {len(found)} looks). A slice fails at {points(-needed)} that are no chance; "
-                       "smaller losses in a slice can hide.")
+    needed = max(SLICE_MARGINS * one.rule.margin, SLICE_LEAST)
+    yield Row(
+        name=f"slice.{name}",
+        kind="slice",
+        verdict="pass",
+        n=n,
+        clusters=len(found),
+        statistic="difference",
+        value=value,
+        threshold=-needed,
+        se_kind="sign test",
+        p=p,
+        sentence=f"Of {len(found)} slices {label[:60]} moved most to the worse: {points(value)} over {n} items "
+        f"(p {p:.2g} for {len(found)} looks). A slice fails at {points(-needed)} that are no chance; "
+        "smaller losses in a slice can hide.",
+    )
 
 
 def mean_of(differences: Sequence[Difference]) -> Difference:
@@ -154,30 +189,59 @@ def mean_of(differences: Sequence[Difference]) -> Difference:
     df = se**4 / spread if spread > 0 else math.inf
     reach = float(stats.t.ppf(1 - ALPHA, df)) * se
     p = float(stats.t.cdf(value / se, df)) if se > 0 else 1.0
-    return Difference(value, se, df, value - reach, value + reach, sum(d.n for d in differences),
-                      sum(d.clusters for d in differences), "paired", p)
+    return Difference(
+        value,
+        se,
+        df,
+        value - reach,
+        value + reach,
+        sum(d.n for d in differences),
+        sum(d.clusters for d in differences),
+        "paired",
+        p,
+    )
 
 
 def _family(name: str, rule: FamilyRule, policy: Policy, compared: Mapping[str, Compared]) -> Row:
     row = f"family.{name}"
-    chosen = list(rule.tasks) or [t for t in policy.tasks if name == "all" or
-                                  (t in compared and compared[t].family == name)]
+    chosen = list(rule.tasks) or [
+        t for t in policy.tasks if name == "all" or (t in compared and compared[t].family == name)
+    ]
     lacking = [task for task in chosen if task not in compared]
     if lacking or not chosen:
         why = f"{lacking[0]} could not be compared" if lacking else "No primary task is of this family"
-        return unknown(row, "family", f"{why}.", "See the rows of its tasks." if lacking else
-                       f"Name its tasks: tasks = [...] under [families.{name}].", threshold=rule.margin)
-    return _judged(row, "family", mean_of([compared[t].difference for t in chosen]), rule.margin,
-                   [f"It is the mean of {len(chosen)} tasks"])
+        return unknown(
+            row,
+            "family",
+            f"{why}.",
+            "See the rows of its tasks." if lacking else f"Name its tasks: tasks = [...] under [families.{name}].",
+            threshold=rule.margin,
+        )
+    return _judged(
+        row,
+        "family",
+        mean_of([compared[t].difference for t in chosen]),
+        rule.margin,
+        [f"It is the mean of {len(chosen)} tasks"],
+    )
 
 
 def _together(compared: Sequence[Compared]) -> Iterator[Row]:
     """A loss inside of every margin that all tasks share."""
     d = mean_of([one.difference for one in compared])
     if d.p_worse <= 0.01 and d.value < 0:
-        yield Row(name="together", kind="together", verdict="warn", n=d.n, clusters=len(compared), value=d.value,
-                  statistic="difference", low=d.low, high=d.high, se_kind=d.kind,
-                  sentence=f"All {len(compared)} tasks together lost {points(d.value)} (between {points(d.low)} and "
-                           f"{points(d.high)}), p {d.p_worse:.1g}: inside of the margins, and no chance.",
-                  change="Set a margin for the mean: [families.all] margin = ...")
-
+        yield Row(
+            name="together",
+            kind="together",
+            verdict="warn",
+            n=d.n,
+            clusters=len(compared),
+            value=d.value,
+            statistic="difference",
+            low=d.low,
+            high=d.high,
+            se_kind=d.kind,
+            sentence=f"All {len(compared)} tasks together lost {points(d.value)} (between {points(d.low)} and "
+            f"{points(d.high)}), p {d.p_worse:.1g}: inside of the margins, and no chance.",
+            change="Set a margin for the mean: [families.all] margin = ...",
+        )

@@ -63,8 +63,10 @@ def verify(folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: int | 
         known = {str(k): str(v["sha256"]) for k, v in listed.items()}
         made = dt.datetime.fromisoformat(record["created"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder} holds no whole review ({type(error).__name__}: {error}). Give the folder that "
-                         "`trainvitals review --out` wrote.") from error
+        raise UsageError(
+            f"{folder} holds no whole review ({type(error).__name__}: {error}). Give the folder that "
+            "`trainvitals review --out` wrote."
+        ) from error
     changed = _files(folder, known, record)
     still: list[str] = []
     if not changed:
@@ -92,14 +94,18 @@ def _files(folder: Path, known: Mapping[str, str], record: Mapping[str, Any]) ->
     digests = record.get("digests") or {}
     if digest(folder / "index.json") != digests.get("index.json"):
         found.append("index.json is not the one that the decision was made on.")
-    if (folder / "policy.toml").is_file() and digest(folder / "policy.toml") != digests.get("policy.toml") \
-            and not any(line.startswith("policy.toml") for line in found):
+    if (
+        (folder / "policy.toml").is_file()
+        and digest(folder / "policy.toml") != digests.get("policy.toml")
+        and not any(line.startswith("policy.toml") for line in found)
+    ):
         found.append("policy.toml is not the one that the decision was made by.")
     return found
 
 
-def _judged_again(folder: Path, policy: Policy, record: Mapping[str, Any], made: dt.datetime, today: dt.date
-                  ) -> tuple[list[str], list[str]]:
+def _judged_again(
+    folder: Path, policy: Policy, record: Mapping[str, Any], made: dt.datetime, today: dt.date
+) -> tuple[list[str], list[str]]:
     try:
         evidence = read_evidence(folder / "evidence", policy)
         again, now = judge(policy, evidence, made.date()), judge(policy, evidence, today)
@@ -112,8 +118,11 @@ def _judged_again(folder: Path, policy: Policy, record: Mapping[str, Any], made:
         found.append("report.html is gone.")
     elif report.read_bytes() != page.encode():
         found.append("report.html was changed: it is not the page that decision.json makes.")
-    still = [f"Today the decision is {now.decision}, not {again.decision}: {line}" for line in now.reasons[:1]] \
-        if now.decision != again.decision else []
+    still = (
+        [f"Today the decision is {now.decision}, not {again.decision}: {line}" for line in now.reasons[:1]]
+        if now.decision != again.decision
+        else []
+    )
     return found, still
 
 
@@ -128,11 +137,15 @@ def _rows(record: Mapping[str, Any], again: Decided) -> list[str]:
             continue
         for key, value in new.items():
             if not _same(old.get(key), value):
-                found.append(f"decision.json: {row.name}: {key} is {old.get(key)!r:.60}, and the evidence gives "
-                             f"{value!r:.60}.")
+                found.append(
+                    f"decision.json: {row.name}: {key} is {old.get(key)!r:.60}, and the evidence gives {value!r:.60}."
+                )
     found += [f"decision.json: the row {name} is not in the evidence." for name in said]
-    for key, right in (("decision", again.decision), ("reasons", list(again.reasons)),
-                       ("what_would_change_it", list(again.what_would_change_it))):
+    for key, right in (
+        ("decision", again.decision),
+        ("reasons", list(again.reasons)),
+        ("what_would_change_it", list(again.what_would_change_it)),
+    ):
         if record.get(key) != right:
             found.append(f"decision.json: {key} is {record.get(key)!r:.60}, and the evidence gives {right!r:.60}.")
     return found
@@ -144,8 +157,9 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _signatures(folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: int
-                ) -> tuple[tuple[str, ...], list[str], list[str]]:
+def _signatures(
+    folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: int
+) -> tuple[tuple[str, ...], list[str], list[str]]:
     """Trusted signers, forged or stale signatures, and what is lacking."""
     digests = {name: digest(folder / name) for name in SIGNED if (folder / name).is_file()}
     signers: dict[str, str] = {}
@@ -165,8 +179,10 @@ def _signatures(folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: i
             forged.append(f"{name} is forged: it says {who}, and the key that it names did not make that signature.")
             continue
         if not signed.key:
-            lacking.append(f"{name} says {who}, and no trusted key made that signature: its signer is unknown, and it does "
-                           "not count.")
+            lacking.append(
+                f"{name} says {who}, and no trusted key made that signature: its signer is unknown, and it does "
+                "not count."
+            )
             continue
         stale = [n for n in SIGNED if subjects.get(n) != digests.get(n)]
         if stale:
@@ -174,6 +190,8 @@ def _signatures(folder: Path, trusted: Mapping[str, Ed25519PublicKey], needed: i
         else:
             signers[signed.key] = who
     if len(signers) < needed:
-        lacking.append(f"{len(signers)} of {needed} trusted signatures are there"
-                       + ("." if trusted else ": no trusted key was given; give --trusted-keys."))
+        lacking.append(
+            f"{len(signers)} of {needed} trusted signatures are there"
+            + ("." if trusted else ": no trusted key was given; give --trusted-keys.")
+        )
     return tuple(signers.values()), forged, lacking

@@ -31,15 +31,41 @@ def sheet(task: str, step: int, scores: Any, **changes: Any) -> Sheet:
     """A result; items, answers and prompts are alike in every step."""
     n = len(scores)
     rng = np.random.default_rng(step + len(task))
-    items = pd.DataFrame({
-        "item": [f"{task}-{i}" for i in range(n)], "score": np.asarray(scores, float), "sample": 0,
-        "answer": rng.integers(0, 1000, n).astype(str), "cluster": None, "group": None,
-        "latency_s": rng.lognormal(0, 0.4, n), "tokens_in": 100.0, "tokens_out": rng.integers(5, 50, n).astype(float),
-        "cost_usd": 0.001, "session": None, "tool": None, "error": None, "text": None,
-    })
-    known = dict(task=task, checkpoint=f"step-{step}", step=step, kind="model", family="reasoning", metric="acc",
-                 higher_is_better=True, harness="lm-eval", version="1", n_shot=0, prompt_hash="p", filter="none",
-                 source=f"{task}-{step}.jsonl", chance=0.25, items=items)
+    items = pd.DataFrame(
+        {
+            "item": [f"{task}-{i}" for i in range(n)],
+            "score": np.asarray(scores, float),
+            "sample": 0,
+            "answer": rng.integers(0, 1000, n).astype(str),
+            "cluster": None,
+            "group": None,
+            "latency_s": rng.lognormal(0, 0.4, n),
+            "tokens_in": 100.0,
+            "tokens_out": rng.integers(5, 50, n).astype(float),
+            "cost_usd": 0.001,
+            "session": None,
+            "tool": None,
+            "error": None,
+            "text": None,
+        }
+    )
+    known = dict(
+        task=task,
+        checkpoint=f"step-{step}",
+        step=step,
+        kind="model",
+        family="reasoning",
+        metric="acc",
+        higher_is_better=True,
+        harness="lm-eval",
+        version="1",
+        n_shot=0,
+        prompt_hash="p",
+        filter="none",
+        source=f"{task}-{step}.jsonl",
+        chance=0.25,
+        items=items,
+    )
     return Sheet(**{**known, **changes})
 
 
@@ -58,8 +84,9 @@ def staged(folder: Path) -> dict[tuple[str, int], Sheet]:
         for step, values in zip((1000, 2000), scores(seed), strict=True):
             found[task, step] = sheet(task, step, values)
     for step in (1000, 2000):
-        found["jail", step] = sheet("jail", step, np.zeros(N), family="jailbreak", metric="violation",
-                                    higher_is_better=False, chance=None)
+        found["jail", step] = sheet(
+            "jail", step, np.zeros(N), family="jailbreak", metric="violation", higher_is_better=False, chance=None
+        )
     return found
 
 

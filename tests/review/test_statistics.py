@@ -17,8 +17,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 from checks.evals.latency import Sample, per_solved, quantile_bound, quantile_change, sample
-from checks.evals.safety import clustered_bound, judge_agreement, leaks, prompts_needed, violation_bound
 from checks.evals.paired import holm, paired_difference
+from checks.evals.safety import clustered_bound, judge_agreement, leaks, prompts_needed, violation_bound
 
 OUTCOMES = Path(__file__).parents[2].parent / "shared" / "data" / "safety" / "jailbreakbench_outcomes.csv"
 
@@ -93,8 +93,9 @@ def test_the_clustered_error_is_that_of_ols() -> None:
     clusters = np.repeat(np.arange(20), 15)
     before = (rng.random(300) < 0.6).astype(float)
     after = np.where(rng.random(300) < 0.3, rng.random(300) < 0.5, before).astype(float)
-    fit = sm.OLS(after - before, np.ones(300)).fit(cov_type="cluster", cov_kwds={"groups": clusters,
-                                                                                 "df_correction": True}, use_t=True)
+    fit = sm.OLS(after - before, np.ones(300)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters, "df_correction": True}, use_t=True
+    )
     mine = paired_difference(before, after, clusters)
     assert (mine.value, mine.df) == pytest.approx((fit.params[0], 19))
     # statsmodels scales by (n - 1) / (n - k) beside G / (G - 1), which is one here.
@@ -116,8 +117,8 @@ def test_few_clusters_never_reject_by_t_alone() -> None:
 
 
 def test_holm_is_the_published_one() -> None:
-    p = [.001, .008, .039, .041, .042, .06, .074, .205, .212, .216, .222, .251, .269, .275, .34]
-    assert holm(p) == pytest.approx([.015, .112, .507, .507, .507, .6, .666] + [1.0] * 8)
+    p = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216, 0.222, 0.251, 0.269, 0.275, 0.34]
+    assert holm(p) == pytest.approx([0.015, 0.112, 0.507, 0.507, 0.507, 0.6, 0.666] + [1.0] * 8)
     assert holm(p[::-1]) == pytest.approx(holm(p)[::-1]) and holm([]) == []
 
 
@@ -126,8 +127,13 @@ def test_false_alarms_with_clusters_are_nominal() -> None:
     rng = np.random.default_rng(2)
     for groups in (8, 30):
         place = np.repeat(np.arange(groups), 40)
-        hits = sum(paired_difference(np.zeros(len(place)), rng.normal(0, 1, len(place)) + rng.normal(0, 0.2, groups)[place],
-                                     place).p_worse <= 0.05 for _ in range(1500))
+        hits = sum(
+            paired_difference(
+                np.zeros(len(place)), rng.normal(0, 1, len(place)) + rng.normal(0, 0.2, groups)[place], place
+            ).p_worse
+            <= 0.05
+            for _ in range(1500)
+        )
         assert hits / 1500 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 1500)
 
 
@@ -137,9 +143,17 @@ def test_quantiles_are_those_of_the_oracle() -> None:
     one, two = Sample(a), Sample(b)
     found = quantile_bound(one, 0.95)
     assert found is not None and found.value == pytest.approx(2.607500, abs=1e-6)
-    oracle = stats.bootstrap((a,), lambda x, axis: np.quantile(x, 0.95, axis=axis), confidence_level=0.9,
-                             n_resamples=2000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), rel=0.06)  # an order statistic beside interpolation
+    oracle = stats.bootstrap(
+        (a,),
+        lambda x, axis: np.quantile(x, 0.95, axis=axis),
+        confidence_level=0.9,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx(
+        (oracle.low, oracle.high), rel=0.06
+    )  # an order statistic beside interpolation
     change = quantile_change(one, two, 0.95)
     assert change is not None and change.value == pytest.approx(2.853332 / 2.607500 - 1, abs=1e-6)
 

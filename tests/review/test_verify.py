@@ -24,10 +24,12 @@ def key_files(folder: Path, name: str, key: Ed25519PrivateKey | None = None) -> 
     """A key pair in PEM: private, public."""
     key = key or Ed25519PrivateKey.generate()
     private, public = folder / f"{name}.key", folder / f"{name}.pem"
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                          serialization.NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM,
-                                                     serialization.PublicFormat.SubjectPublicKeyInfo))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
     return private, public
 
 
@@ -49,8 +51,10 @@ def review(tmp_path: Path) -> Path:
 
 
 def test_the_encoding_and_the_key_are_those_of_the_specifications() -> None:
-    assert signing.encoded("http://example.com/HelloWorld", b"hello world") == \
-        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert (
+        signing.encoded("http://example.com/HelloWorld", b"hello world")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
     raw = RFC_8032.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     assert raw.hex() == "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
 
@@ -126,9 +130,13 @@ def reindexed_evidence(folder: Path) -> None:
 
 
 CASES: list[tuple[Callable[[Path], None], str]] = [
-    (tampered_evidence, "was changed"), (removed_evidence, "is gone"), (added_evidence, "evidence/more.json was added"),
-    (linked_evidence, "is a link"), (edited_policy, "policy.toml was changed"),
-    (edited_report, "report.html was changed"), (edited_row, "task.qa: n is 601, and the evidence gives 600"),
+    (tampered_evidence, "was changed"),
+    (removed_evidence, "is gone"),
+    (added_evidence, "evidence/more.json was added"),
+    (linked_evidence, "is a link"),
+    (edited_policy, "policy.toml was changed"),
+    (edited_report, "report.html was changed"),
+    (edited_row, "task.qa: n is 601, and the evidence gives 600"),
     (reindexed_evidence, "decision is 'GO', and the evidence gives 'UNDECIDED'"),
 ]
 
@@ -158,8 +166,13 @@ def test_forged_signatures_are_named(review: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(forged))
     code, said = verified(review, "--trusted-keys", public)
     assert code == 2 and "is forged: it says The Board" in said["changed"][0]
-    for damage in ("{}", "[]", "not json", json.dumps({**whole, "signatures": "x"}),
-                   json.dumps({**whole, "payloadType": "text/plain"})):
+    for damage in (
+        "{}",
+        "[]",
+        "not json",
+        json.dumps({**whole, "signatures": "x"}),
+        json.dumps({**whole, "payloadType": "text/plain"}),
+    ):
         path.write_text(damage)
         code, said = verified(review, "--trusted-keys", public)
         assert code == 2 and "is no signature of a review" in said["changed"][0]
@@ -182,8 +195,10 @@ def test_a_waiver_that_expired_since_is_told(tmp_path: Path, monkeypatch: pytest
     from checks.review.verify import verify
 
     soon = dt.datetime.now(dt.UTC).date()
-    waiver = (f'[latency.qa]\np95_s = 0.1\n[[waivers]]\nrow = "latency.qa.p95"\nreason = "r"\nowner = "o"\n'
-              f"expires = {soon + dt.timedelta(days=1)}\n")
+    waiver = (
+        f'[latency.qa]\np95_s = 0.1\n[[waivers]]\nrow = "latency.qa.p95"\nreason = "r"\nowner = "o"\n'
+        f"expires = {soon + dt.timedelta(days=1)}\n"
+    )
     assert reviewed(tmp_path, staged(tmp_path), POLICY + waiver)["decision"] == "GO"
     assert verify(tmp_path / "out", {}, None, soon).changed == ()
     later = verify(tmp_path / "out", {}, None, soon + dt.timedelta(days=2))

@@ -81,7 +81,7 @@ def tidy(sheet: Sheet) -> Sheet:
         raise UsageError(f"A result is of a model or of a workflow around it, not {sheet.kind!r:.40}.")
     if len(sheet.items) > MOST_ITEMS:
         raise UsageError(f"{sheet.source} has {len(sheet.items):,} rows; at most {MOST_ITEMS:,} of a task are read.")
-    facts = {k: v[:MOST_NAME] if isinstance(v, str) else v for k, v in sheet.facts.items()}
+    facts: dict[str, Any] = {k: v[:MOST_NAME] if isinstance(v, str) else v for k, v in sheet.facts.items()}
     if facts["aggregate"] is not None and not np.isfinite(facts["aggregate"]):
         facts["aggregate"] = None
     given = sheet.items

@@ -75,8 +75,8 @@ def read_table(path: Path, asked: Asked) -> Found:
         names["step"] = names["checkpoint"] = None
     for needed in ("item", "score"):
         if names[needed] is None:
-            raise UsageError(f"{path} has no column for the {needed}. Say which one with --columns {needed}=NAME; there "
-                             f"are {', '.join(map(str, list(table.columns)[:20]))}.")  # fmt: skip
+            raise UsageError(f"{path} has no column for the {needed}. Say which one with --columns {needed}=NAME; "
+                             f"there are {', '.join(map(str, list(table.columns)[:20]))}.")  # fmt: skip
     data = pd.DataFrame({ours: _values(table, theirs) for ours, theirs in names.items() if theirs is not None})
     found = Found()
     keys = [name for name in ("task", "checkpoint", "step") if name in data]
