@@ -14,6 +14,7 @@ from checks.finding import Finding, Incident, Level, Moved
 from checks.masking import run_length
 from checks.reading import Snapshot
 from checks.registry import AREAS, Check, all_checks
+from checks.stream.book import bounds_instead, scan_settings
 from trainvitals.errors import UsageError
 
 if TYPE_CHECKING:
@@ -131,16 +132,17 @@ def run_checks(
     Args:
         run: any run; finished, live or imported.
         only: names of checks or of areas; all where None.
-        settings: check -> threshold -> value, in place of the defaults.
+        settings: check, or `scan.NAME` -> threshold -> value, in place of the defaults, as `Policy.settings`.
 
     Raises:
         UsageError: `only` or `settings` names something that does not exist.
     """
     chosen = _choose(only)
-    wrong = set(settings or ()) - {c.name for c in all_checks()}
+    wrong = set(settings or ()) - {c.name for c in all_checks()} - set(scan_settings())
     if wrong:
         raise UsageError(f"No check is called {', '.join(sorted(wrong))}. See `trainvitals check --help`.")
-    snapshot = Snapshot(run)
+    bounds_instead(settings or {})  # raises what would otherwise be the answer of every check
+    snapshot = Snapshot(run, settings)
     found = [f for c in chosen for f in c.run(snapshot, (settings or {}).get(c.name))]  # type: ignore[arg-type]
     findings = tuple(sorted(found, key=_order))
     return Report(

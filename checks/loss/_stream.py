@@ -59,6 +59,9 @@ class Stream:
 
     def ground(self, threshold: Threshold = THRESHOLD, masked: tuple[Masked, ...] = (), **details: Any) -> Ground:
         """What answers on it rest on."""
+        if threshold is THRESHOLD:
+            bounds = self.series.bounds
+            threshold = replace(THRESHOLD, warn=100 * bounds.warn, fail=100 * bounds.fail)
         return Ground(self.series.rows, threshold, masked, details)
 
 
@@ -128,7 +131,7 @@ def tell(
     spell = Spell(e.onset, e.last, e.ongoing)
     size = 100 * abs(float(np.expm1(min(e.effect, 50.0)))) if not e.raw else abs(e.effect) / max(e.scale, 1e-300)
     unit = "% off the trend" if not e.raw else "deviations of a row"
-    return replace(ground, threshold=ground.threshold if not e.raw else RAW_THRESHOLD).alarm(
+    return replace(ground, threshold=ground.threshold if not e.raw else _raw(stream.series)).alarm(
         summary,
         Statistic("mean change", size, unit),
         spell,
@@ -145,7 +148,8 @@ def tell(
     )  # fmt: skip
 
 
-RAW_THRESHOLD = Threshold(LOSS.raw_warn, LOSS.raw_fail, "deviations of a row", SOURCE)
+def _raw(series: Series) -> Threshold:
+    return Threshold(series.bounds.raw_warn, series.bounds.raw_fail, "deviations of a row", SOURCE)
 
 
 def span_words(e: Episode) -> str:

@@ -22,7 +22,6 @@ from checks.loss._stream import (
 )
 from checks.registry import check
 from checks.stream.excuse import masked_words
-from checks.stream.layout import LOSS
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -48,7 +47,7 @@ def fall(run: Run) -> Iterator[Finding]:
         return
     found, masked, events = judged(run, stream, -1)
     alarms = [e for e in found if not e.lone and e.first_row >= KNOWN_FROM]
-    threshold = Threshold(100 * LOSS.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
+    threshold = Threshold(100 * stream.series.bounds.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
     ground = stream.ground(threshold, events, single_rows=sum(e.lone for e in found))
     if not alarms:
         seen = stream.series.resolution()

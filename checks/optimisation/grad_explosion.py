@@ -21,7 +21,7 @@ from checks.optimisation._layers import (
 from checks.registry import check
 from checks.stream.book import open_book
 from checks.stream.excuse import masked_words
-from checks.stream.layout import GRADIENT, LEAST_ROWS
+from checks.stream.layout import LEAST_ROWS
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -105,7 +105,7 @@ def _failed(m: Moved) -> bool:
 def _counts(m: Moved, loss: list[tuple[int, int]]) -> bool:
     e = m.episode
     if e.lone or _failed(m) or e.rows >= LASTING_ROWS or not e.sudden:
-        return e.lone or _failed(m) or e.effect >= GRADIENT.warn
+        return e.lone or _failed(m) or e.effect >= m.of.series.bounds.warn
     return any(e.onset_low <= last and first <= e.last for first, last in loss)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from checks import Finding, Incident, Moved, Report, Verdict, all_checks, run_checks
 from checks.judge import incidents, lag_steps, verdict
+from checks.policy import Policy, read
 from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, open_run
@@ -38,6 +39,10 @@ _STORED = {
     "masked": [{"kind": str, "step": int, "until": int}],
 }  # fmt: skip
 """What the board needs of a finding in a run's folder, which anybody may have written."""
+
+
+POLICY_VARIABLE = "TRAINVITALS_POLICY"
+"""File with the thresholds that every run of the board is judged by; the shipped ones where it is not set."""
 
 
 def main() -> None:
@@ -66,8 +71,10 @@ def answer(runs: dict[str, Run], path: str, judged_version: str) -> dict[str, An
     try:
         run = runs.pop(path, None) or open_run(path)
         run.refresh()
+        policy = policy_of_board()
         asked = stamp(run.version, run.status)
-        report = None if asked == judged_version else replace(_stored(run) or _fresh(run), version=asked)
+        judged = None if asked == judged_version else _stored(run, policy) or _fresh(run, policy)
+        report = replace(judged, version=asked) if judged else None
         if run.status in ("live", "unknown"):
             runs[path] = run
         return {"same": True} if report is None else report.summary_json() | {"findings": report.to_json()}
@@ -99,20 +106,26 @@ def report_of(raw: dict[str, Any]) -> Report:
     )
 
 
-def _fresh(run: Run) -> Report:
-    report = run_checks(run)
+def policy_of_board() -> Policy:
+    """The policy that the environment names. Raises UsageError."""
+    path = os.environ.get(POLICY_VARIABLE)
+    return read(path) if path else Policy()
+
+
+def _fresh(run: Run, policy: Policy) -> Report:
+    report = run_checks(run, settings=policy.settings)
     try:
-        run.save_findings(report.to_json())
+        run.save_findings(report.to_json(), policy.digest)
         keep_found(run, report.findings)
     except OSError as error:
         print(f"findings of {run.path} are shown but not stored: {error}", file=sys.stderr)
     return report
 
 
-def _stored(run: Run) -> Report | None:
-    """The report that the stored findings make up, if they belong to this version and to the checks of today."""
+def _stored(run: Run, policy: Policy) -> Report | None:
+    """The report of the stored findings, if they belong to this version and policy and to the checks of today."""
     record = run.stored_findings()
-    if not record.get("findings") or record.get("version") != run.version:
+    if not record.get("findings") or (record.get("version"), record.get("policy", "")) != (run.version, policy.digest):
         return None
     try:
         if misfit(bounded(record["findings"]), [_STORED]):

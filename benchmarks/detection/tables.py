@@ -1,0 +1,117 @@
+"""The tables of the detection benchmark: by fault, by class and shape of fault, by family of healthy runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.detection.kinds import FAMILIES
+from benchmarks.detection.rules import RULES, episodes
+from benchmarks.detection.score import LATE_ANSWER, Score, Truth, folders, of_kinds, read_truth, scores
+from checks.certificates import upper_bound
+from trainvitals.store import Run, open_run
+
+Alarms = Callable[[Path], list[int] | None]
+"""Run folder -> steps at which something alarmed; None where it could not read the run."""
+
+
+def print_scores(below: Path) -> None:
+    """Judge every run below a folder, and print all tables."""
+    known = list(scores(below))
+    print(f"{len(known)} runs of {len({s.truth.kind for s in known})} kinds\n")
+    print("| fault | found (`fail`) | delay, steps | onset error, steps | onset in its interval | right cause first | "
+          "said first |\n| --- | --- | --- | --- | --- | --- | --- |")
+    faulty = [score for score in known if not score.truth.healthy]
+    for kind in dict.fromkeys(score.truth.kind for score in faulty):
+        print(_line(kind, of_kinds(faulty, [kind]), said=True))
+    for name, kinds in FAMILIES.items():
+        print(_line(f"**{name}**", of_kinds(faulty, kinds)))
+    for shape in ("point", "jump", "ramp"):
+        print(_line(f"**{shape}s**", [score for score in faulty if score.truth.shape == shape]))
+    print(_line("**all faults**", faulty))
+    _print_false(known)
+    print()
+    print_rules(below)
+
+
+def _line(name: str, chosen: list[Score], said: bool = False) -> str:
+    found = [score for score in chosen if score.found]
+    fails = sum(score.found == "fail" for score in found)
+    delays = [score.delay for score in found if score.delay is not None]
+    errors = [abs(score.onset_error) for score in found if score.onset_error is not None]
+    stated = [score.inside for score in found if score.inside is not None]
+    first = ", ".join(dict.fromkeys(score.first.check for score in found if score.first)) if said else ""
+    return (f"| {name} | {len(found)} of {len(chosen)} ({fails}) | {median(delays)} | {median(errors)} | "
+            f"{sum(stated)} of {len(stated)} | {sum(s.right_cause for s in found)} of {len(chosen)} | {first} |")
+
+
+def median(values: Iterable[float]) -> str:
+    """In a cell of a table."""
+    known = list(values)
+    return f"{statistics.median(known):g}" if known else "-"
+
+
+def _print_false(known: list[Score]) -> None:
+    print("\n| healthy steps | runs | steps | false `fail` | false `warn` | of |\n" + "| --- " * 6 + "|")
+    healthy = [score for score in known if score.truth.healthy]
+    for kind in dict.fromkeys(score.truth.kind for score in healthy):
+        _false_line(kind, of_kinds(healthy, [kind]))
+    _false_line("before a fault", [score for score in known if not score.truth.healthy])
+    _false_line("**all**", known)
+
+
+def _false_line(name: str, chosen: list[Score]) -> None:
+    rows = sum(score.truth.rows for score in chosen)
+    cells = [f"{count} (< {1e4 * upper_bound(count, rows):.2g} per 10,000)"
+             for count in (sum(f.level == level for s in chosen for f in s.false) for level in ("fail", "warn"))]
+    of = ", ".join(sorted({f.check for s in chosen for f in s.false}))
+    print(f"| {name} | {len(chosen)} | {rows:,} | {' | '.join(cells)} | {of} |")
+
+
+def print_rules(below: Path) -> None:
+    """The libraries' rules on the loss and gradient norm of the same runs."""
+    print_peers(below, {name: _asked(name) for name in RULES}, "rule")
+
+
+def print_peers(below: Path, peers: Mapping[str, Alarms], title: str) -> None:
+    """What others find and cry of nothing on the same runs: episodes of alarms, each at its step."""
+    print(f"| {title} | found, of faults that are in loss or norm | of all | delay, steps | false | per 10,000 steps | "
+          "runs it could not read |\n| --- | --- | --- | --- | --- | --- | --- |")
+    runs = [(folder, read_truth(folder)) for folder in folders(below)]
+    for name, alarms in peers.items():
+        answers = [(truth, alarms(folder)) for folder, truth in runs]
+        read = [(truth, steps) for truth, steps in answers if steps is not None]
+        faults = [(truth, [step for step in steps if _own(truth, step)]) for truth, steps in read if not truth.healthy]
+        shown = [own for truth, own in faults if {"loss", "optimisation"} & {*truth.causes}]
+        false = sum(not _own(truth, step) for truth, steps in read for step in steps)
+        rows = sum(truth.rows for truth, _ in read)
+        delays = [own[0] - (truth.onset or 0) for truth, own in faults if own]
+        print(f"| {name} | {sum(map(bool, shown))} of {len(shown)} | {sum(bool(own) for _, own in faults)} of "
+              f"{len(faults)} | {median(delays)} | {false} | {1e4 * false / max(rows, 1):.2g} "
+              f"(< {1e4 * upper_bound(false, max(rows, 1)):.2g}) | {len(answers) - len(read)} |", flush=True)
+
+
+def _own(truth: Truth, step: int) -> bool:
+    if truth.healthy or truth.onset is None:
+        return False
+    return truth.onset <= step <= (truth.last + LATE_ANSWER if truth.last else truth.steps)
+
+
+def _asked(name: str) -> Alarms:
+    def alarms(folder: Path) -> list[int]:
+        steps, loss, norms = loss_and_norm(open_run(folder))
+        return [int(steps[row]) for row in episodes(RULES[name](loss, norms))]
+
+    return alarms
+
+
+def loss_and_norm(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, training loss and gradient norm; NaN where a step has none."""
+    loss = run.array("loss/train" if run.has("loss/train") else "loss/returned")
+    norm = run.array("grad/norm")
+    known = dict(zip(norm.steps.tolist(), norm.values.tolist(), strict=True))
+    norms = np.array([known.get(step, np.nan) for step in loss.steps.tolist()], float)
+    return loss.steps, np.asarray(loss.values, float), norms
