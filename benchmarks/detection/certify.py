@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.detection import published, small
 from benchmarks.detection.kinds import FINDERS
-from benchmarks.detection.score import Score, score_run, scores
+from benchmarks.detection.score import Score, false_alarms, score_run, scores
 from checks.certificates import FILE, Certificate
 from checks.judge import Report, run_checks
 from checks.registry import all_checks
@@ -74,13 +74,13 @@ def _certificate(name: str, known: list[Score], kinds: set[str]) -> Certificate:
     area = next(check.area for check in all_checks() if check.name == name)
     # The machine that recorded the runs did other work: its true hiccups say nothing of false ones.
     quiet = [s for s in known if name in s.answered and (area != "throughput" or s.truth.quiet_machine)]
-    false = [f.level for score in quiet for f in score.false if f.check == name]
+    false = [f.level for f in false_alarms(quiet) if f.check == name]
     own = [score for score in known if score.truth.kind in kinds]
     found = [score for score in own if any(f.check == name for f in score.own)]
     delays = [score.delays[name] for score in found if name in score.delays]
     return Certificate(
-        steps=sum(score.truth.rows for score in quiet), runs=len(quiet), fail=false.count("fail"),
-        warn=false.count("warn"), found=len(found), of=len(own),
+        steps=sum(score.truth.rows for score in quiet), runs=sum(score.truth.rows > 0 for score in quiet),
+        fail=false.count("fail"), warn=false.count("warn"), found=len(found), of=len(own),
         delay=float(statistics.median(delays)) if delays else None)
 
 

@@ -5,8 +5,8 @@
     python -m benchmarks.detection doctors runs/detection --python doctors/bin/python
 
 They read a finished log and name kinds of faults, some without a step. So each is asked twice about a run with a fault:
-about the rows before the onset, where every warning or error is false, and about all of them; what it says only of
-those is taken as found, whatever it calls it. That is kinder than what our own checks must show: a right step.
+about the rows before the onset and about all of them; what it says only of those is taken as found, whatever it calls
+it. That is kinder than what our own checks must show: a right step. False is every warning or error of a healthy run.
 They are fed what they accept: step, training and validation loss, learning rate, gradient norm. Domains, experts, ranks
 and layers have no place in what they read.
 """
@@ -79,8 +79,9 @@ def _row(name: str, python: str, asked: Sequence[tuple[Truth, Path, Path]]) -> s
             unread += 1
             continue
         earlier = before.get("found", [])
-        false, falsely, rows = false + len(earlier), falsely + bool(earlier), rows + truth.rows
-        if not truth.healthy:
+        if truth.healthy:
+            false, falsely, rows = false + len(earlier), falsely + bool(earlier), rows + truth.rows
+        else:
             told = bool(set(whole["found"]) - set(earlier)) or len(whole["found"]) > len(earlier)
             in_sight = bool(SHOWN & {*truth.causes})
             faults, found = faults + 1, found + told

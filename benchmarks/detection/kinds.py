@@ -282,7 +282,7 @@ def _faulty() -> list[Kind]:
         kind(mix_shift, "jump", DATA),
         kind(starvation, "jump", DATA),
         kind(repeated_data, "ramp", ("data", "loss")),
-        kind(tokenizer_changed, "jump", ("data", "loss", "grad.explosion")),
+        kind(tokenizer_changed, "jump", ("data", "loss")),
         kind(balance_lost, "ramp", ("routing",), MOE),
         kind(expert_frozen, "jump", ("optimisation", "routing", "telemetry"), MOE),
         kind(layer_exploded, "jump", ("optimisation", "loss")),

@@ -40,7 +40,7 @@ def runs(folder: Path) -> Iterator[tuple[Run, Truth]]:
     table = _numbers("megatron_log_divergence_sample.log")
     run = _store(folder / "megatron", table, ("step", "loss", "grad"))
     # One row in 200 steps; the loss turns at 3,200 and jumps at 3,400.
-    yield run, Truth("megatron", 0, "jump", ("loss", "optimisation"), 3200, None, int(table[-1, 0]), calm=15)
+    yield run, Truth("megatron", 0, "jump", ("loss", "optimisation"), 3200, None, int(table[-1, 0]), rows=0)
 
 
 def _bloom(folder: Path) -> tuple[Run, Truth]:
@@ -52,7 +52,7 @@ def _bloom(folder: Path) -> tuple[Run, Truth]:
         return np.stack([np.arange(first, first + n), loss, norm], axis=1)
 
     rows = np.concatenate([calm(30914, 300), spike, calm(31252, 200)])
-    truth = Truth("bloom", 0, "jump", ("optimisation",), BLOOM_ONSET, 31222, int(rows[-1, 0]), calm=0)
+    truth = Truth("bloom", 0, "jump", ("optimisation",), BLOOM_ONSET, 31222, int(rows[-1, 0]), rows=0)
     return _store(folder, rows, ("step", "loss", "grad")), truth
 
 
@@ -63,7 +63,7 @@ def _numbers(name: str) -> Rows:
 
 def _healthy(run: Run) -> tuple[Run, Truth]:
     rows = len(run.array("loss/train").steps)
-    return run, Truth("published", 0, None, (), None, None, run.last_step or rows, calm=rows)
+    return run, Truth("published", 0, None, (), None, None, run.last_step or rows, rows)
 
 
 def _store(folder: Path, rows: Rows, columns: Iterable[str], validation: Rows | None = None) -> Run:

@@ -2,9 +2,10 @@
 
 A fault is *found* by a warning or failure that says it began at the fault: not more than `EARLY` steps before its onset
 (an estimate has an error) unless its own interval holds the onset, and before its end or, of one that stays, before the
-run's. Every alarm of a healthy run, and every one that begins earlier than that, is false. Answers about throughput
-count only for the faults that are about it, from their onset on: the machine that recorded the runs did other work, and
-what they say of that is true.
+run's. Every alarm of a healthy run, and every one that begins earlier than that, is false. Healthy steps are those of
+healthy runs alone: until its fault, a faulty run is the healthy one of its setup and seed once more, so what it alarms
+of there counts once, and its rows do not. Answers about throughput count only for the faults that are about it, from
+their onset on: the machine that recorded the runs did other work, and what they say of that is true.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from benchmarks.detection.cut import Until
 from benchmarks.detection.kinds import KINDS
 from checks.finding import Finding
-from checks.judge import DOWNSTREAM, Report, run_checks
+from checks.judge import Report, run_checks
 from trainvitals.store import open_run
 
 EARLY = 10
@@ -45,8 +46,10 @@ class Truth:
     """Last step of the fault; None of one that stays."""
     steps: int
     """Last step of the run."""
-    calm: int | None = None
-    """Rows without a fault, where they are not the steps before the onset."""
+    rows: int
+    """Healthy ones, that no other run holds too."""
+    twin: str = ""
+    """What runs share that are the same until a fault."""
     quiet_machine: bool = False
     """Whether nothing else ran on the machine, so that answers about throughput can be false."""
 
@@ -54,13 +57,6 @@ class Truth:
     def healthy(self) -> bool:
         """Whether an alarm would be false anywhere."""
         return self.shape is None
-
-    @property
-    def rows(self) -> int:
-        """Rows without a fault."""
-        if self.calm is not None:
-            return self.calm
-        return self.steps if self.healthy or self.onset is None else self.onset
 
     def covers(self, finding: Finding) -> bool:
         """Whether an alarm can be the fault's."""
@@ -81,6 +77,8 @@ class Score:
     false: tuple[Finding, ...]
     answered: frozenset[str]
     """Checks that had an answer."""
+    first: Finding | None = None
+    """What the fault's first incident says moved first."""
     delays: Mapping[str, int] = field(default_factory=dict)
     """Check -> steps behind the onset, of `LOOKS`, at which an alarm of the fault stood; else to the end."""
 
@@ -95,11 +93,6 @@ class Score:
         return min(self.delays.values(), default=None)
 
     @property
-    def first(self) -> Finding | None:
-        """The alarm that was told to have moved first."""
-        return min(self.own, key=_moved, default=None)
-
-    @property
     def onset_error(self) -> int | None:
         """Steps from the onset to the earliest one that an alarm names."""
         began = min((f.steps[0] for f in self.own if f.steps), default=None)
@@ -107,11 +100,11 @@ class Score:
 
     @property
     def inside(self) -> bool | None:
-        """Whether the first alarm that states an interval of its onset has the onset in it; None where none does."""
-        stated = [f for f in sorted(self.own, key=_moved) if f.onset is not None]
-        if not stated or self.truth.onset is None or stated[0].onset is None:
+        """Whether the earliest alarm that states an interval of its onset has the onset in it; None: none does."""
+        stated = [f.onset for f in sorted(self.own, key=lambda f: f.steps or (0, 0)) if f.onset is not None]
+        if not stated or self.truth.onset is None:
             return None
-        return stated[0].onset[0] <= self.truth.onset <= stated[0].onset[1]
+        return stated[0][0] <= self.truth.onset <= stated[0][1]
 
     @property
     def right_cause(self) -> bool:
@@ -137,7 +130,8 @@ def score_run(run: Any, truth: Truth, judge: Judge = run_checks, looks: Sequence
     own = tuple(f for f in alarms if truth.covers(f))
     false = tuple(f for f in alarms if f not in own)
     answered = frozenset(f.check for f in report.findings if f.level != "unknown")
-    return Score(truth, own, false, answered, _delays(run, truth, {f.check for f in own}, judge, looks))
+    first = _first(report, own)
+    return Score(truth, own, false, answered, first, _delays(run, truth, {f.check for f in own}, judge, looks))
 
 
 def _counts(finding: Finding, truth: Truth) -> bool:
@@ -146,8 +140,10 @@ def _counts(finding: Finding, truth: Truth) -> bool:
     return "throughput" in truth.causes and truth.covers(finding)
 
 
-def _moved(finding: Finding) -> tuple[int, int]:
-    return finding.steps[0] if finding.steps else 0, DOWNSTREAM.index(finding.area)
+def _first(report: Report, own: tuple[Finding, ...]) -> Finding | None:
+    about = [i for i in report.incidents if any(report.findings[place] in own for place in i.findings)]
+    incident = min(about, key=lambda i: i.steps[0], default=None)
+    return report.findings[incident.findings[0]] if incident else None
 
 
 def _delays(run: Any, truth: Truth, checks: set[str], judge: Judge, looks: Sequence[int]) -> dict[str, int]:
@@ -169,7 +165,15 @@ def read_truth(folder: Path) -> Truth:
     raw = json.loads(folder.with_name(folder.name + ".truth.json").read_text())
     # What is a right answer is for today's list to say; what was done to the run, for the run's own file.
     kind = KINDS[raw["kind"]]
-    return Truth(kind.name, raw["seed"], kind.shape, kind.causes, raw["onset"], raw["last"], raw["setup"]["steps"])
+    steps, twin = raw["setup"]["steps"], json.dumps([raw["setup"], raw["seed"]], sort_keys=True)
+    rows = steps if kind.healthy else 0
+    return Truth(kind.name, raw["seed"], kind.shape, kind.causes, raw["onset"], raw["last"], steps, rows, twin)
+
+
+def false_alarms(known: Iterable[Score]) -> list[Finding]:
+    """Of several runs; what runs of one setup and seed say of the same step before a fault counts once."""
+    each = {(score.truth.twin or id(score), f.check, f.steps): f for score in known for f in score.false}
+    return list(each.values())
 
 
 def of_kinds(known: Iterable[Score], kinds: Iterable[str]) -> list[Score]:

@@ -16,7 +16,7 @@ from trainvitals.store import Run
 STEPS, ONSET = 320, 201
 BRIEF = {"nan_steps": 2, "infinite_gradient": 1, "loss_spike": 5, "lr_jump": 40, "layer_explodes": 10}
 """Faults that end, and after how many steps."""
-HEALTHY, LOOKS = 4, (0, 5, 20, 60)
+HEALTHY, SEED, LOOKS = (0, 1, 2, 3), 5, (0, 5, 20, 60)
 FINDERS: Mapping[str, tuple[str, ...]] = {
     check: tuple(plant.__name__ for plant, of, *_ in FAULTS if of == check) for _, check, *_ in FAULTS}
 """Check -> faults that are its own to find."""
@@ -24,14 +24,14 @@ FINDERS: Mapping[str, tuple[str, ...]] = {
 
 def runs(folder: Path) -> Iterator[tuple[Run, Truth]]:
     """Each run, written below a folder, and what was done to it."""
-    for seed in range(HEALTHY):
+    for seed in HEALTHY:
         shape = {"experts": 64, "top_k": 8, "moe_layers": 2} if seed % 2 else {}
         run = Synthetic(n=STEPS, seed=seed, warmup=STEPS // 10, **shape).write(folder / f"healthy-{seed}")
-        yield run, Truth("healthy", seed, None, (), None, None, STEPS, quiet_machine=True)
+        yield run, Truth("healthy", seed, None, (), None, None, STEPS, STEPS, quiet_machine=True)
     for plant, *_ in FAULTS:
-        made = Synthetic(n=STEPS, seed=5, ranks=2 if plant is rank_lags else 1)
+        made = Synthetic(n=STEPS, seed=SEED, ranks=2 if plant is rank_lags else 1)
         plant(made, ONSET)
         name = plant.__name__
         last = ONSET + BRIEF[name] - 1 if name in BRIEF else None
-        truth = Truth(name, 5, "point" if last else "jump", (), ONSET, last, STEPS, quiet_machine=True)
+        truth = Truth(name, SEED, "point" if last else "jump", (), ONSET, last, STEPS, 0, f"seed {SEED}", True)
         yield made.write(folder / name), truth

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.detection.kinds import FAMILIES
 from benchmarks.detection.rules import RULES, episodes
-from benchmarks.detection.score import LATE_ANSWER, Score, Truth, folders, of_kinds, read_truth, scores
+from benchmarks.detection.score import LATE_ANSWER, Score, Truth, false_alarms, folders, of_kinds, read_truth, scores
 from checks.certificates import upper_bound
 from trainvitals.store import Run, open_run
 
@@ -59,15 +59,16 @@ def _print_false(known: list[Score]) -> None:
     healthy = [score for score in known if score.truth.healthy]
     for kind in dict.fromkeys(score.truth.kind for score in healthy):
         _false_line(kind, of_kinds(healthy, [kind]))
-    _false_line("before a fault", [score for score in known if not score.truth.healthy])
+    _false_line("before a fault (rows of the runs above)", [score for score in known if not score.truth.healthy])
     _false_line("**all**", known)
 
 
 def _false_line(name: str, chosen: list[Score]) -> None:
     rows = sum(score.truth.rows for score in chosen)
-    cells = [f"{count} (< {1e4 * upper_bound(count, rows):.2g} per 10,000)"
-             for count in (sum(f.level == level for s in chosen for f in s.false) for level in ("fail", "warn"))]
-    of = ", ".join(sorted({f.check for s in chosen for f in s.false}))
+    false = false_alarms(chosen)
+    cells = [f"{count} (< {1e4 * upper_bound(count, rows):.2g} per 10,000)" if rows else str(count)
+             for count in (sum(f.level == level for f in false) for level in ("fail", "warn"))]
+    of = ", ".join(sorted({f.check for f in false}))
     print(f"| {name} | {len(chosen)} | {rows:,} | {' | '.join(cells)} | {of} |")
 
 
@@ -86,7 +87,7 @@ def print_peers(below: Path, peers: Mapping[str, Alarms], title: str) -> None:
         read = [(truth, steps) for truth, steps in answers if steps is not None]
         faults = [(truth, [step for step in steps if _own(truth, step)]) for truth, steps in read if not truth.healthy]
         shown = [own for truth, own in faults if {"loss", "optimisation"} & {*truth.causes}]
-        false = sum(not _own(truth, step) for truth, steps in read for step in steps)
+        false = sum(len(steps) for truth, steps in read if truth.healthy)
         rows = sum(truth.rows for truth, _ in read)
         delays = [own[0] - (truth.onset or 0) for truth, own in faults if own]
         print(f"| {name} | {sum(map(bool, shown))} of {len(shown)} | {sum(bool(own) for _, own in faults)} of "

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from checks.calibrate.dials import Dial
 from checks.calibrate.fit import WARNINGS, Fitted
-from checks.policy import shipped
+from checks.policy import pairs, shipped
 
 
 def ordered(fits: Sequence[Fitted]) -> dict[tuple[str, str], dict[str, float]]:
-    """Settings by name and level; failures are pushed out to where the warnings begin, should those have come past."""
+    """Settings by name and level; a failure stays behind its warning, and is turned as far as that where it did not."""
     found = {(f.dial.name, f.dial.level): f.dial.at(f.scale) for f in fits}
     for f in fits:
         fails = next((g for g in fits if g.dial.name == f.dial.name and g.dial.level == "fail"), None)
-        if f.dial.level == "warn" and fails is not None and f.scale > 1:
-            limits = found[f.dial.name, "warn"]
-            pushed = fails.dial.at(max(f.scale, fails.scale))
-            crossed = any(_crossed(f, a, limits[a], found[f.dial.name, "fail"][b])
-                          for a, b in zip(f.dial.keys, fails.dial.keys, strict=False) if b == a.replace("warn", "fail"))
-            found[f.dial.name, "fail"] = pushed if crossed else found[f.dial.name, "fail"]
+        if f.dial.level == "warn" and fails is not None and _crossed(f.dial, found):
+            found[f.dial.name, "fail"] = fails.dial.at(max(f.scale, fails.scale))
     return found
 
 
-def _crossed(f: Fitted, key: str, warn: float, fail: float) -> bool:
-    return fail >= warn if key in f.dial.down else fail <= warn
+def _crossed(dial: Dial, found: Mapping[tuple[str, str], Mapping[str, float]]) -> bool:
+    warns, fails = found[dial.name, "warn"], found[dial.name, "fail"]
+    each = [(a in dial.down, warns[a], fails[b]) for a, b in pairs(shipped()[dial.name]) if a in warns and b in fails]
+    return any(fail >= warn if down else fail <= warn for down, warn, fail in each)
 
 
 def policy_text(fits: Sequence[Fitted], runs: Sequence[str], refused: Iterable[str], failures: float) -> str:
