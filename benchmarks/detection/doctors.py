@@ -25,6 +25,15 @@ from benchmarks.detection.tables import loss_and_norm
 from checks.certificates import upper_bound
 from trainvitals.store import open_run
 
+HEAD = """
+## Other packages on the same runs
+
+Made by `python -m benchmarks.detection doctors runs/detection --python PYTHON`, of an interpreter that has them.
+They are fed step, training and validation loss, learning rate and gradient norm as CSV; domains, experts, ranks and
+layers have no place in what they read. *Found* is a warning or error that they give of the whole run and not of the
+rows before the onset, whatever it says: kinder than the above, which asks for the step. Findings marked `info` are left
+out.
+"""
 DOCTORS = ("runmedic", "trainproof", "trainspotter", "losslint", "gradsnitch")
 WORKER = Path(__file__).with_name("doctors_worker.py")
 SHOWN = {"loss", "optimisation"}
@@ -35,7 +44,8 @@ def print_doctors(below: Path, python: str) -> None:
     """The table. python: interpreter that has the packages; those that it lacks are named."""
     with tempfile.TemporaryDirectory() as folder:
         asked = [(read_truth(run), *_logs(run, Path(folder))) for run in folders(below)]
-        print("| package | found, of faults in loss or norm | of all | runs with a false alarm | false alarms | "
+        print(HEAD)
+        print("| package | found, of faults in loss or norm | of all | healthy runs with an alarm | false alarms | "
               "per 10,000 steps | could not read |\n" + "| --- " * 7 + "|")
         for name in DOCTORS:
             print(_row(name, python, asked), flush=True)
@@ -72,7 +82,7 @@ def _row(name: str, python: str, asked: Sequence[tuple[Truth, Path, Path]]) -> s
     if len(answers) != len(paths):
         last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         return f"| {name} | could not be asked: {last[:90]} |" + " |" * 5
-    found, shown, shown_found, faults, false, falsely, rows, unread = 0, 0, 0, 0, 0, 0, 0, 0
+    found = shown = shown_found = faults = false = falsely = healthy = rows = unread = 0
     for (truth, *_), before, whole in zip(asked, answers[::2], answers[1::2], strict=True):
         # The first rows alone may be too few for it: that is no fault of the whole run's answer.
         if "error" in whole:
@@ -81,10 +91,12 @@ def _row(name: str, python: str, asked: Sequence[tuple[Truth, Path, Path]]) -> s
         earlier = before.get("found", [])
         if truth.healthy:
             false, falsely, rows = false + len(earlier), falsely + bool(earlier), rows + truth.rows
+            healthy += 1
         else:
             told = bool(set(whole["found"]) - set(earlier)) or len(whole["found"]) > len(earlier)
             in_sight = bool(SHOWN & {*truth.causes})
             faults, found = faults + 1, found + told
             shown, shown_found = shown + in_sight, shown_found + (told and in_sight)
     rate = f"{1e4 * false / max(rows, 1):.2g} (< {1e4 * upper_bound(false, max(rows, 1)):.2g})"
-    return f"| {name} | {shown_found} of {shown} | {found} of {faults} | {falsely} | {false} | {rate} | {unread} |"
+    return (f"| {name} | {shown_found} of {shown} | {found} of {faults} | {falsely} of {healthy} | {false} | {rate} | "
+            f"{unread} |")

@@ -14,6 +14,29 @@ from benchmarks.detection.score import LATE_ANSWER, Score, Truth, false_alarms, 
 from checks.certificates import upper_bound
 from trainvitals.store import Run, open_run
 
+HEAD = """# The detection benchmark
+
+Made by `python -m benchmarks.detection score runs/detection`, from {runs} runs of {kinds} kinds that
+`python -m benchmarks.detection record` trains: language models of 0.2 M parameters on two cores, one planted fault
+each, and healthy ones. *Found*: a warning or failure that begins at the fault, or whose stated interval holds its
+onset. *Right cause first*: what the incident says moved first is in one of the fault's areas. Medians over what was
+found; onset in its interval is counted over alarms that state one. Throughput counts only where it is the fault: the
+machine was shared.
+
+## Faults
+"""
+HEALTHY = """
+## Healthy runs
+
+Upper 95 % bounds of Clopper and Pearson. Up to its fault, a faulty run is a healthy one of its setup and seed once
+more: those rows are not counted twice.
+"""
+RULED = """
+## Rules of training libraries on the same runs
+
+Written from their sources (benchmarks/detection/rules.py), on loss and gradient norm. *Found* is any alarm between the
+onset and the end: a rule that alarms in every healthy run finds by chance.
+"""
 Alarms = Callable[[Path], list[int] | None]
 """Run folder -> steps at which something alarmed; None where it could not read the run."""
 
@@ -21,9 +44,9 @@ Alarms = Callable[[Path], list[int] | None]
 def print_scores(below: Path) -> None:
     """Judge every run below a folder, and print all tables."""
     known = list(scores(below))
-    print(f"{len(known)} runs of {len({s.truth.kind for s in known})} kinds\n")
+    print(HEAD.format(runs=len(known), kinds=len({s.truth.kind for s in known})))
     print("| fault | found (`fail`) | delay, steps | onset error, steps | onset in its interval | right cause first | "
-          "said first |\n| --- | --- | --- | --- | --- | --- | --- |")
+          "said first |\n" + "| --- " * 7 + "|")
     faulty = [score for score in known if not score.truth.healthy]
     for kind in dict.fromkeys(score.truth.kind for score in faulty):
         print(_line(kind, of_kinds(faulty, [kind]), said=True))
@@ -33,7 +56,7 @@ def print_scores(below: Path) -> None:
         print(_line(f"**{shape}s**", [score for score in faulty if score.truth.shape == shape]))
     print(_line("**all faults**", faulty))
     _print_false(known)
-    print()
+    print(RULED)
     print_rules(below)
 
 
@@ -55,7 +78,8 @@ def median(values: Iterable[float]) -> str:
 
 
 def _print_false(known: list[Score]) -> None:
-    print("\n| healthy steps | runs | steps | false `fail` | false `warn` | of |\n" + "| --- " * 6 + "|")
+    print(HEALTHY)
+    print("| healthy steps | runs | steps | false `fail` | false `warn` | of |\n" + "| --- " * 6 + "|")
     healthy = [score for score in known if score.truth.healthy]
     for kind in dict.fromkeys(score.truth.kind for score in healthy):
         _false_line(kind, of_kinds(healthy, [kind]))
@@ -79,19 +103,21 @@ def print_rules(below: Path) -> None:
 
 def print_peers(below: Path, peers: Mapping[str, Alarms], title: str) -> None:
     """What others find and cry of nothing on the same runs: episodes of alarms, each at its step."""
-    print(f"| {title} | found, of faults that are in loss or norm | of all | delay, steps | false | per 10,000 steps | "
-          "runs it could not read |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| {title} | found, of faults in loss or norm | of all | delay, steps | healthy runs with an alarm | false "
+          "alarms | per 10,000 steps | could not read |\n" + "| --- " * 8 + "|")
     runs = [(folder, read_truth(folder)) for folder in folders(below)]
     for name, alarms in peers.items():
         answers = [(truth, alarms(folder)) for folder, truth in runs]
         read = [(truth, steps) for truth, steps in answers if steps is not None]
         faults = [(truth, [step for step in steps if _own(truth, step)]) for truth, steps in read if not truth.healthy]
         shown = [own for truth, own in faults if {"loss", "optimisation"} & {*truth.causes}]
-        false = sum(len(steps) for truth, steps in read if truth.healthy)
+        healthy = [steps for truth, steps in read if truth.healthy]
+        false = sum(map(len, healthy))
         rows = sum(truth.rows for truth, _ in read)
         delays = [own[0] - (truth.onset or 0) for truth, own in faults if own]
-        print(f"| {name} | {sum(map(bool, shown))} of {len(shown)} | {sum(bool(own) for _, own in faults)} of "
-              f"{len(faults)} | {median(delays)} | {false} | {1e4 * false / max(rows, 1):.2g} "
+        found, cried = sum(bool(own) for _, own in faults), sum(map(bool, healthy))
+        print(f"| {name} | {sum(map(bool, shown))} of {len(shown)} | {found} of {len(faults)} | {median(delays)} | "
+              f"{cried} of {len(healthy)} | {false} | {1e4 * false / max(rows, 1):.2g} "
               f"(< {1e4 * upper_bound(false, max(rows, 1)):.2g}) | {len(answers) - len(read)} |", flush=True)
 
 

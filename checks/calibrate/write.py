@@ -12,7 +12,7 @@ from checks.policy import pairs, shipped
 
 def ordered(fits: Sequence[Fitted]) -> dict[tuple[str, str], dict[str, float]]:
     """Settings by name and level; a failure stays behind its warning, and is turned as far as that where it did not."""
-    found = {(f.dial.name, f.dial.level): f.dial.at(f.scale) for f in fits}
+    found: dict[tuple[str, str], dict[str, float]] = {(f.dial.name, f.dial.level): f.dial.at(f.scale) for f in fits}
     for f in fits:
         fails = next((g for g in fits if g.dial.name == f.dial.name and g.dial.level == "fail"), None)
         if f.dial.level == "warn" and fails is not None and _crossed(f.dial, found):
