@@ -17,6 +17,7 @@ from checks.policy import read
 from trainvitals.errors import TrainVitalsError, UsageError
 
 LOUDEST = 0.01
+MOST_TOLD, LONGEST = 10, 240
 
 
 @click.command()
@@ -40,13 +41,15 @@ def calibrate(paths: tuple[str, ...], out: Path, rate: str) -> None:
         raise UsageError(f"{out.parent} is no folder. Make it, or choose another --out.")
     runs, refused = _healthy(paths)
     if not runs:
-        raise UsageError("None of the runs can be learnt from: " + "; ".join(refused))
+        raise UsageError("None of the runs can be learnt from: " + "; ".join(refused)[:LONGEST])
     fits = [fit(dial, runs, wanted) for dial in dials()]
     out.write_text(policy_text(fits, [run.name for run in runs], refused, wanted), encoding="utf-8")
     read(out)  # what we write, we can read
     click.echo(_table(fits, len(runs), wanted))
-    for sentence in refused:
-        click.echo(f"Not learnt from: {sentence}")
+    for sentence in refused[:MOST_TOLD]:
+        click.echo(f"Not learnt from: {sentence[:LONGEST]}")
+    if len(refused) > MOST_TOLD:
+        click.echo(f"Not learnt from: {len(refused) - MOST_TOLD} more.")
     for run in dict.fromkeys(name for f in fits for name in f.alone):
         of = ", ".join(f"{f.dial.name} ({f.dial.level})" for f in fits if run in f.alone)
         click.echo(f"Not learnt from: {run} alone decided {of}. See whether it is healthy: trainvitals check {run}")

@@ -35,11 +35,11 @@ class Dial:
 
 
 def loosened(key: str, value: float, scale: float) -> float:
-    """A threshold scaled in its own unit: factors by their logarithm, shares by their odds, the rest as they are."""
+    """A threshold scaled in its own unit: factors by their excess over 1, shares by their odds, the rest as they are."""
     if scale == 1:
         return value
     if key.endswith("factor") and value > 1:
-        scaled = value**scale
+        scaled = 1 + scale * (value - 1)
     elif any(word in key for word in SHARES) and 0 < value < 1:
         scaled = scale * value / (1 - value + scale * value)
     else:

@@ -33,7 +33,7 @@ def policy_text(fits: Sequence[Fitted], runs: Sequence[str], refused: Iterable[s
         f"# Wanted: {words(failures)} false `fail` and {words(WARNINGS * failures)} false `warn`.",
         f"# From {len(runs)} run{'' if len(runs) == 1 else 's'} called healthy:",
         *(f"#   {_printable(run)}" for run in runs),
-        *(f"# Not learnt from: {_printable(sentence)}" for sentence in refused),
+        *(f"# Not learnt from: {_printable(sentence)[:200]}" for sentence in refused),
         "# A number behind # is the shipped value, which was kept.",
     ]
     settings = ordered(fits)

@@ -63,11 +63,11 @@ def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
 
 
 def test_a_check_that_raises_is_an_answer_and_its_fault_is_in_the_log(runs, monkeypatch, capsys):
-    def broken(run):
+    def broken(run, **rest):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(judging, "run_checks", broken)
-    monkeypatch.setattr(judging, "_stored", lambda run: None)
+    monkeypatch.setattr(judging, "_stored", lambda run, policy: None)
     said = judging.answer({}, str(runs / "clean"), "")["error"]
     assert "RuntimeError" in said and "boom" not in said
     assert "RuntimeError: boom" in capsys.readouterr().err
