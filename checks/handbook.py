@@ -69,11 +69,6 @@ def body(check: Check) -> str:
     return "\n\n".join(lines)
 
 
-def anchor(check: str) -> str:
-    """Of its section, as Markdown renderers name it."""
-    return "".join(c for c in check.lower().replace(" ", "-") if c.isalnum() or c in "-_")
-
-
 def _parts(check: Check) -> tuple[str, str, str]:
     text = " ".join((inspect.getdoc(check.function) or "").partition("\n\n")[2].split())
     text, _, do = text.partition(" What to do: ")

@@ -35,7 +35,7 @@ class Dial:
 
 
 def loosened(key: str, value: float, scale: float) -> float:
-    """A threshold scaled in its own unit: factors by their excess over 1, shares by their odds, the rest as they are."""
+    """A threshold scaled in its own unit: factors by their excess over 1, shares by their odds, others as they are."""
     if scale == 1:
         return value
     if key.endswith("factor") and value > 1:
