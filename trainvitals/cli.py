@@ -286,12 +286,14 @@ def _policy(path: str | None) -> Policy:
 
 def _judge(run: Run, only: tuple[str, ...] = (), policy: Policy | None = None) -> Report:
     from checks.judge import run_checks
+    from checks.judged_by import judged_by
     from checks.scaling.forecast_log import keep_found
 
-    report = run_checks(run, only=only or None, settings=policy.settings if policy else None)
+    settings = policy.settings if policy else {}
+    report = run_checks(run, only=only or None, settings=settings)
     if not only:
         try:
-            run.save_findings(report.to_json(), policy.digest if policy else "")
+            run.save_findings(report.to_json(), judged_by(settings))
             keep_found(run, report.findings)
         except OSError as error:
             click.echo(f"The findings are not stored: {error}", err=True)

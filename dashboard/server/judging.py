@@ -18,6 +18,7 @@ from typing import Any
 
 from checks import Finding, Incident, Moved, Report, Verdict, all_checks, run_checks
 from checks.judge import incidents, lag_steps, verdict
+from checks.judged_by import judged_by
 from checks.policy import Policy, read
 from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
@@ -115,7 +116,7 @@ def policy_of_board() -> Policy:
 def _fresh(run: Run, policy: Policy) -> Report:
     report = run_checks(run, settings=policy.settings)
     try:
-        run.save_findings(report.to_json(), policy.digest)
+        run.save_findings(report.to_json(), judged_by(policy.settings))
         keep_found(run, report.findings)
     except OSError as error:
         print(f"findings of {run.path} are shown but not stored: {error}", file=sys.stderr)
@@ -123,9 +124,9 @@ def _fresh(run: Run, policy: Policy) -> Report:
 
 
 def _stored(run: Run, policy: Policy) -> Report | None:
-    """The report of the stored findings, if they belong to this version and policy and to the checks of today."""
-    record = run.stored_findings()
-    if not record.get("findings") or (record.get("version"), record.get("policy", "")) != (run.version, policy.digest):
+    """The report that the stored findings make up, if they belong to this version and to the judge of today."""
+    record, judge = run.stored_findings(), judged_by(policy.settings)
+    if not record.get("findings") or record.get("version") != run.version or record.get("judge") != judge:
         return None
     try:
         if misfit(bounded(record["findings"]), [_STORED]):

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from checks import run_checks
+from checks.judged_by import judged_by
 from checks.policy import SHIPPED, Policy, limits, read, shipped
 from checks.reading import Snapshot
 from checks.stream.book import bounds_instead, open_book
@@ -133,7 +134,7 @@ def test_check_takes_a_policy_and_stores_under_it(slow: Run, tmp_path: Path) -> 
     assert answers["throughput.drop"]["level"] == "pass"
     assert answers["throughput.drop"]["certificate"] == "not measured under the thresholds of this policy."
     assert "healthy steps" in answers["loss.divergence"]["certificate"]
-    assert open_run(slow.path).stored_findings()["policy"] == read(path).digest
+    assert open_run(slow.path).stored_findings()["judge"] == judged_by(read(path).settings) != judged_by()
     wrong = runner.invoke(cli, ["check", str(slow.path), "--policy", str(tmp_path / "absent.toml")])
     assert isinstance(wrong.exception, UsageError)
 
