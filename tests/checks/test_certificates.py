@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from benchmarks.detection.certify import count_small
+from benchmarks.detection.cut import Until
+from checks import run_checks
 from checks.certificates import Certificate, certificate_words, lower_bound, measured, upper_bound
+from tests.checks.synthetic import Synthetic
+from trainvitals.store import open_run
 
 
 @given(st.integers(1, 10_000), st.data())
@@ -43,3 +50,15 @@ def test_no_check_is_worse_than_its_certificate() -> None:
             if bad:
                 worse.append(f"{name}, {what}: {was} -> {now}")
     assert not worse, "\n".join(worse)
+
+
+def test_a_run_cut_short_knows_nothing_of_its_end(tmp_path: Path) -> None:
+    made = Synthetic(n=200, seed=1)
+    made.loss[150:] *= 1.5
+    run = made.write(tmp_path)
+    assert run_checks(run, "loss.divergence").level == "fail"
+    assert run.kept("streams.bin", 1 << 28)
+    cut: Any = Until(run, 150)
+    assert cut.kept("streams.bin", 1 << 28) == b"" and run_checks(cut, "loss").level in ("pass", "unknown")
+    stored = run.kept("streams.bin", 1 << 28)
+    assert stored == open_run(tmp_path).kept("streams.bin", 1 << 28)
