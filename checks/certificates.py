@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 FILE = Path(__file__).with_name("certificates.json")
 NOT_MEASURED = "not measured"
@@ -65,12 +65,12 @@ def upper_bound(count: int, n: int, confidence: float = 0.95) -> float:
 
     With none of n it is 3 / n, the rule of three.
     """
-    return 1.0 if count >= n else float(beta.ppf(confidence, count + 1, n - count))
+    return 1.0 if count >= n else float(betaincinv(count + 1, n - count, confidence))
 
 
 def lower_bound(count: int, n: int, confidence: float = 0.95) -> float:
     """Smallest such rate; 0 where there were none."""
-    return 0.0 if count == 0 else float(beta.ppf(1 - confidence, min(count, n), max(n - count, 0) + 1))
+    return 0.0 if count == 0 else float(betaincinv(min(count, n), max(n - count, 0) + 1, 1 - confidence))
 
 
 @cache
