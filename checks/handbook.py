@@ -21,7 +21,7 @@ DO: Mapping[str, str] = {
     "loss.domain": "Look at what that domain was fed from the onset on; if its share is small, wait for more tokens.",
     "loss.fall": "Compare the batches before and after the onset: seen or leaked text, another mask or reduction.",
     "loss.nonfinite": "Stop, and restart before the onset; look at that step's batch, loss scale and largest weights.",
-    "loss.noise": "Compare batch size, mask and reduction before and after the onset; less scatter may be repeated data.",
+    "loss.noise": "Compare batch size, mask and reduction before and after it; less scatter may be repeated data.",
     "loss.plateau": "Check that the optimizer holds the model's parameters, and that the rate is what was planned.",
     "loss.repeats": "See whether the loss is still computed: a cached batch, a detached graph, a logger that is stuck.",
     "loss.resolution": "Compute and log the loss in float32; what it cannot show, no check can see.",
