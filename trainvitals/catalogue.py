@@ -73,6 +73,10 @@ class Signal:
 SPARSE = frozenset({"skipped", "unused"})
 """Frames with rows only where something happened: a rank without a row has nothing to add."""
 
+MANY_ROWS = frozenset({"eval", "eval_sets"})
+"""Frames in which one rank may have several rows for one step, of one evaluation pass each: they are added. In every
+other frame a rank's last row for a step is the one that counts."""
+
 
 def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]

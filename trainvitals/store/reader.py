@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, OWN, SIGNALS, SPARSE, STATED, Field, Signal, signal_of, stated_signal
+from trainvitals.catalogue import FIELDS, MANY_ROWS, OWN, SIGNALS, SPARSE, STATED, Field, Signal, signal_of, stated_signal
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.imported import FILE as IMPORT_FILE
@@ -477,7 +477,7 @@ class Run:
         parts = [part for writer in writers for part in self._frames.get(frame, {}).get(writer.name, ())
                  if steps is None or (part.steps[0] <= steps[1] and part.steps[1] >= steps[0])]
         expected = 1 if frame in SPARSE else len({writer.rank for writer in writers})
-        rows = gather(parts, expected) if parts else None
+        rows = gather(parts, expected, frame in MANY_ROWS) if parts else None
         if steps is None:
             self._rows[frame, index] = rows
         return rows
