@@ -226,7 +226,7 @@ def _once(parts: Sequence[Part], places: Sequence[Place], count: int) -> tuple[l
     """Of every rank the last row of each step, and the steps for which it has more than one. Parts: sorted by rank."""
     counted = list(places)
     repeats: dict[int, Mask] = {}
-    rank, has = None, np.zeros(count, bool)
+    rank, has = -1, np.zeros(count, bool)
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].header.rank != rank:
             rank, has = parts[i].header.rank, np.zeros(count, bool)
