@@ -142,6 +142,12 @@ FIELDS: Mapping[str, Field] = {
             ("update/sumsq_by_layer", "1", "sum", "sum of squared weight changes of the step", ("layer",)),
         ),
         *_fields(
+            "replicas",
+            ("weight/checksum", "1", "max", "sum of the bits of all replicated weights as integers, modulo 2**32"),
+            ("weight/checksum_min", "1", "min", "the same per layer, smallest over ranks", ("layer",)),
+            ("weight/checksum_max", "1", "max", "the same per layer, largest over ranks", ("layer",)),
+        ),
+        *_fields(
             "router",
             ("router/tokens", "tokens", "sum", "tokens that the router sent to each expert since the last row",
              ("router_layer", "expert"), "int64"),
@@ -158,6 +164,8 @@ FIELDS: Mapping[str, Field] = {
             ("data/padding_tokens", "tokens", "sum", "padding positions in the batch"),
             ("data/sequences", "sequences", "sum", "rows of the batch"),
             ("data/documents", "documents", "sum", "documents in the batch: position restarts, else rows"),
+            ("data/batch_lanes", "1", "sum", "sum over rows of a hash of their token ids, in two lanes modulo 2**32",
+             ("lane",)),
         ),
         *_fields(
             "tokens",
@@ -234,6 +242,11 @@ SIGNALS: Mapping[str, Signal] = {
                ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio, ("layer",)),
         Signal("update/ratio", "1", "the same over all weights",
                ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio_total),
+        Signal("weight/replicas_differ", "1", "1 where ranks that should hold the same weights "
+               "(DistributedDataParallel) hold others, bit by bit, else 0; no row where no ranks should",
+               ("weight/checksum_min", "weight/checksum_max"), f.unequal, ("layer",)),
+        Signal("weight/checksum_by_rank", "1", "sum of the bits of each rank's replicated weights, modulo 2**32: equal "
+               "weights have equal ones", ("weight/checksum",), f.plain, ("rank",), by_rank=True),
         Signal("router/load", "1", "share of the layer's tokens sent to each expert",
                ("router/tokens",), f.share, ("router_layer", "expert"), mean=True),
         Signal("router/entropy", "1", "entropy of the layer's expert load over ln(experts): 1 is balanced",
@@ -252,6 +265,9 @@ SIGNALS: Mapping[str, Signal] = {
                ("data/padding_tokens", "data/domain_tokens"), f.padding_share, mean=True),
         Signal("data/documents_per_sequence", "documents", "packed documents per batch row",
                ("data/documents", "data/sequences"), f.ratio, mean=True),
+        Signal("data/batch_hash", "1", "fingerprint of the token ids, whatever the order of the rows, in two lanes "
+               "modulo 2**32; `trainvitals.fingerprint.batch_hashes` makes one number of them",
+               ("data/batch_lanes",), f.modulo_lane, ("lane",)),
         Signal("data/tokens_seen", "tokens", "input tokens since the start of the run, padding excluded",
                ("data/domain_tokens",), f.cumulative_total, running=True),
         Signal("data/epochs", "epochs", "passes over each domain's unique tokens, as given in the run card",
