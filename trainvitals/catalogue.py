@@ -126,6 +126,10 @@ FIELDS: Mapping[str, Field] = {
             ("skipped/nonfinite", "tensors", "sum", "parameter tensors in them whose norm was NaN or infinite"),
         ),
         *_fields(
+            "scaler",
+            ("grad/loss_scale", "1", "same", "factor that a gradient scaler put on the loss of this step"),
+        ),
+        *_fields(
             "unused",
             ("unused/forwards", "forwards", "sum", "forwards in training mode whose gradient became part of no step"),
             ("unused/tokens", "tokens", "sum", "target tokens of theirs"),
@@ -232,6 +236,11 @@ SIGNALS: Mapping[str, Signal] = {
                ("grad/sumsq_by_layer",), f.root, ("layer",)),
         Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0",
                ("grad/clipped_sumsq", "grad/sumsq"), f.smaller),
+        Signal("loss/nonfinite_by_rank", "tokens", "target tokens of each rank whose cross-entropy was NaN or infinite",
+               ("loss/nonfinite_tokens",), f.plain, ("rank",), by_rank=True),
+        Signal("grad/nonfinite_by_rank", "tensors", "parameter tensors of each rank whose gradient norm was NaN or "
+               "infinite; where ranks average gradients (DistributedDataParallel), that of all of them",
+               ("grad/nonfinite",), f.plain, ("rank",), by_rank=True),
         Signal("skipped/gradients_by_rank", "gradients", "gradients for this step that each rank threw away",
                ("skipped/gradients",), f.plain, ("rank",), by_rank=True),
         Signal("unused/nonfinite_by_rank", "tokens", "tokens without a finite cross-entropy in forwards of each rank "

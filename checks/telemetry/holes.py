@@ -67,7 +67,7 @@ def holes(run: Run, *, min_rows: int = 3) -> Iterator[Finding]:
     cadence and are not looked at.
     """
     frames = [list(own) for _, own in groupby(logged(run), key=lambda one: one.frame)]
-    frames = [own for own in frames if own[0].frame not in NOT_REGULAR and sum(len(one.steps) for one in own)]
+    frames = [own for own in frames if own[0].frame not in NOT_REGULAR and any(len(one.steps) for one in own)]
     if run.last_step is None:
         yield no_data()
         return
@@ -81,7 +81,7 @@ def holes(run: Run, *, min_rows: int = 3) -> Iterator[Finding]:
         regular, looked = regular + 1, looked + len(steps)
         in_frame = list(_holes(own[0].frame, steps))
         found += [hole for hole in in_frame if hole.rows >= min_rows]
-        short += len([hole for hole in in_frame if hole.rows < min_rows])
+        short += sum(hole.rows < min_rows for hole in in_frame)
         found += _left_before(run, own)
     ground = Ground(looked, Threshold(min_rows, None, "rows missing", SOURCE), details={"short_gaps": short})
     places = list({(hole.first, hole.last): hole for hole in sorted(found, key=lambda h: (h.first, h.rows))}.values())
