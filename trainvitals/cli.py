@@ -269,12 +269,13 @@ def compact(run: str, quiet_for: float) -> None:
 
 def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
     from checks.judge import run_checks
+    from checks.judged_by import judged_by
     from checks.scaling.forecast_log import keep_found
 
     report = run_checks(run, only=only or None)
     if not only:
         try:
-            run.save_findings(report.to_json())
+            run.save_findings(report.to_json(), judged_by())
             keep_found(run, report.findings)
         except OSError as error:
             click.echo(f"The findings are not stored: {error}", err=True)

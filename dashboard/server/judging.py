@@ -18,6 +18,7 @@ from typing import Any
 
 from checks import Finding, Incident, Moved, Report, Verdict, all_checks, run_checks
 from checks.judge import incidents, lag_steps, verdict
+from checks.judged_by import judged_by
 from checks.scaling.forecast_log import keep_found
 from trainvitals.errors import TrainVitalsError
 from trainvitals.store import Run, open_run
@@ -102,7 +103,7 @@ def report_of(raw: dict[str, Any]) -> Report:
 def _fresh(run: Run) -> Report:
     report = run_checks(run)
     try:
-        run.save_findings(report.to_json())
+        run.save_findings(report.to_json(), judged_by())
         keep_found(run, report.findings)
     except OSError as error:
         print(f"findings of {run.path} are shown but not stored: {error}", file=sys.stderr)
@@ -110,15 +111,15 @@ def _fresh(run: Run) -> Report:
 
 
 def _stored(run: Run) -> Report | None:
-    """The report that the stored findings make up, if they belong to this version and to the checks of today."""
+    """The report that the stored findings make up, if they belong to this version and to the judge of today."""
     record = run.stored_findings()
-    if not record.get("findings") or record.get("version") != run.version:
+    if not record.get("findings") or record.get("version") != run.version or record.get("judge") != judged_by():
         return None
     try:
         if misfit(bounded(record["findings"]), [_STORED]):
             return None
         findings = tuple(map(_finding, record["findings"]))
-        if run.status == "silent" and not any(f.area == "telemetry" and f.level == "fail" for f in findings):
+        if run.status == "silent" and not any(f.check == "telemetry.health" and f.level == "fail" for f in findings):
             return None  # made while it was alive
         if {(f.check, f.area) for f in findings} != {(check.name, check.area) for check in all_checks()}:
             return None

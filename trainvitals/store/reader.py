@@ -421,16 +421,23 @@ class Run:
         return [item for item in stored if isinstance(item, dict)] if isinstance(stored, list) else []
 
     def stored_findings(self) -> dict[str, Any]:
-        """The last findings with the store `version` and `time` they were made at; empty before that, or if damaged."""
+        """The last findings with the store `version` and `time` they were made at and the `judge` that made them.
+
+        Empty before that, or if damaged.
+        """
         try:
             raw, state = opened(self._contents.folder.read("findings/latest.json", 0, MOST_BYTES))
         except (OSError, ValueError):
             return {}
         return {} if state == "broken" else raw
 
-    def save_findings(self, findings: Sequence[dict[str, Any]]) -> None:
-        """Store findings for readers, and keep them in the folder's history. Raises OSError."""
-        record = {"version": self.version, "time": time.time(), "step": self.last_step, "findings": list(findings)}
+    def save_findings(self, findings: Sequence[dict[str, Any]], judge: str = "") -> None:
+        """Store findings for readers, and keep them in the folder's history. Raises OSError.
+
+        `judge` tells the code and settings that made them (`checks.judged_by`): of another one they are out of date.
+        """
+        record = {"version": self.version, "judge": judge, "time": time.time(), "step": self.last_step,
+                  "findings": list(findings)}
         text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
         self._contents.folder.replace(f"findings/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json", text)
         self._contents.folder.replace("findings/latest.json", text)
