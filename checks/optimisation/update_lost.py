@@ -62,7 +62,7 @@ def update_lost(run: Run) -> Iterator[Finding]:
         )
         return
     told = _told(steps, update)
-    moved = [label for label, some in zip(layers, told.any(axis=0), strict=True) if some]
+    moved = [label for i, label in enumerate(layers) if told[:, i].any()]
     if not moved:
         yield ground.unknown(
             f"{len(steps)} rows of weights with updates between them are too few, or their updates too small, to tell.",
