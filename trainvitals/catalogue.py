@@ -73,6 +73,10 @@ class Signal:
 SPARSE = frozenset({"skipped", "unused"})
 """Frames with rows only where something happened: a rank without a row has nothing to add."""
 
+MANY_ROWS = frozenset({"eval", "eval_sets"})
+"""Frames in which one rank may have several rows for one step, of one evaluation pass each: they are added. In every
+other frame a rank's last row for a step is the one that counts."""
+
 
 def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
@@ -122,6 +126,10 @@ FIELDS: Mapping[str, Field] = {
             ("skipped/nonfinite", "tensors", "sum", "parameter tensors in them whose norm was NaN or infinite"),
         ),
         *_fields(
+            "scaler",
+            ("grad/loss_scale", "1", "same", "factor that a gradient scaler put on the loss of this step"),
+        ),
+        *_fields(
             "unused",
             ("unused/forwards", "forwards", "sum", "forwards in training mode whose gradient became part of no step"),
             ("unused/tokens", "tokens", "sum", "target tokens of theirs"),
@@ -136,6 +144,12 @@ FIELDS: Mapping[str, Field] = {
             "update",
             ("weight/sumsq_by_layer", "1", "sum", "sum of squared weights before the step", ("layer",)),
             ("update/sumsq_by_layer", "1", "sum", "sum of squared weight changes of the step", ("layer",)),
+        ),
+        *_fields(
+            "replicas",
+            ("weight/checksum", "1", "max", "sum of the bits of all replicated weights as integers, modulo 2**32"),
+            ("weight/checksum_min", "1", "min", "the same per layer, smallest over ranks", ("layer",)),
+            ("weight/checksum_max", "1", "max", "the same per layer, largest over ranks", ("layer",)),
         ),
         *_fields(
             "router",
@@ -154,6 +168,8 @@ FIELDS: Mapping[str, Field] = {
             ("data/padding_tokens", "tokens", "sum", "padding positions in the batch"),
             ("data/sequences", "sequences", "sum", "rows of the batch"),
             ("data/documents", "documents", "sum", "documents in the batch: position restarts, else rows"),
+            ("data/batch_lanes", "1", "sum", "sum over rows of a hash of their token ids, in two lanes modulo 2**32",
+             ("lane",)),
         ),
         *_fields(
             "tokens",
@@ -220,6 +236,11 @@ SIGNALS: Mapping[str, Signal] = {
                ("grad/sumsq_by_layer",), f.root, ("layer",)),
         Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0",
                ("grad/clipped_sumsq", "grad/sumsq"), f.smaller),
+        Signal("loss/nonfinite_by_rank", "tokens", "target tokens of each rank whose cross-entropy was NaN or infinite",
+               ("loss/nonfinite_tokens",), f.plain, ("rank",), by_rank=True),
+        Signal("grad/nonfinite_by_rank", "tensors", "parameter tensors of each rank whose gradient norm was NaN or "
+               "infinite; where ranks average gradients (DistributedDataParallel), that of all of them",
+               ("grad/nonfinite",), f.plain, ("rank",), by_rank=True),
         Signal("skipped/gradients_by_rank", "gradients", "gradients for this step that each rank threw away",
                ("skipped/gradients",), f.plain, ("rank",), by_rank=True),
         Signal("unused/nonfinite_by_rank", "tokens", "tokens without a finite cross-entropy in forwards of each rank "
@@ -230,6 +251,11 @@ SIGNALS: Mapping[str, Signal] = {
                ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio, ("layer",)),
         Signal("update/ratio", "1", "the same over all weights",
                ("update/sumsq_by_layer", "weight/sumsq_by_layer"), f.root_ratio_total),
+        Signal("weight/replicas_differ", "1", "1 where ranks that should hold the same weights "
+               "(DistributedDataParallel) hold others, bit by bit, else 0; no row where no ranks should",
+               ("weight/checksum_min", "weight/checksum_max"), f.unequal, ("layer",)),
+        Signal("weight/checksum_by_rank", "1", "sum of the bits of each rank's replicated weights, modulo 2**32: equal "
+               "weights have equal ones", ("weight/checksum",), f.plain, ("rank",), by_rank=True),
         Signal("router/load", "1", "share of the layer's tokens sent to each expert",
                ("router/tokens",), f.share, ("router_layer", "expert"), mean=True),
         Signal("router/entropy", "1", "entropy of the layer's expert load over ln(experts): 1 is balanced",
@@ -248,6 +274,9 @@ SIGNALS: Mapping[str, Signal] = {
                ("data/padding_tokens", "data/domain_tokens"), f.padding_share, mean=True),
         Signal("data/documents_per_sequence", "documents", "packed documents per batch row",
                ("data/documents", "data/sequences"), f.ratio, mean=True),
+        Signal("data/batch_hash", "1", "fingerprint of the token ids, whatever the order of the rows, in two lanes "
+               "modulo 2**32; `trainvitals.fingerprint.batch_hashes` makes one number of them",
+               ("data/batch_lanes",), f.modulo_lane, ("lane",)),
         Signal("data/tokens_seen", "tokens", "input tokens since the start of the run, padding excluded",
                ("data/domain_tokens",), f.cumulative_total, running=True),
         Signal("data/epochs", "epochs", "passes over each domain's unique tokens, as given in the run card",

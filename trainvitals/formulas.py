@@ -53,6 +53,17 @@ def root(sumsq: Array) -> Masked:
         return Masked(np.sqrt(sumsq))
 
 
+def unequal(one: Array, other: Array) -> Masked:
+    """1.0 where two numbers differ, else 0.0; absent where either is NaN."""
+    return Masked((one != other).astype(np.float64), ~(np.isnan(one) | np.isnan(other)))
+
+
+def modulo_lane(sums: Array) -> Masked:
+    """Sums of numbers that are counted modulo 2**32; absent where one is NaN. Exact for sums below 2**53."""
+    with np.errstate(invalid="ignore"):
+        return Masked(np.remainder(sums, 2.0**32), ~np.isnan(sums))
+
+
 def smaller(after: Array, before: Array) -> Masked:
     """1.0 where a sum of squares became smaller by more than rounding does, else 0.0; absent where either is NaN."""
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
 """What the batches are made of: tokens per domain, padding, documents, and which token ids occur.
 
 Metrics recorded:
-    data/*     per step: tokens per domain, padding, rows, documents
+    data/*     per step: tokens per domain, padding, rows, documents, and a fingerprint of the token ids
     tokens/*   per window of 200 steps: counts of every token id per domain; bytes, and bytes per script
 
 B rows, S positions, D domains, V vocabulary size.
@@ -12,13 +12,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from collectors.batch import Batch
+from collectors.fingerprint import batch_lanes
 from collectors.signals.collector import Collector
 from collectors.tally import Tally
 from collectors.text import SCRIPTS, script_table, token_labels
+from trainvitals import fingerprint
 
 
 class DataCollector(Collector):
@@ -29,14 +33,16 @@ class DataCollector(Collector):
 
     def open(self) -> None:
         self.frame = self.tap.frame(
-            "data", ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents"],
-            labels={"domain": self.tap.domain_labels})
+            "data", ["data/domain_tokens", "data/padding_tokens", "data/sequences", "data/documents",
+                     fingerprint.FIELD],
+            labels={"domain": self.tap.domain_labels, "lane": fingerprint.LANES})
         self.rewind()
 
     def rewind(self) -> None:
         self.cells: Tally | None = None
         self.sequences = 0
         self.documents: int | Tensor = 0
+        self.lanes: int | Tensor | NDArray[Any] = 0
 
     def output(self, batch: Batch, output: Any) -> None:
         if not batch.training:
@@ -53,7 +59,7 @@ class DataCollector(Collector):
                           "count as unattributed. Put the domain of every row, or of every token, into the batch.")
         # Taken now: the loop may fill the same tensors with the next batch.
         batch.keep_domains()
-        batch.notes[self.name] = batch.documents
+        batch.notes[self.name] = batch.documents, batch_lanes(batch)
 
     def trained(self, batch: Batch) -> None:
         if self.name not in batch.notes:
@@ -63,19 +69,22 @@ class DataCollector(Collector):
             self.cells = Tally(batch.domains + 2)
         self.cells.add(lambda: [(batch.cells, None)], math.prod(batch.shape), batch.device)
         self.sequences += batch.shape[0]
-        self.documents = self.documents + batch.notes[self.name]
+        documents, lanes = batch.notes[self.name]
+        self.documents, self.lanes = self.documents + documents, self.lanes + lanes
 
     def after_step(self, step: int) -> None:
         if self.due(step) and self.cells is not None:
             cells = self.cells
-            self.emit(self.frame, step, {"data/sequences": self.sequences, "data/documents": self.documents},
-                      _by_domain, lambda: {"cells": cells.counts}, cells.device)
+            self.emit(self.frame, step, {"data/sequences": self.sequences, "data/documents": self.documents,
+                                         fingerprint.FIELD: self.lanes},
+                      _fields, lambda: {"cells": cells.counts}, cells.device)
             self.rewind()
 
 
-def _by_domain(host: dict[str, Any]) -> dict[str, Any]:
+def _fields(host: dict[str, Any]) -> dict[str, Any]:
     cells = host.pop("cells")
-    return host | {"data/domain_tokens": cells[:-1], "data/padding_tokens": cells[-1]}
+    return host | {"data/domain_tokens": cells[:-1], "data/padding_tokens": cells[-1],
+                   fingerprint.FIELD: np.remainder(host[fingerprint.FIELD], fingerprint.LANE + 1.0)}
 
 
 class TokenCollector(Collector):

@@ -15,7 +15,7 @@ from torch import nn
 
 import trainvitals as tv
 from checks.judge import run_checks
-from tests.collectors import two_ranks
+from tests.collectors import tiny, two_ranks
 from tests.collectors.test_loss import brute_force
 from tests.collectors.two_ranks import WAYS
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torc
                                 reason="this torch has no gloo")
 
 COUNTS = ("loss/tokens", "loss/domain_tokens", "router/tokens", "router/domain_tokens", "data/domain_tokens",
-          "data/sequences", "tokens/counts")
+          "data/sequences", "data/batch_hash", "tokens/counts")
 NUMBERS = ("loss/train", "loss/domain", "grad/norm", "grad/norm_by_layer", "grad/norm_clipped", "lr/used",
            "weight/norm_by_layer", "update/ratio_by_layer", "update/ratio")
-TOGETHER = [name for name, way in WAYS.items() if way.wrapper and name not in ("join", "scaler")]
+TOGETHER = [name for name, way in WAYS.items() if way.wrapper and name not in ("join", "scaler", "flipped")]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,9 @@ def test_a_step_that_all_ranks_skip(ranks: Path) -> None:
     bad = WAYS["scaler"].data()[1][1][0]
     targets = int((bad["labels"][:, 1:] != -100).sum())
     assert run.array("unused/nonfinite_by_rank").values.tolist() == [[0, targets]], "the rank that it came from"
-    report = run_checks(run, only=["telemetry.health", "loss.nonfinite"])
+    report = run_checks(run, only=["telemetry.health", "telemetry.ranks", "loss.nonfinite"])
     assert [(f.check, f.level) for f in report.findings] == [
-        ("loss.nonfinite", "warn"), ("telemetry.health", "pass")]
+        ("loss.nonfinite", "warn"), ("telemetry.health", "pass"), ("telemetry.ranks", "pass")]
 
 
 def test_a_step_that_one_rank_skips(ranks: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_step_that_one_rank_skips(ranks: Path) -> None:
     np.testing.assert_array_equal(skips.values, [[np.nan, 1]])
     said = run.events().query("kind == 'step_skipped'")
     assert said["rank"].tolist() == [1] and said["step"].tolist() == [1] and "Rank 1" in said["message"].iloc[0]
-    (finding,) = run_checks(run, only=["telemetry.health"]).findings
+    (finding,) = run_checks(run, only=["telemetry.ranks"]).findings
     assert finding.level == "warn" and finding.summary.startswith("Rank 1 skipped 1 ")
 
 
@@ -111,3 +111,19 @@ def test_a_micro_batch_that_one_rank_leaves_out(ranks: Path) -> None:
     assert run.array("unused/tokens").steps.tolist() == [2]
     np.testing.assert_array_equal(run.array("unused/nonfinite_by_rank").values, [[np.nan, targets]])
     assert not run.has("skipped/gradients")
+
+
+def test_replicas_that_should_be_equal_are_compared_bit_by_bit(ranks: Path) -> None:
+    """One bit of one weight, where a norm shows nothing; whoever holds shards makes no claim."""
+    for way in ("ddp", "ddp uneven", "ddp accumulated"):
+        assert tiny.values(ranks / way, "weight/replicas_differ").shape == (3, 5), way
+        assert not tiny.values(ranks / way, "weight/replicas_differ").any(), way
+    run = tv.open_run(ranks / "flipped")
+    differ, by_rank = run.array("weight/replicas_differ"), run.array("weight/checksum_by_rank").values
+    layers = differ.labels[0]
+    assert differ.steps.tolist() == [1, 2, 3]
+    assert [{layer for layer, n in zip(layers, row, strict=True) if n} for row in differ.values[:2]] == [set(), {"1"}]
+    assert by_rank[0, 0] == by_rank[0, 1] and by_rank[1, 0] != by_rank[1, 1]
+    assert not tv.open_run(ranks / "fsdp2").has("weight/checksum")
+    assert "replicas_unknown" in tiny.event_kinds(ranks / "fsdp2")
+    assert "replicas_unknown" not in tiny.event_kinds(ranks / "ddp")

@@ -239,7 +239,7 @@ def test_own_metrics_and_events(tmp_path: Path) -> None:
 def test_every_collector_says_its_cadence(tmp_path: Path) -> None:
     tap = tiny.train(tiny.olmoe(), tiny.batches(1), tmp_path / "run", collectors={"grad": 0, "tokens": 0})
     assert tap is not None
-    assert set(tap.collectors) == {"loss", "lr", "update", "router", "data", "throughput", "system"}
+    assert set(tap.collectors) == {"loss", "lr", "update", "replicas", "router", "data", "throughput", "system"}
     assert all(isinstance(c, Collector) for c in tap.collectors.values())
     assert tv.open_run(tmp_path / "run").card.collectors["router_domain"] == 50
 

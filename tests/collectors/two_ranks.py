@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 import trainvitals as tv
 from tests.collectors import tiny
 
-COLLECTORS = {"update": 1, "router": 1, "router_domain": 1, "tokens": 1}
+COLLECTORS = {"update": 1, "router": 1, "router_domain": 1, "tokens": 1, "replicas": 1}
 MAX_NORM = 0.5
 Batch = dict[str, Tensor]
 
@@ -39,6 +39,8 @@ class Way:
     """Step and rank at which the logits of the first micro-batch are not numbers."""
     remedy: str = ""
     """What the loop does against it: a gradient `scaler`, or `continue` with the next micro-batch."""
+    flipped: tuple[int, int] | None = None
+    """Step and rank at which one bit of one weight in layer 1 turns over before the update."""
 
     def data(self) -> list[tuple[list[Batch], list[Batch]]]:
         """Micro-batches by step and rank."""
@@ -60,6 +62,7 @@ WAYS = {
     "fsdp2 uneven": Way("fsdp2", UNEVEN),
     "ddp accumulated": Way("ddp", ACCUMULATED),
     "fsdp2 accumulated": Way("fsdp2", AS_MANY),
+    "flipped": Way("ddp", EVEN, flipped=(1, 1)),
     "join": Way("ddp", (*UNEVEN, ([], [2]), ([], [1]))),
     "scaler": Way("ddp", EVEN, bad=(1, 1), remedy="scaler"),
     "micro-batch left out": Way("ddp", ACCUMULATED, bad=(1, 1), remedy="continue"),
@@ -106,6 +109,8 @@ def train(way: Way, model: nn.Module, rank: int, run: Path | None) -> None:
                     if way.remedy == "continue" and not torch.isfinite(loss):
                         continue
                     scaler.scale(loss / len(step[rank])).backward()
+            if way.flipped == (number, rank):
+                flip(model)
             if step[rank]:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
@@ -114,6 +119,13 @@ def train(way: Way, model: nn.Module, rank: int, run: Path | None) -> None:
                 optimizer.zero_grad()
     if tap is not None:
         tap.close()
+
+
+def flip(model: nn.Module) -> None:
+    """Turn over one bit, the second lowest, of one weight."""
+    weight = next(p for name, p in model.named_parameters() if "layers.1." in name)
+    with torch.no_grad():
+        weight.view(-1)[:1].view(torch.int32).bitwise_xor_(2)
 
 
 def synchronized(model: nn.Module, last: bool) -> Any:

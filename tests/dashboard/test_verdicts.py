@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from checks import judged_by
 from dashboard.server import judging
 from dashboard.server.verdicts import Judge, Judged
 from trainvitals.store import open_run
@@ -53,6 +54,23 @@ def test_stored_findings_of_this_version_are_not_made_again(runs, tmp_path, monk
     assert judging.answer({}, path, "") == first
     assert judging.answer({}, path, first["version"]) == {"same": True}
     assert judging.report_of(first).summary_json() | {"findings": judging.report_of(first).to_json()} == first
+
+
+@pytest.mark.parametrize("judge", ["", "of an earlier package"])
+def test_stored_findings_of_another_judge_are_made_again(runs, tmp_path, judge):
+    path = tmp_path / "faulty"
+    shutil.copytree(runs / "faulty", path)
+    old = [{**f, "summary": "An old sentence."} for f in judging.answer({}, str(path), "")["findings"]]
+    open_run(path).save_findings(old, judge)
+    assert all(f["summary"] != "An old sentence." for f in judging.answer({}, str(path), "")["findings"])
+
+
+def test_the_judge_is_its_code_and_its_settings(monkeypatch):
+    own = judged_by.judged_by()
+    assert own == judged_by.judged_by({}) == judged_by.judged_by({"loss.spike": {}})
+    assert judged_by.judged_by({"throughput.drop": {"k": 7}}) != own
+    monkeypatch.setattr(judged_by, "_code", lambda: "changed")
+    assert judged_by.judged_by() != own
 
 
 def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
