@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.stream.layout import EPISODE, LEAST_ROWS, LONE, NOTES, STATE, Bounds, new_state
+from checks.stream.layout import EPISODE, LEAST_ROWS, LONE, NOTES, STATE, UNKNOWN_YET, Bounds, new_state
 from checks.stream.scan import feed
 from checks.stream.slope import PLATEAU, REPEATS, feed_plateau, feed_repeats, new_plateau, new_repeats
 
@@ -41,6 +41,7 @@ class Episode:
     onset_low: int
     onset_high: int
     """99 % interval of the onset."""
+    onset_row: int
     noticed: int
     """When it was first said."""
     last: int
@@ -75,6 +76,18 @@ class Episode:
             return f"{effect / max(self.scale, 1e-300):+.3g} deviations of a row"
         change = float(np.expm1(min(effect, 50.0)))
         return f"{100 * change:+.3g} %" if abs(change) < 4 else f"to {1 + change:.3g} times"
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A run of equal values that the log's own rate of ties does not explain."""
+
+    first: int
+    last: int
+    """Steps."""
+    rows: int
+    last_row: int
+    """Row of the run at which it ended."""
 
 
 class Series:
@@ -123,19 +136,11 @@ class Series:
         self.witness_values = np.concatenate([self.witness_values, values])[-WITNESSES:]
 
     def episodes(self) -> list[Episode]:
-        """In order of onset; told levels of one side that follow one another are one episode."""
-        table = self.table[: int(self.state[0]["small"])]
-        groups: list[list[Any]] = []
-        for e in table:
-            before = groups[-1][-1] if groups and e["how"] != LONE else None
-            joined = before is not None and before["told"] >= 0 and before["side"] == e["side"] and not (
-                0 <= before["closed"] < e["row"]
-            )
-            if joined:
-                groups[-1].append(e)
-            else:
-                groups.append([e])
-        return [self._episode(group) for group in groups]
+        """In the order in which they were noticed; levels of one climb that were told one after another are one."""
+        groups: dict[int, list[Any]] = {}
+        for i, e in enumerate(self.table[: int(self.state[0]["small"])]):
+            groups.setdefault(int(e["part_of"]) if e["part_of"] >= 0 else i, []).append(e)
+        return [self._episode(group) for group in groups.values()]
 
     def notes(self) -> tuple[Steps, Floats]:
         """Steps of the last single rows that stood out by 5 deviations or more, and by how many."""
@@ -144,17 +149,23 @@ class Series:
         order = np.argsort(state["note_step"][:n])
         return state["note_step"][:n][order], state["note_z"][:n][order]
 
+    def stuck(self) -> list[Stuck]:
+        """Runs of equal values, the first 32."""
+        r = self.repeats[0]
+        columns = (r[name][: int(r["found"])].tolist() for name in ("start", "end", "length", "end_row"))
+        return [Stuck(*row) for row in zip(*columns, strict=True)]
+
     def resolution(self) -> tuple[float, int] | None:
-        """Smallest lasting rise that would be told now, as a fraction, and the rows it would need; None if unknown."""
+        """Lasting rise that nine in ten times would be told, as a fraction, and the rows it needs; None if unknown.
+
+        In deviations of a row where the series is `raw`.
+        """
         state = self.state[0]
         if self.rows < LEAST_ROWS or not np.isfinite(state["visible"]).any():
             return None
-        least = self.bounds.warn if state["mode"] == 0 else self.bounds.raw_warn * float(state["scale"])
-        smallest = np.maximum(state["visible"], least)
-        k = int(np.argmin(smallest))
-        if state["mode"] == 1:
-            return float(smallest[k] / max(float(state["scale"]), 1e-300)), 2 << k
-        return float(np.expm1(smallest[k])), 2 << k
+        k = int(np.argmin(state["visible"]))
+        size = float(state["visible"][k])
+        return (size / max(float(state["scale"]), 1e-300) if self.raw else float(np.expm1(min(size, 700.0)))), 2 << k
 
     @property
     def raw(self) -> bool:
@@ -200,7 +211,11 @@ class Series:
         failed = [int(e["failed"]) for e in group if e["failed"] >= 0]
         peak = max(group, key=lambda e: e["peak"] + e["side"] * e["before"])
         before = float(last["side"] * (last["before"] - first["before"]))
-        mean = float(last["sum"] / max(int(last["rows"]), 1)) + before
+        mean = float(last["sum"] / max(int(last["rows"]), 1))
+        if ended and len(group) == 1:
+            # Rows that were back already are in the mean of a brief one.
+            mean = max(mean, 0.5 * float(first["effect"])) if int(first["rows"]) > 8 else float(first["effect"])
+        mean += before
         side = int(first["side"])
         end = max(int(e["out_step"] if e["told"] < 0 else e["closed_step"]) for e in group)
         return Episode(
@@ -210,6 +225,7 @@ class Series:
             onset=int(first["onset"]),
             onset_low=int(first["onset_low"]),
             onset_high=int(first["onset_high"]),
+            onset_row=int(first["onset_row"]),
             noticed=int(first["step"]),
             last=max(end if ended else self.last_step, int(first["onset"])),
             ongoing=not ended,
@@ -243,6 +259,7 @@ def _refuse_unsound(series: Series, count: int) -> None:
     for name in ("row", "window", "rows", "out_rows"):
         _within(name, table[name], 0, MOST_ROWS)
     _within("refit", table["refit"], 0, MOST_ROWS)
+    _within("part_of", table["part_of"], UNKNOWN_YET, count - 1)
     _within("filled", plateau["filled"], 0, len(plateau["mean"]) - 1)
     _within("width", plateau["width"], 1, MOST_ROWS)
     _within("found", repeats["found"], 0, len(repeats["start"]))
