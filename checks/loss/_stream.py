@@ -171,23 +171,25 @@ def span_words(e: Episode) -> str:
     return f"step {e.onset:,} (between {e.onset_low:,} and {e.onset_high:,})"
 
 
-def _by_rate(run: Run, e: Episode) -> tuple[Masked, ...]:
+def rate_falls(run: Run, e: Episode) -> tuple[int, float] | None:
+    """Step from which the learning rate falls while an episode may have begun, and to what part; None where not."""
     steps, rates = remember(run, "first rate", lambda: _rates(run))
-    if not len(steps) or e.raw:
-        return ()
     # The loss answers a lower rate for a while: as long again as the onset's own uncertainty, at least 5 % of the run.
     reach = max(e.onset_high - e.onset_low, e.onset // 20, 1)
     a = int(np.searchsorted(steps, e.onset_low - reach))
     b = int(np.searchsorted(steps, e.last, side="right"))
     if b - a < 2:
+        return None
+    peak = int(rates[a:b].argmax())
+    high, low = float(rates[a:b].max()), float(rates[a:b][peak:].min())
+    return (int(steps[a + peak]), low / high) if high > 0 and low <= 0.98 * high else None
+
+
+def _by_rate(run: Run, e: Episode) -> tuple[Masked, ...]:
+    found = None if e.raw else rate_falls(run, e)
+    if found is None or -e.effect > 0.03 - FALL_PER_DECADE * float(np.log10(max(found[1], 0.01))):
         return ()
-    high, low = float(rates[a:b].max()), float(rates[a:b][int(rates[a:b].argmax()) :].min())
-    if high <= 0 or low > 0.98 * high:
-        return ()
-    bound = 0.03 + FALL_PER_DECADE * float(np.log10(high / max(low, high / 100)))
-    if -e.effect > bound:
-        return ()
-    return (Masked("rate_falls", int(steps[a + int(rates[a:b].argmax())]), int(e.last)),)
+    return (Masked("rate_falls", found[0], int(e.last)),)
 
 
 def _rates(run: Run) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ SOURCE = (
 )
 UNIT = "of the slope before"
 
-BENDS = 0.01
+BENDS = 0.003
 """Mean rise of the rows that are compared, in log units, beyond which a jump or climb says more than their slope."""
 
 

@@ -25,6 +25,7 @@ from checks.stream.gap import GAP, GapState, gaps
 from checks.stream.jit import version
 from checks.stream.layout import GRADIENT, LOSS, Bounds
 from checks.stream.series import Series
+from checks.stream.spread import SPREAD, SpreadState, spreads
 from trainvitals.sealed import opened, seal
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ WATCHED: Mapping[str, tuple[str, Bounds]] = {
 """Signal -> the area whose planned events concern it, and its bounds."""
 VALIDATION_GAP = "validation gap"
 """Validation over training loss: a series of our own."""
+SCATTER = "scatter of the loss"
+"""Of 16 rows of the training loss each: another."""
+OWN = {VALIDATION_GAP: GAP, SCATTER: SPREAD}
+"""Series of our own -> bounds."""
 POOLED = {"loss/domain": "loss/domain_tokens"}
 """Signal -> weights with which its rows are pooled: a domain's loss in one row is that of a few documents."""
 POOL_ROWS = 8
@@ -64,6 +69,7 @@ class Book:
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     """Signal -> label -> series; "" for a signal without axes."""
     gap: GapState = field(default_factory=GapState)
+    scatter: SpreadState = field(default_factory=SpreadState)
     cuts: list[int] = field(default_factory=list)
     """Last steps that restarts have left of earlier attempts, as of the last look."""
     at: str = ""
@@ -96,6 +102,8 @@ class Book:
         training = "loss/train" if has(run, "loss/train") else "loss/returned"
         if has(run, "loss/val") and has(run, training):
             self._read_gap(run, training, levels["loss"])
+        if has(run, training):
+            self._read_scatter(run, training)
 
     def _read(self, run: Run, name: str, bounds: Bounds, levels: NDArray[np.int64]) -> None:
         known = self.series.setdefault(name, {})
@@ -145,12 +153,27 @@ class Book:
         series.feed(steps, np.exp(values))
         known[""] = series
 
+    def _read_scatter(self, run: Run, training: str) -> None:
+        known = self.series.setdefault(SCATTER, {})
+        series, state = known.get(""), self.scatter
+        rows = since(run, training, state.steps[0] if series is not None and state.steps else None)
+        waiting = len(state.steps)
+        good = np.isfinite(rows.values)
+        if series is None or not waiting or rows.steps[good][:waiting].tolist() != state.steps or (
+            rows.values[good][:waiting].tolist() != state.values
+        ):
+            series, self.scatter = Series(SPREAD), SpreadState()
+            rows = since(run, training, None)
+        series.feed(*spreads(self.scatter, rows.steps, rows.values))
+        known[""] = series
+
     def packed(self) -> bytes:
         """The whole book: a sealed line that says what follows, and the series as bytes."""
         parts = [(name, label, s.packed()) for name, known in self.series.items() for label, s in known.items()]
         payload = b"".join(data for *_, data in parts)
         head = seal({
-            "version": stamp(), "gap": list(astuple(self.gap)), "cuts": self.cuts, "sum": zlib.crc32(payload),
+            "version": stamp(), "gap": list(astuple(self.gap)), "scatter": list(astuple(self.scatter)),
+            "cuts": self.cuts, "sum": zlib.crc32(payload),
             "series": [[name, label, len(data)] for name, label, data in parts],
         })  # fmt: skip
         return json.dumps(head).encode() + b"\n" + payload
@@ -162,9 +185,10 @@ class Book:
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, OverflowError):
             head, state = opened(line)
             if state == "whole" and head["version"] == stamp() and head["sum"] == zlib.crc32(payload):
-                book, at = cls(gap=GapState(*head["gap"]), cuts=[int(cut) for cut in head["cuts"]]), 0
+                book, at = cls(gap=GapState(*head["gap"]), scatter=SpreadState(*head["scatter"]),
+                               cuts=[int(cut) for cut in head["cuts"]]), 0
                 for name, label, length in head["series"]:
-                    bounds = GAP if name == VALIDATION_GAP else WATCHED[name][1]
+                    bounds = OWN[name] if name in OWN else WATCHED[name][1]
                     book.series.setdefault(name, {})[label] = Series.unpacked(bounds, payload[at : at + length])
                     at += length
                 return book
@@ -173,7 +197,7 @@ class Book:
 
 def stamp() -> str:
     """What a stored state belongs to: the code, and every bound."""
-    policy = repr([(name, astuple(bounds)) for name, (_, bounds) in WATCHED.items()])
+    policy = repr([(name, astuple(bounds)) for name, (_, bounds) in WATCHED.items()] + [astuple(b) for b in OWN.values()])
     return f"{version()}-{zlib.crc32(policy.encode()):08x}"
 
 

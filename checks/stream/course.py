@@ -228,7 +228,9 @@ def follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         e.closed_step = step
         _forget(s, reference)
         if level >= 4:
-            e.out_row, e.out_step = rows, step
+            # Not off in the block that told so.
+            e.out_row = max(e.out_row, rows - (1 << level))
+            e.out_step = max(e.out_step, s.trail_step[level, (s.trail_count[level] - 1) % TRAIL])
         s.open = -1
         end_run(s)
         s.clean_from = rows

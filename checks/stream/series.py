@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checks.stream.grids import GRIDS, NAMES, feed_grids, new_grids
 from checks.stream.layout import EPISODE, LEAST_ROWS, LONE, NOTES, STATE, UNKNOWN_YET, Bounds, new_state
 from checks.stream.scan import feed
 from checks.stream.slope import PLATEAU, REPEATS, feed_plateau, feed_repeats, new_plateau, new_repeats
@@ -101,6 +102,7 @@ class Series:
         self.table = np.zeros(16, EPISODE)
         self.plateau = new_plateau()
         self.repeats = new_repeats()
+        self.grids = new_grids()
         self.witness_steps: Steps = np.zeros(0, np.int64)
         self.witness_values: Floats = np.zeros(0)
         self._packed = bounds.packed()[0]
@@ -132,6 +134,8 @@ class Series:
         logs = self.state[0]["mode"] == 0 and (values > 0).all()
         feed_plateau(self.plateau[0], steps, np.log(values) if logs else values)
         feed_repeats(self.repeats[0], steps, values)
+        if self.bounds.level == 0:
+            feed_grids(self.grids[0], steps, values)
         self.witness_steps = np.concatenate([self.witness_steps, steps])[-WITNESSES:]
         self.witness_values = np.concatenate([self.witness_values, values])[-WITNESSES:]
 
@@ -176,8 +180,8 @@ class Series:
         """Everything, as bytes of a known layout."""
         count = int(self.state[0]["small"])
         head = np.array([count, len(self.witness_steps), len(self.levels)], np.int64)
-        parts = (head, self.state, self.table[:count], self.plateau, self.repeats, self.witness_steps,
-                 self.witness_values, self.levels)  # fmt: skip
+        parts = (head, self.state, self.table[:count], self.plateau, self.repeats, self.grids,
+                 self.witness_steps, self.witness_values, self.levels)  # fmt: skip
         return b"".join(part.tobytes() for part in parts)
 
     @classmethod
@@ -197,6 +201,7 @@ class Series:
         series.state, table = take(STATE, 1), take(EPISODE, count)
         series.table = np.concatenate([table, np.zeros(max(16, count), EPISODE)])
         series.plateau, series.repeats = take(PLATEAU, 1), take(REPEATS, 1)
+        series.grids = take(GRIDS, 1)
         series.witness_steps, series.witness_values = take(np.int64, witnesses), take(np.float64, witnesses)
         series.levels = take(np.int64, levels)
         if at != len(data) or int(series.state[0]["small"]) != count:
@@ -264,6 +269,10 @@ def _refuse_unsound(series: Series, count: int) -> None:
     _within("width", plateau["width"], 1, MOST_ROWS)
     _within("found", repeats["found"], 0, len(repeats["start"]))
     _within("open", repeats["open"], -1, len(repeats["start"]) - 1)
+    grids = series.grids[0]
+    _within("found", grids["found"], 0, len(grids["start"]))
+    _within("open", grids["open"], -1, len(grids["start"]) - 1)
+    _within("grid", grids["grid"], 0, len(NAMES) - 1)
 
 
 def _within(name: str, values: Any, low: int, high: int) -> None:

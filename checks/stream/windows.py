@@ -11,6 +11,8 @@ from checks.stream.noise import normal, own_noise, student
 
 NINE_IN_TEN = 1.2816
 """Normal deviate below which nine in ten lie: so much above the threshold a change must be to show so often."""
+BENDING = 0.2
+"""Part of a long line's fall that the bend of a healthy curve may take off it: what is above that has risen."""
 
 
 @compiled
@@ -52,8 +54,16 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     nu = s.freedom[k]
     error = sd * np.sqrt(leverage)
     effect = min(e, test - my) if bounds.level > 0 else e
-    up = normal(effect / error, nu)
+    if bounds.level == 0 and r != k:
+        effect -= BENDING * max(my - predicted, 0.0)
     how = WINDOW
+    flat = sd * np.sqrt(0.5 + part / n)
+    if bounds.level == 2 or (sxy > 0 and bounds.level == 0):
+        # A healthy loss falls or stays: a line that rises has the fault in it, and is not drawn on.
+        effect = test - my
+        up = normal(effect / flat, nu)
+    else:
+        up = normal(effect / error, nu)
     if s.best_count[k] > 0 and bounds.level == 0:
         bias = sd / 2.8284 * np.sqrt(2 * np.log(1 + s.best_count[k] / 4))
         over = test - s.best[k] - bias
@@ -66,6 +76,8 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     s.visible[k] = max(student(bounds.z_warn[k], nu) * error, warn) + NINE_IN_TEN * error
     # A steep line extrapolates badly; a fall counts only beyond what doubling its slope would explain.
     depth = predicted - 2 * abs(my - predicted) - test
+    if bounds.level == 2:
+        depth, error = my - test, flat
     down = normal(depth / error, nu)
     if up > bounds.z_warn[k] and effect > warn and rows >= LEAST_ROWS:
         begin(s, E, 1, how, 2 * g, up, effect, test - effect, expected(s)[1], error, rows, step, bounds)
