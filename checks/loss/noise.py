@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SOURCE = "measured: see the table of docs/checks.md; noise x2 and x3 planted in published logs"
 UNIT = "times the scatter before"
+BLIND = 4.0
+"""A pass needs a log in which a scatter of so many times would have shown."""
 EXPLAIN = ("stage_switch", "batch_size", "lr_restart", "warmup", "decay_start")
 
 
@@ -59,10 +61,17 @@ def noise(run: Run) -> Iterator[Finding]:
     ground = Ground(ground.n, ground.threshold, events, {"points": rows})
     for e in alarms:
         yield _alarm(ground, stream, e)
-    if not alarms:
+    if alarms:
+        return
+    shown = f"{1 + seen[0]:.2g} times the scatter over {GROUP * seen[1]:,} rows would have shown nine times in ten."
+    if 1 + seen[0] > BLIND:
+        yield ground.unknown(
+            f"{stream.signal} shows no change of its scatter, but only {shown}",
+            "Too few rows, or a scatter that changes by itself.",
+        )
+    else:
         yield ground.passed(
-            f"{stream.signal} scatters as it did over {ground.n:,} rows{stream.words}. {1 + seen[0]:.2g} times the "
-            f"scatter over {GROUP * seen[1]:,} rows would have shown nine times in ten.",
+            f"{stream.signal} scatters as it did over {ground.n:,} rows{stream.words}. {shown}",
             Statistic("smallest rise of the scatter that would show", 1 + seen[0], UNIT),
             "Batches are as alike as they were.",
         )

@@ -42,6 +42,7 @@ WATCHED: Mapping[str, tuple[str, Bounds]] = {
     "loss/val_domain": ("loss", LOSS),
     "grad/norm": ("optimisation", GRADIENT),
     "grad/norm_by_layer": ("optimisation", GRADIENT),
+    "update/ratio": ("optimisation", GRADIENT),
     "update/ratio_by_layer": ("optimisation", GRADIENT),
 }
 """Signal -> the area whose planned events concern it, and its bounds."""

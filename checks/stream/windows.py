@@ -46,6 +46,8 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
         sxy += dx * (s.ring[r, j] - my)
     predicted = my + (at - mx) * sxy / sxx
     leverage = 0.5 + part * (1.0 / n + (at - mx) ** 2 / sxx)
+    if bounds.level == 2:
+        predicted, leverage = my, 0.5 + part / n
     e = test - predicted
     s.looks[k] += 1
     if s.looks[k] % 4 == 1 or e * e > 4 * s.variance[k] * leverage:
@@ -57,11 +59,10 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     if bounds.level == 0 and r != k:
         effect -= BENDING * max(my - predicted, 0.0)
     how = WINDOW
-    flat = sd * np.sqrt(0.5 + part / n)
-    if bounds.level == 2 or (sxy > 0 and bounds.level == 0):
+    if sxy > 0 and bounds.level == 0:
         # A healthy loss falls or stays: a line that rises has the fault in it, and is not drawn on.
         effect = test - my
-        up = normal(effect / flat, nu)
+        up = normal(effect / (sd * np.sqrt(0.5 + part / n)), nu)
     else:
         up = normal(effect / error, nu)
     if s.best_count[k] > 0 and bounds.level == 0:
@@ -76,8 +77,6 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     s.visible[k] = max(student(bounds.z_warn[k], nu) * error, warn) + NINE_IN_TEN * error
     # A steep line extrapolates badly; a fall counts only beyond what doubling its slope would explain.
     depth = predicted - 2 * abs(my - predicted) - test
-    if bounds.level == 2:
-        depth, error = my - test, flat
     down = normal(depth / error, nu)
     if up > bounds.z_warn[k] and effect > warn and rows >= LEAST_ROWS:
         begin(s, E, 1, how, 2 * g, up, effect, test - effect, expected(s)[1], error, rows, step, bounds)
