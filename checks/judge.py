@@ -6,7 +6,7 @@ report.verdicts["loss"].level, report.incidents[0].summary
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,10 @@ class Report:
 
 
 def run_checks(
-    run: Run, only: Iterable[str] | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+    run: Run,
+    only: Iterable[str] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Judge a run as it is at its last refresh.
 
@@ -133,6 +136,7 @@ def run_checks(
         run: any run; finished, live or imported.
         only: names of checks or of areas; all where None.
         settings: check, or `scan.NAME` -> threshold -> value, in place of the defaults, as `Policy.settings`.
+        progress: called after each check with how many have answered, and of how many.
 
     Raises:
         UsageError: `only` or `settings` names something that does not exist.
@@ -143,7 +147,11 @@ def run_checks(
         raise UsageError(f"No check is called {', '.join(sorted(wrong))}. See `trainvitals check --help`.")
     bounds_instead(settings or {})  # raises what would otherwise be the answer of every check
     snapshot = Snapshot(run, settings)
-    found = [f for c in chosen for f in c.run(snapshot, (settings or {}).get(c.name))]  # type: ignore[arg-type]
+    found: list[Finding] = []
+    for done, one in enumerate(chosen, 1):
+        found += one.run(snapshot, (settings or {}).get(one.name))  # type: ignore[arg-type]
+        if progress is not None:
+            progress(done, len(chosen))
     findings = tuple(sorted(found, key=_order))
     return Report(
         findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step

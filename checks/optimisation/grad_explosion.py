@@ -33,6 +33,8 @@ SOURCE = (
 UNIT = "times its trend"
 LASTING_ROWS = 8
 """Healthy runs have two or three high norms in a row; alone they are no alarm before there are eight."""
+BLIND = 10.0
+"""Norms in which a rise of this factor, that fails at once, could hide allow no pass."""
 AT_MOST = 10
 
 
@@ -71,6 +73,14 @@ def grad_explosion(run: Run) -> Iterator[Finding]:
         unseen = f" {beyond:,} layers beyond the first {len(known) - 1:,} are not watched." if beyond else ""
         brief = f" {notes} brief rise{'s' if notes > 1 else ''} of two to seven rows came back." if notes else ""
         seen = known[0].series.resolution()
+        if seen is None or 1 + seen[0] > BLIND:
+            rise = "no rise" if seen is None else f"only one of {1 + seen[0]:.3g} times over {seen[1]} rows"
+            yield ground.unknown(
+                f"No gradient norm left its range in {ground.n:,} rows, but {rise} would have shown nine times in ten."
+                + masked_words(excused, events),
+                "The norms are too few or too noisy for their trend.",
+            )
+            return
         yield ground.passed(
             f"No gradient norm left its range in {ground.n:,} rows.{brief}{unseen}{masked_words(excused, events)}",
             None if seen is None else Statistic(f"smallest rise of {seen[1]} rows that would show", 1 + seen[0], UNIT),

@@ -25,6 +25,7 @@ from checks.stream.gap import GAP, GapState, gaps
 from checks.stream.jit import version
 from checks.stream.layout import GRADIENT, LOSS, Bounds
 from checks.stream.series import Series
+from checks.stream.spread import SPREAD, SpreadState, spreads
 from trainvitals.errors import UsageError
 from trainvitals.sealed import opened, seal
 
@@ -42,15 +43,20 @@ WATCHED: Mapping[str, tuple[str, Bounds]] = {
     "loss/val_domain": ("loss", LOSS),
     "grad/norm": ("optimisation", GRADIENT),
     "grad/norm_by_layer": ("optimisation", GRADIENT),
+    "update/ratio": ("optimisation", GRADIENT),
     "update/ratio_by_layer": ("optimisation", GRADIENT),
 }
 """Signal -> the area whose planned events concern it, and its bounds."""
-SCANS: Mapping[str, Bounds] = {"loss": LOSS, "gradient": GRADIENT, "validation_gap": GAP}
+SCANS: Mapping[str, Bounds] = {"loss": LOSS, "gradient": GRADIENT, "validation_gap": GAP, "scatter": SPREAD}
 """Bounds that a run's settings may replace, as `scan.loss`: one pass over a series serves several checks."""
 MODES = ("raw", "level")
 """Bounds that say what a series is, and are no thresholds."""
 VALIDATION_GAP = "validation gap"
 """Validation over training loss: a series of our own."""
+SCATTER = "scatter of the loss"
+"""Of 16 rows of the training loss each: another."""
+OWN = {VALIDATION_GAP: GAP, SCATTER: SPREAD}
+"""Series of our own -> bounds."""
 POOLED = {"loss/domain": "loss/domain_tokens"}
 """Signal -> weights with which its rows are pooled: a domain's loss in one row is that of a few documents."""
 POOL_ROWS = 8
@@ -70,6 +76,7 @@ class Book:
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     """Signal -> label -> series; "" for a signal without axes."""
     gap: GapState = field(default_factory=GapState)
+    scatter: SpreadState = field(default_factory=SpreadState)
     cuts: list[int] = field(default_factory=list)
     """Last steps that restarts have left of earlier attempts, as of the last look."""
     at: str = ""
@@ -104,6 +111,8 @@ class Book:
         training = "loss/train" if has(run, "loss/train") else "loss/returned"
         if has(run, "loss/val") and has(run, training):
             self._read_gap(run, training, levels["loss"])
+        if has(run, training):
+            self._read_scatter(run, training)
 
     def _read(self, run: Run, name: str, bounds: Bounds, levels: NDArray[np.int64]) -> None:
         known = self.series.setdefault(name, {})
@@ -153,13 +162,28 @@ class Book:
         series.feed(steps, np.exp(values))
         known[""] = series
 
+    def _read_scatter(self, run: Run, training: str) -> None:
+        known = self.series.setdefault(SCATTER, {})
+        series, state = known.get(""), self.scatter
+        rows = since(run, training, state.steps[0] if series is not None and state.steps else None)
+        waiting = len(state.steps)
+        good = np.isfinite(rows.values)
+        if series is None or not waiting or rows.steps[good][:waiting].tolist() != state.steps or (
+            rows.values[good][:waiting].tolist() != state.values
+        ):
+            series, self.scatter = Series(self.instead.get(SPREAD, SPREAD)), SpreadState()
+            rows = since(run, training, None)
+        series.feed(*spreads(self.scatter, rows.steps, rows.values))
+        known[""] = series
+
     def packed(self) -> bytes:
         """The whole book: a sealed line that says what follows, and the series as bytes."""
         parts = [(name, label, s.packed()) for name, known in self.series.items() for label, s in known.items()]
         payload = b"".join(data for *_, data in parts)
         head = seal({
-            "version": stamp(self.instead), "gap": list(astuple(self.gap)), "cuts": self.cuts,
-            "sum": zlib.crc32(payload), "series": [[name, label, len(data)] for name, label, data in parts],
+            "version": stamp(self.instead), "gap": list(astuple(self.gap)), "scatter": list(astuple(self.scatter)),
+            "cuts": self.cuts, "sum": zlib.crc32(payload),
+            "series": [[name, label, len(data)] for name, label, data in parts],
         })  # fmt: skip
         return json.dumps(head).encode() + b"\n" + payload
 
@@ -170,10 +194,10 @@ class Book:
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, OverflowError):
             head, state = opened(line)
             if state == "whole" and head["version"] == stamp(instead) and head["sum"] == zlib.crc32(payload):
-                cuts = [int(cut) for cut in head["cuts"]]
-                book, at = cls(gap=GapState(*head["gap"]), cuts=cuts, instead=instead or {}), 0
+                book, at = cls(gap=GapState(*head["gap"]), scatter=SpreadState(*head["scatter"]),
+                               cuts=[int(cut) for cut in head["cuts"]], instead=instead or {}), 0
                 for name, label, length in head["series"]:
-                    shipped = GAP if name == VALIDATION_GAP else WATCHED[name][1]
+                    shipped = OWN[name] if name in OWN else WATCHED[name][1]
                     bounds = book.instead.get(shipped, shipped)
                     book.series.setdefault(name, {})[label] = Series.unpacked(bounds, payload[at : at + length])
                     at += length
@@ -199,7 +223,7 @@ def bounds_instead(settings: Mapping[str, Mapping[str, Any]]) -> dict[Bounds, Bo
 
 def stamp(instead: Mapping[Bounds, Bounds] | None = None) -> str:
     """What a stored state belongs to: the code, and every bound."""
-    every = [*((name, bounds) for name, (_, bounds) in WATCHED.items()), (VALIDATION_GAP, GAP)]
+    every = [*((name, bounds) for name, (_, bounds) in WATCHED.items()), *OWN.items()]
     policy = repr([(name, astuple((instead or {}).get(bounds, bounds))) for name, bounds in every])
     return f"{version()}-{zlib.crc32(policy.encode()):08x}"
 

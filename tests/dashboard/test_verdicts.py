@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from checks import judged_by
+from checks import all_checks, judged_by
 from dashboard.server import judging
 from dashboard.server.verdicts import Judge, Judged
+from trainvitals.sealed import seal
 from trainvitals.store import open_run
 
 
@@ -89,3 +90,19 @@ def test_a_check_that_raises_is_an_answer_and_its_fault_is_in_the_log(runs, monk
     said = judging.answer({}, str(runs / "clean"), "")["error"]
     assert "RuntimeError" in said and "boom" not in said
     assert "RuntimeError: boom" in capsys.readouterr().err
+
+
+def test_what_was_stored_is_shown_at_once_and_then_how_many_checks_have_answered(runs, tmp_path, judge):
+    path = shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    first = judging.answer({}, str(path), "")
+    latest = path / "findings" / "latest.json"
+    older = json.loads(latest.read_text()) | {"version": "an earlier one", "step": 7}
+    latest.write_text(json.dumps(seal({k: v for k, v in older.items() if k in ("version", "time", "step", "findings")})))
+    said = []
+    last = judging.answer({}, str(path), "", said.append)
+    assert judging.report_of(said[0]["stored"]).step == 7 and said[0]["stored"]["findings"] == first["findings"]
+    total = len(all_checks())
+    assert [(s["done"], s["of"]) for s in said[1:]] == [(n, total) for n in range(1, total + 1)]
+    assert last["version"] == first["version"]
+    found = wait_for(judge, str(path))
+    assert found.report is not None and found.progress is None
