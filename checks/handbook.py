@@ -118,7 +118,7 @@ def policy_text() -> str:
         if name in named:
             lines += [f"# {named[name].meaning}", f"# {_sentence(certificate(name).words)}"]
         else:
-            served = next(dial.checks for dial in dials() if dial.name == name)
+            served = next((dial.checks for dial in dials() if dial.name == name), ())
             lines += ["# Log units (0.005 is +0.5 %, 0.405 is x1.5); raw_... in deviations of a row; alpha a row."]
             lines += [f"# {check}: {certificate(check).words}" for check in served]
         lines += [_setting(key, value) for key, value in settings.items()]
