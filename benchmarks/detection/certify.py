@@ -35,6 +35,8 @@ def write(below: Path | None, out: Path = FILE) -> None:
 
 
 def _large(below: Path) -> dict[str, Any]:
+    if not published.CURVES.is_dir():
+        raise SystemExit(f"The published logs are not at {published.CURVES}; without them the certificates would shrink.")
     recorded = list(scores(below))
     with tempfile.TemporaryDirectory() as folder:
         logs = [score_run(run, truth) for run, truth in published.runs(Path(folder))]
