@@ -36,7 +36,7 @@ def write(below: Path | None, out: Path = FILE) -> None:
 
 def _large(below: Path) -> dict[str, Any]:
     if not published.CURVES.is_dir():
-        raise SystemExit(f"The published logs are not at {published.CURVES}; without them the certificates would shrink.")
+        raise SystemExit(f"The published logs are not at {published.CURVES}, and certificates need them.")
     recorded = list(scores(below))
     with tempfile.TemporaryDirectory() as folder:
         logs = [score_run(run, truth) for run, truth in published.runs(Path(folder))]
