@@ -100,6 +100,8 @@ class Finding:
     masked: tuple[Masked, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     """Anything more; JSON types and numpy numbers. `onset` says how the first step was located."""
+    certificate: str = ""
+    """How often the check was wrong where it was measured, in words; the registry fills it in."""
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
@@ -112,7 +114,7 @@ class Finding:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Finding:
         """The finding that `to_json` gave. Numbers inside `details` that are not finite stay strings."""
-        known = dict(raw)
+        known = {**raw, "certificate": str(raw.get("certificate", ""))}
         known["steps"], known["onset"] = _steps(raw.get("steps")), _steps(raw.get("onset"))
         for key, kind in (("statistic", Statistic), ("threshold", Threshold)):
             value = raw.get(key)

@@ -6,7 +6,7 @@ report.verdicts["loss"].level, report.incidents[0].summary
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from checks.finding import Finding, Incident, Level, Moved
 from checks.masking import run_length
 from checks.reading import Snapshot
 from checks.registry import AREAS, Check, all_checks
+from checks.stream.book import bounds_instead, scan_settings
 from trainvitals.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,24 +125,33 @@ class Report:
 
 
 def run_checks(
-    run: Run, only: Iterable[str] | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+    run: Run,
+    only: Iterable[str] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Judge a run as it is at its last refresh.
 
     Args:
         run: any run; finished, live or imported.
         only: names of checks or of areas; all where None.
-        settings: check -> threshold -> value, in place of the defaults.
+        settings: check, or `scan.NAME` -> threshold -> value, in place of the defaults, as `Policy.settings`.
+        progress: called after each check with how many have answered, and of how many.
 
     Raises:
         UsageError: `only` or `settings` names something that does not exist.
     """
     chosen = _choose(only)
-    wrong = set(settings or ()) - {c.name for c in all_checks()}
+    wrong = set(settings or ()) - {c.name for c in all_checks()} - set(scan_settings())
     if wrong:
         raise UsageError(f"No check is called {', '.join(sorted(wrong))}. See `trainvitals check --help`.")
-    snapshot = Snapshot(run)
-    found = [f for c in chosen for f in c.run(snapshot, (settings or {}).get(c.name))]  # type: ignore[arg-type]
+    bounds_instead(settings or {})  # raises what would otherwise be the answer of every check
+    snapshot = Snapshot(run, settings)
+    found: list[Finding] = []
+    for done, one in enumerate(chosen, 1):
+        found += one.run(snapshot, (settings or {}).get(one.name))  # type: ignore[arg-type]
+        if progress is not None:
+            progress(done, len(chosen))
     findings = tuple(sorted(found, key=_order))
     return Report(
         findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step

@@ -1,7 +1,8 @@
 """Planned events: what a person would mark on the time axis, and which alarms it explains.
 
-After an event, an excursion that begins and ends inside the event's window raises no alarm; the finding names the event
-instead. An excursion that began before the event, or that outlasts the window, is reported as any other.
+After an event, an excursion that begins and ends inside the event's window, and is no larger than the event can make it,
+raises no alarm; the finding names the event and the excursion instead. One that began before the event, that outlasts
+the window or that is larger is reported as any other.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ MOMENT_EVENTS = {"checkpoint": ("throughput",), "eval": ("throughput",), "evalua
 
 MOMENT_STEPS = 2
 """A checkpoint or evaluation may show in the row of its step and in the next two."""
+
+
+FIRST_ROWS = 4
+"""Rows within which a warm-up may make most of its way: its rate was logged so seldom, or it is so short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,13 @@ def _risen(run: Run) -> int:
     falls = np.flatnonzero(np.diff(rates[known]) < 0)
     end = int(falls[0]) if len(falls) else len(known) - 1
     first = rates[known[: end + 1]]
-    # A rate that is constant from its first row never warmed up; one printed coarsely rises in steps.
-    return int(rows.steps[known[int(np.argmax(first))]]) if len(first) and first[0] < 0.9 * first.max() else 0
+    if not len(first) or first[0] >= 0.9 * first.max():
+        return 0  # constant from its first row
+    rises = np.diff(first)
+    # A rate printed coarsely rises in steps; one that makes half of its way in one row has jumped.
+    if rises.max() > 0.5 * rises.sum() and np.argmax(rises) >= FIRST_ROWS:
+        return 0
+    return int(rows.steps[known[int(np.argmax(first))]])
 
 
 def _events(run: Run) -> Iterable[tuple[str, int]]:

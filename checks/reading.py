@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,8 +41,10 @@ class Rows:
 class Snapshot:
     """A run seen by many checks in one pass: each whole signal is read once, then remembered."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._run = run
+        self.settings = settings or {}
+        """Check, or `scan.NAME` -> threshold -> value, in place of the defaults."""
         self._known: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:

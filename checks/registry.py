@@ -20,6 +20,7 @@ from functools import cache
 from importlib.abc import InspectLoader
 from typing import TYPE_CHECKING, Any
 
+from checks.certificates import certificate_words
 from checks.finding import Finding
 from trainvitals.blind import Blindness, BlindSpot
 from trainvitals.errors import UnknownSignal, UsageError
@@ -87,7 +88,8 @@ class Check:
             found = [_broken(self.name, error)]
         spots = self._blind_to(run)
         said = found or ([] if self.optional else [_silent()])
-        return [replace(_blinded(f, spots), check=self.name, area=self.area) for f in said]
+        rates = certificate_words(self.name, settings or _scanned_otherwise(run, self.area))
+        return [replace(_blinded(f, spots), check=self.name, area=self.area, certificate=rates) for f in said]
 
     def _blind_to(self, run: Run) -> list[BlindSpot]:
         """What the log that the run was imported from hides of the signals that the check reads."""
@@ -160,6 +162,12 @@ def _registers(name: str) -> bool:
     spec = importlib.util.find_spec(name)
     source = spec.loader.get_source(name) if spec and isinstance(spec.loader, InspectLoader) else None
     return source is None or "@check(" in source
+
+
+def _scanned_otherwise(run: Run, area: str) -> dict[str, Any]:
+    """Settings of the scan that the checks of an area share, where they are not the shipped ones."""
+    settings = getattr(run, "settings", {}) if area in ("loss", "optimisation") else {}
+    return {name: given for name, given in settings.items() if name.startswith("scan.")}
 
 
 def _has(run: Run, name: str) -> bool:

@@ -4,7 +4,7 @@ Metrics recorded:
     coverage/*   at the first step, where a share changes, and every 100 steps: what there was and what of it was seen,
                  since the last row
 
-What lies below 100 % is said once, in an event; the check telemetry.health reads the rows.
+What lies below 100 % is said once, in an event; the check telemetry.coverage reads the rows.
 """
 
 from __future__ import annotations

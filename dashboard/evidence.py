@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from checks import Finding, Report
+from checks import Finding, Report, all_checks
+from checks.certificates import certificate
+from checks.handbook import body
 from dashboard.charts import text
 from dashboard.charts.levels import level_of
 from dashboard.charts.live import Area, Line, Panel, live_chart
@@ -63,6 +65,17 @@ def draw(view: View, finding: Finding) -> None:
         foot.append(f"threshold from {text.source(finding.threshold.source)}")
     foot += [f"masked: {text.md(m.kind, 40)} at step {m.step:,}" for m in finding.masked[:3]]
     st.caption(" · ".join(part for part in foot if part))
+    _handbook(finding)
+
+
+def _handbook(finding: Finding) -> None:
+    """The check's section of docs/checks.md: what it watches, why, its threshold, and how often it was wrong."""
+    check = next((check for check in all_checks() if check.name == finding.check), None)
+    if check is not None:
+        with st.popover(f"About {check.name}", icon=":material/menu_book:", type="tertiary"):
+            st.markdown(body(check))
+            if finding.certificate not in ("", certificate(check.name).words):
+                st.markdown(f"This finding: {text.md(finding.certificate, 300)}")
 
 
 def _observed(finding: Finding) -> None:

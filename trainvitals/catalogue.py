@@ -73,6 +73,10 @@ class Signal:
 SPARSE = frozenset({"skipped", "unused"})
 """Frames with rows only where something happened: a rank without a row has nothing to add."""
 
+MANY_ROWS = frozenset({"eval", "eval_sets"})
+"""Frames in which one rank may have several rows for one step, of one evaluation pass each: they are added. In every
+other frame a rank's last row for a step is the one that counts."""
+
 
 def _fields(frame: str, *rows: tuple[Any, ...]) -> list[Field]:
     return [Field(name, frame, unit, merge, meaning, *rest) for name, unit, merge, meaning, *rest in rows]
@@ -120,6 +124,10 @@ FIELDS: Mapping[str, Field] = {
             "skipped",
             ("skipped/gradients", "gradients", "max", "gradients for this step that were thrown away, on any rank"),
             ("skipped/nonfinite", "tensors", "sum", "parameter tensors in them whose norm was NaN or infinite"),
+        ),
+        *_fields(
+            "scaler",
+            ("grad/loss_scale", "1", "same", "factor that a gradient scaler put on the loss of this step"),
         ),
         *_fields(
             "unused",
@@ -228,6 +236,11 @@ SIGNALS: Mapping[str, Signal] = {
                ("grad/sumsq_by_layer",), f.root, ("layer",)),
         Signal("grad/clipped", "1", "1 where clipping shrank the gradient, else 0",
                ("grad/clipped_sumsq", "grad/sumsq"), f.smaller),
+        Signal("loss/nonfinite_by_rank", "tokens", "target tokens of each rank whose cross-entropy was NaN or infinite",
+               ("loss/nonfinite_tokens",), f.plain, ("rank",), by_rank=True),
+        Signal("grad/nonfinite_by_rank", "tensors", "parameter tensors of each rank whose gradient norm was NaN or "
+               "infinite; where ranks average gradients (DistributedDataParallel), that of all of them",
+               ("grad/nonfinite",), f.plain, ("rank",), by_rank=True),
         Signal("skipped/gradients_by_rank", "gradients", "gradients for this step that each rank threw away",
                ("skipped/gradients",), f.plain, ("rank",), by_rank=True),
         Signal("unused/nonfinite_by_rank", "tokens", "tokens without a finite cross-entropy in forwards of each rank "

@@ -29,6 +29,7 @@ from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError, UsageE
 
 if TYPE_CHECKING:
     from checks.judge import Report
+    from checks.policy import Policy
     from collectors.importers.follow import Follower
     from trainvitals.store import Run
 
@@ -43,6 +44,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCI
 
 ROOMS = {
     "audit": "checks.contamination.command:audit",
+    "calibrate": "checks.calibrate.command:calibrate",
     "evals": "trainvitals.evals.command:evals",
     "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",
@@ -55,6 +57,8 @@ ROOMS = {
 """Commands that live beside what they run, and are imported when they are asked for."""
 
 
+POLICY = click.option("--policy", type=click.Path(), envvar="TRAINVITALS_POLICY", metavar="FILE",
+                      help="TOML file with thresholds in place of the shipped ones, as `calibrate` writes.")
 NO_TOKEN = click.option("--no-token", is_flag=True, help="Let everybody in who reaches the port, as all users of this "
                         "machine do.")
 
@@ -139,7 +143,9 @@ def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, *
 @click.option("--host-name", "host_names", multiple=True, metavar="NAME", envvar="TRAINVITALS_HOST_NAME",
               help="Name that a proxy in front gives the board, beside localhost; may be repeated.")
 @click.option("--base-path", default="", metavar="PATH", help="Path that a proxy in front gives it, as /vitals.")
-def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str, ...], base_path: str) -> None:
+@POLICY
+def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str, ...], base_path: str,
+              policy: str | None) -> None:
     """Open the board on a run, a folder of runs, an audit, or the log of another tool, which is followed live.
 
     The address that it prints holds a random token, which whoever opens the board must know. TRAINVITALS_TOKEN sets a
@@ -147,6 +153,9 @@ def dashboard(runs: str, port: int | None, no_token: bool, host_names: tuple[str
 
     Example: trainvitals dashboard runs
     """
+    if policy:
+        _policy(policy)  # a wrong one is told here, not by every page
+        os.environ["TRAINVITALS_POLICY"] = os.path.abspath(policy)
     following = _followed(runs)
     server = _serve(following.folder if following else runs, port, no_token, base_path, host_names)
     try:
@@ -185,7 +194,8 @@ def _followed(path: str) -> Follower | None:
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print level, areas, incidents and findings as JSON.")
 @click.option("--only", multiple=True, help="Run only this check; may be repeated.")
-def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
+@POLICY
+def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...], policy: str | None) -> None:
     """Judge runs, live or finished, and store the findings in their folders.
 
     A path is a run folder, the log of another tool, or a folder of either. Another tool's log is imported first, and
@@ -200,6 +210,7 @@ def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
     from checks.twins.known import find_twins, note_twins
     from trainvitals.anything import runs_at
 
+    chosen = _policy(policy)
     runs: list[Run] = []
     unread = 0
     for path in paths:
@@ -207,7 +218,7 @@ def check(paths: tuple[str, ...], as_json: bool, only: tuple[str, ...]) -> None:
         runs, unread = [*runs, *found], unread or code
     if 1 < len(runs) <= MOST_TWINS:
         note_twins(runs, find_twins(runs)[1])
-    reports = [_judge(run, only) for run in runs]
+    reports = [_judge(run, only, chosen) for run in runs]
     shared = shared_steps(runs) if len(runs) > 1 else None
     if as_json:
         answers = [{"run": run.path, **report.answer_json()} for run, report in zip(runs, reports, strict=True)]
@@ -241,14 +252,22 @@ def compact(run: str, quiet_for: float) -> None:
     click.echo(f"{done} segment{'' if done == 1 else 's'} compacted.")
 
 
-def _judge(run: Run, only: tuple[str, ...] = ()) -> Report:
+def _policy(path: str | None) -> Policy:
+    from checks.policy import Policy, read
+
+    return read(path) if path else Policy()
+
+
+def _judge(run: Run, only: tuple[str, ...] = (), policy: Policy | None = None) -> Report:
     from checks.judge import run_checks
+    from checks.judged_by import judged_by
     from checks.scaling.forecast_log import keep_found
 
-    report = run_checks(run, only=only or None)
+    settings = policy.settings if policy else {}
+    report = run_checks(run, only=only or None, settings=settings)
     if not only:
         try:
-            run.save_findings(report.to_json())
+            run.save_findings(report.to_json(), judged_by(settings))
             keep_found(run, report.findings)
         except OSError as error:
             click.echo(f"The findings are not stored: {error}", err=True)

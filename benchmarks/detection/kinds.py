@@ -7,7 +7,7 @@ It changes the training and never the telemetry: what a judge says of the run, i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,11 +68,9 @@ def schedule_restarted(training: Training, age: int) -> None:
 
 
 def optimizer_state_lost(training: Training, age: int) -> None:
-    """Adam's moments are gone, as after a resume from weights alone."""
+    """Adam begins anew, moments and count of steps, as after a resume from weights alone."""
     if age == 0:
-        for state in training.optimizer.state.values():
-            state["exp_avg"].zero_()
-            state["exp_avg_sq"].zero_()
+        training.optimizer.state.clear()
 
 
 def poisoned_batch(training: Training, age: int) -> None:
@@ -286,9 +284,9 @@ def _faulty() -> list[Kind]:
         kind(repeated_data, "ramp", ("data", "loss")),
         kind(tokenizer_changed, "jump", ("data", "loss")),
         kind(balance_lost, "ramp", ("routing",), MOE),
-        kind(expert_frozen, "jump", ("optimisation", "routing"), MOE),
+        kind(expert_frozen, "jump", ("optimisation", "routing", "telemetry"), MOE),
         kind(layer_exploded, "jump", ("optimisation", "loss")),
-        kind(layer_frozen, "jump", ("optimisation",)),
+        kind(layer_frozen, "jump", ("optimisation", "telemetry")),
         kind(overflow, "jump", ("optimisation", "loss", "telemetry"), Setup(half=True), length=60),
         kind(loss_in_bfloat16, "jump", ("loss",)),
         kind(weights_in_bfloat16, "ramp", ("optimisation", "loss")),
@@ -314,5 +312,45 @@ def _healthy() -> list[Kind]:
     switch = Kind("healthy_stage_switch", stage_switched, onset=ONSET, planned=True)
     return [*plain, switch]
 
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "learning rate": ("lr_jump", "warmup_skipped", "schedule_restarted"),
+    "optimizer": ("optimizer_state_lost", "weights_in_bfloat16", "stale_parameters"),
+    "data": ("poisoned_batch", "labels_shuffled", "mix_shift", "starvation", "repeated_data", "tokenizer_changed",
+             "validation_leaked"),
+    "routing": ("balance_lost", "expert_frozen"),
+    "layers": ("layer_exploded", "layer_frozen", "slow_divergence"),
+    "numerics": ("overflow", "loss_in_bfloat16", "nan_on_one_rank", "weight_infinite"),
+    "machine": ("loader_slow", "straggler", "replica_flipped"),
+}
+"""Classes of faults."""
+
+FINDERS: Mapping[str, tuple[str, ...]] = {
+    "loss.divergence": ("labels_shuffled", "tokenizer_changed", "slow_divergence", "layer_exploded"),
+    "loss.domain": ("labels_shuffled", "slow_divergence"),
+    "loss.fall": ("repeated_data",),
+    "loss.nonfinite": ("nan_on_one_rank", "weight_infinite"),
+    "loss.plateau": ("stale_parameters",),
+    "loss.resolution": ("loss_in_bfloat16",),
+    "loss.spike": ("poisoned_batch",),
+    "loss.validation": ("repeated_data", "slow_divergence"),
+    "grad.explosion": ("layer_exploded", "slow_divergence"),
+    "grad.loss_scale": ("overflow",),
+    "grad.skipped": ("overflow",),
+    "lr.jump": ("lr_jump",),
+    "lr.plan": ("lr_jump", "warmup_skipped", "schedule_restarted"),
+    "update.jump": ("optimizer_state_lost",),
+    "update.lost": ("stale_parameters", "weights_in_bfloat16"),
+    "update.stopped": ("layer_frozen", "stale_parameters"),
+    "weights.replicas": ("replica_flipped",),
+    "router.collapse": ("balance_lost",),
+    "router.overload": ("balance_lost",),
+    "data.mix": ("mix_shift", "starvation"),
+    "data.token_drift": ("repeated_data", "tokenizer_changed"),
+    "throughput.data_wait": ("loader_slow",),
+    "throughput.drop": ("loader_slow", "straggler"),
+    "throughput.straggler": ("straggler",),
+}
+"""Check -> the faults that are its own to find, whatever else finds them: its recall is counted on these."""
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_faulty(), *_healthy())}

@@ -1,30 +1,26 @@
-"""Judges the recorded runs and counts: what was found, how soon, where it was put, what was cried of nothing.
+"""Judges the recorded runs: what was found, how soon, where it was put, what was cried of nothing.
 
 A fault is *found* by a warning or failure that says it began at the fault: not more than `EARLY` steps before its onset
 (an estimate has an error) unless its own interval holds the onset, and before its end or, of one that stays, before the
-run's. Every alarm of a healthy run,
-and every one that begins earlier than that, is false. Answers about throughput count only for the faults that are about
-it: the machine that recorded the runs did other work, and what they say of that is true.
+run's. Every alarm of a healthy run, and every one that begins earlier than that, is false. Healthy steps are those of
+healthy runs alone: until its fault, a faulty run is the healthy one of its setup and seed once more, so what it alarms
+of there counts once, and its rows do not. Answers about throughput count only for the faults that are about it, from
+their onset on: the machine that recorded the runs did other work, and what they say of that is true.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import chi2
-
 from benchmarks.detection.cut import Until
 from benchmarks.detection.kinds import KINDS
-from benchmarks.detection.rules import RULES, Rule, episodes
 from checks.finding import Finding
 from checks.judge import Report, run_checks
-from trainvitals.store import Run, open_run
+from trainvitals.store import open_run
 
 EARLY = 10
 """Steps by which an onset may be estimated too early."""
@@ -33,7 +29,8 @@ LOOKS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 130, 200, 269)
 LATE_ANSWER = 40
 """An effect of a fault that is over may still begin so many steps later."""
 
-Judge = Callable[[Any], Report]
+Judge = Callable[..., Report]
+"""As `run_checks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,15 @@ class Truth:
     causes: tuple[str, ...]
     onset: int | None
     last: int | None
+    """Last step of the fault; None of one that stays."""
     steps: int
+    """Last step of the run."""
+    rows: int
+    """Healthy ones, that no other run holds too."""
+    twin: str = ""
+    """What runs share that are the same until a fault."""
+    quiet_machine: bool = False
+    """Whether nothing else ran on the machine, so that answers about throughput can be false."""
 
     @property
     def healthy(self) -> bool:
@@ -55,7 +60,7 @@ class Truth:
 
     def covers(self, finding: Finding) -> bool:
         """Whether an alarm can be the fault's."""
-        if self.onset is None or finding.steps is None:
+        if self.healthy or self.onset is None or finding.steps is None:
             return False
         if finding.onset is not None and finding.onset[0] <= self.onset <= finding.onset[1]:
             return True
@@ -67,17 +72,39 @@ class Score:
     """One run, judged."""
 
     truth: Truth
-    found: str
-    """The worst level that an alarm gave to the fault; "" where none did."""
-    first: Finding | None
-    """The alarm that was told to have moved first."""
-    delay: int | None
-    """Steps behind the onset at which an alarm of the fault stood for the first time, at one of `LOOKS`."""
-    onset_error: int | None
-    """Steps from the onset to the earliest one that an alarm names."""
+    own: tuple[Finding, ...]
+    """Alarms of the fault."""
     false: tuple[Finding, ...]
-    rows: int
-    """Steps without a fault."""
+    answered: frozenset[str]
+    """Checks that had an answer."""
+    first: Finding | None = None
+    """What the fault's first incident says moved first."""
+    delays: Mapping[str, int] = field(default_factory=dict)
+    """Check -> steps behind the onset, of `LOOKS`, at which an alarm of the fault stood; else to the end."""
+
+    @property
+    def found(self) -> str:
+        """The worst level that an alarm gave to the fault; "" where none did."""
+        return max((f.level for f in self.own), default="", key=("warn", "fail").index)
+
+    @property
+    def delay(self) -> int | None:
+        """Steps until the first alarm."""
+        return min(self.delays.values(), default=None)
+
+    @property
+    def onset_error(self) -> int | None:
+        """Steps from the onset to the earliest one that an alarm names."""
+        began = min((f.steps[0] for f in self.own if f.steps), default=None)
+        return None if began is None or self.truth.onset is None else began - self.truth.onset
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the earliest alarm that states an interval of its onset has the onset in it; None: none does."""
+        stated = [f.onset for f in sorted(self.own, key=lambda f: f.steps or (0, 0)) if f.onset is not None]
+        if not stated or self.truth.onset is None:
+            return None
+        return stated[0][0] <= self.truth.onset <= stated[0][1]
 
     @property
     def right_cause(self) -> bool:
@@ -85,44 +112,52 @@ class Score:
         return self.first is not None and bool({self.first.check, self.first.area} & {*self.truth.causes})
 
 
-def score_run(folder: Path, judge: Judge = run_checks) -> Score:
-    """Judge one run whole, and as it was at `LOOKS`."""
-    truth = read_truth(folder)
-    run = open_run(folder)
-    alarms = _alarms(judge(run), truth)
-    own = [finding for finding in alarms if not truth.healthy and truth.covers(finding)]
-    false = tuple(finding for finding in alarms if finding not in own)
-    rows = truth.steps if truth.healthy or truth.onset is None else truth.onset
-    return Score(
-        truth, found=("fail" if any(f.level == "fail" for f in own) else "warn") if own else "",
-        first=min(own, key=_moved) if own else None, delay=_delay(run, truth, judge) if own else None,
-        onset_error=_onset(own) - truth.onset if own and truth.onset is not None else None, false=false, rows=rows)
+def folders(below: Path) -> list[Path]:
+    """The recorded runs below a folder."""
+    return sorted(path.with_name(path.name.removesuffix(".truth.json")) for path in below.glob("*.truth.json"))
 
 
-def _moved(finding: Finding) -> tuple[int, int]:
-    from checks.judge import DOWNSTREAM
-
-    onset = finding.steps[0] if finding.steps else 0
-    return onset, DOWNSTREAM.index(finding.area)
-
-
-def _onset(findings: Iterable[Finding]) -> int:
-    return min(finding.steps[0] for finding in findings if finding.steps)
+def scores(below: Path, judge: Judge = run_checks) -> Iterator[Score]:
+    """Every run of known kind, judged."""
+    for folder in folders(below):
+        yield score_run(open_run(folder), read_truth(folder), judge)
 
 
-def _alarms(report: Report, truth: Truth) -> list[Finding]:
-    return [finding for finding in report.findings if finding.level in ("warn", "fail")
-            and (finding.area != "throughput" or "throughput" in truth.causes)]
+def score_run(run: Any, truth: Truth, judge: Judge = run_checks, looks: Sequence[int] = LOOKS) -> Score:
+    """Judge one run whole, and as it was so many steps behind the onset."""
+    report = judge(run)
+    alarms = [f for f in report.findings if f.level in ("warn", "fail") and _counts(f, truth)]
+    own = tuple(f for f in alarms if truth.covers(f))
+    false = tuple(f for f in alarms if f not in own)
+    answered = frozenset(f.check for f in report.findings if f.level != "unknown")
+    first = _first(report, own)
+    return Score(truth, own, false, answered, first, _delays(run, truth, {f.check for f in own}, judge, looks))
 
 
-def _delay(run: Run, truth: Truth, judge: Judge) -> int | None:
-    assert truth.onset is not None
-    for look in LOOKS:
-        if truth.onset + look > truth.steps:
-            return None
-        if any(truth.covers(finding) for finding in _alarms(judge(Until(run, truth.onset + look)), truth)):
-            return look
-    return None
+def _counts(finding: Finding, truth: Truth) -> bool:
+    if finding.area != "throughput" or truth.quiet_machine:
+        return True
+    return "throughput" in truth.causes and truth.covers(finding)
+
+
+def _first(report: Report, own: tuple[Finding, ...]) -> Finding | None:
+    about = [i for i in report.incidents if any(report.findings[place] in own for place in i.findings)]
+    incident = min(about, key=lambda i: i.steps[0], default=None)
+    return report.findings[incident.findings[0]] if incident else None
+
+
+def _delays(run: Any, truth: Truth, checks: set[str], judge: Judge, looks: Sequence[int]) -> dict[str, int]:
+    if truth.onset is None:
+        return {}
+    found: dict[str, int] = {}
+    for look in looks:
+        left = checks - set(found)
+        if not left or truth.onset + look > truth.steps:
+            break
+        then = judge(Until(run, truth.onset + look), left).findings
+        found |= {f.check: look for f in then if f.level in ("warn", "fail") and truth.covers(f)}
+    # What stood at no look stands at the end: later than it came, never sooner.
+    return {check: truth.steps - truth.onset for check in checks} | found
 
 
 def read_truth(folder: Path) -> Truth:
@@ -130,90 +165,18 @@ def read_truth(folder: Path) -> Truth:
     raw = json.loads(folder.with_name(folder.name + ".truth.json").read_text())
     # What is a right answer is for today's list to say; what was done to the run, for the run's own file.
     kind = KINDS[raw["kind"]]
-    return Truth(kind.name, raw["seed"], kind.shape, kind.causes, raw["onset"], raw["last"], raw["setup"]["steps"])
+    steps, twin = raw["setup"]["steps"], json.dumps([raw["setup"], raw["seed"]], sort_keys=True)
+    rows = steps if kind.healthy else 0
+    return Truth(kind.name, raw["seed"], kind.shape, kind.causes, raw["onset"], raw["last"], steps, rows, twin)
 
 
-def upper_rate(false: int, rows: int, per: int) -> float:
-    """Upper 95 % bound of a Poisson rate, exact: https://doi.org/10.2307/2333958 (Garwood 1936)."""
-    return float(chi2.ppf(0.95, 2 * false + 2)) / 2 / rows * per
+def false_alarms(known: Iterable[Score]) -> list[Finding]:
+    """Of several runs; what runs of one setup and seed say of the same step before a fault counts once."""
+    each = {(score.truth.twin or id(score), f.check, f.steps): f for score in known for f in score.false}
+    return list(each.values())
 
 
-def print_scores(folder: Path) -> None:
-    """Judge every run below `folder`, and print a line per kind and the totals by shape of fault."""
-    folders = sorted(path.with_name(path.name.removesuffix(".truth.json")) for path in folder.glob("*.truth.json"))
-    scores = [score_run(one) for one in folders]
-    print(f"{len(scores)} runs of {len({s.truth.kind for s in scores})} kinds\n")
-    print("| fault | found (fail) | delay, steps | onset error, steps | right cause first | what was said first |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    faulty = [score for score in scores if not score.truth.healthy]
-    for kind in dict.fromkeys(score.truth.kind for score in faulty):
-        print(_line(kind, [score for score in faulty if score.truth.kind == kind]))
-    for shape in ("point", "jump", "ramp"):
-        print(_line(f"**all {shape}s**", [score for score in faulty if score.truth.shape == shape]))
-    _print_false(scores)
-    print_rules(folders)
-
-
-def _line(name: str, scores: list[Score]) -> str:
-    found = [score for score in scores if score.found]
-    fails = sum(score.found == "fail" for score in found)
-    delays = [score.delay for score in found if score.delay is not None]
-    errors = [abs(score.onset_error) for score in found if score.onset_error is not None]
-    said = ", ".join(dict.fromkeys(score.first.check for score in found if score.first)) if "**" not in name else ""
-    right = sum(score.right_cause for score in found)
-    return (f"| {name} | {len(found)} of {len(scores)} ({fails}) | {_median(delays)} | {_median(errors)} | "
-            f"{right} of {len(scores)} | {said} |")
-
-
-def _median(values: list[int]) -> str:
-    return f"{statistics.median(values):g}" if values else "-"
-
-
-def print_rules(folders: list[Path]) -> None:
-    """The libraries' rules on the loss and gradient norm of the same runs."""
-    print("\n| rule | found, of faults that are in loss or norm | of all | delay, steps | false per 10,000 rows |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, rule in RULES.items():
-        found, shown, delays, false, rows, all_found = 0, 0, list[int](), 0, 0, 0
-        for folder in folders:
-            truth, begun = read_truth(folder), _alarmed(open_run(folder), rule)
-            own = [step for step in begun if not truth.healthy and truth.onset is not None
-                   and truth.onset <= step <= (truth.last or truth.steps) + LATE_ANSWER]
-            rows += truth.steps if truth.healthy else truth.onset or 0
-            false += len([step for step in begun if truth.healthy or step < (truth.onset or 0)])
-            if truth.healthy:
-                continue
-            all_found += bool(own)
-            if {"loss", "optimisation"} & {*truth.causes}:
-                shown += 1
-                found += bool(own)
-            delays += [own[0] - (truth.onset or 0)] if own else []
-        faults = sum(not read_truth(folder).healthy for folder in folders)
-        print(f"| {name} | {found} of {shown} | {all_found} of {faults} | {_median(delays)} | "
-              f"{false / rows * 1e4:.1f} |")
-
-
-def _alarmed(run: Run, rule: Rule) -> list[int]:
-    name = "loss/train" if run.has("loss/train") else "loss/returned"
-    loss = run.array(name)
-    norm = dict(zip(run.array("grad/norm").steps.tolist(), run.array("grad/norm").values.tolist(), strict=True))
-    norms = np.array([norm.get(step, np.nan) for step in loss.steps.tolist()])
-    return [int(loss.steps[row]) for row in episodes(rule(np.asarray(loss.values, float), norms))]
-
-
-def _print_false(scores: list[Score]) -> None:
-    print("\n| healthy rows | rows | false `fail` | false `warn` | of |")
-    print("| --- | --- | --- | --- | --- |")
-    healthy = [score for score in scores if score.truth.healthy]
-    for kind in dict.fromkeys(score.truth.kind for score in healthy):
-        _false_line(kind, [score for score in healthy if score.truth.kind == kind])
-    _false_line("before a fault", [score for score in scores if not score.truth.healthy])
-    _false_line("**all**", scores)
-
-
-def _false_line(name: str, scores: list[Score]) -> None:
-    rows = sum(score.rows for score in scores)
-    counts = {level: sum(f.level == level for s in scores for f in s.false) for level in ("fail", "warn")}
-    of = ", ".join(sorted({f.check for s in scores for f in s.false}))
-    bounds = {level: f"{count} (< {upper_rate(count, rows, 10_000):.1f} per 10,000)" for level, count in counts.items()}
-    print(f"| {name} | {rows:,} | {bounds['fail']} | {bounds['warn']} | {of} |")
+def of_kinds(known: Iterable[Score], kinds: Iterable[str]) -> list[Score]:
+    """Those of these kinds."""
+    wanted = set(kinds)
+    return [score for score in known if score.truth.kind in wanted]

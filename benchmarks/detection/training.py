@@ -101,7 +101,20 @@ def build(setup: Setup, vocabulary: int) -> nn.Module:
         config = OlmoeConfig(intermediate_size=setup.width, num_experts=setup.experts, num_experts_per_tok=2,
                              output_router_logits=True, router_aux_loss_coef=0.0, **shape)
         return BalancedOlmoeForCausalLM(config, balance_coef=0.1)
-    return LlamaForCausalLM(LlamaConfig(intermediate_size=2 * setup.width, **shape))
+    kind = PreferenceLlama if setup.preference else LlamaForCausalLM
+    return kind(LlamaConfig(intermediate_size=2 * setup.width, **shape))
+
+
+class PreferenceLlama(LlamaForCausalLM):
+    """Returns a preference loss: the first half of a batch is to become likelier than the second."""
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor | None = None, **rest: Any) -> Any:
+        """Logits, and the loss of the pairs. input_ids: [B, T], B even."""
+        output = super().forward(input_ids=input_ids, **rest)
+        found = output.logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None])
+        likelier, rarer = (found.sum((1, 2)) / math.sqrt(CONTEXT)).chunk(2)
+        output.loss = -nn.functional.logsigmoid(0.1 * (likelier - rarer)).mean()
+        return output
 
 
 def plan_of(setup: Setup) -> Plan:
@@ -200,19 +213,11 @@ def _loop(kind: Kind, training: Training, wrapped: nn.Module) -> None:
 
 def _loss(training: Training, wrapped: nn.Module) -> torch.Tensor:
     batch = training.on_batch(training.mixture.draw())
-    if not training.setup.preference:
-        loss: torch.Tensor = wrapped(**batch).loss
-        return loss
-    other = training.mixture.draw()
-    likelier, rarer = (_log_likelihood(wrapped, one) for one in (batch, other))
-    return -nn.functional.logsigmoid(0.1 * (likelier - rarer)).mean()
-
-
-def _log_likelihood(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Of each row, [B]."""
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], domain=batch["domain"]).logits
-    found = logits[:, :-1].log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])
-    return found.sum((1, 2)) / math.sqrt(CONTEXT)
+    if training.setup.preference:
+        other = training.mixture.draw()
+        batch = {name: torch.cat([one, other[name]]) for name, one in batch.items()}
+    loss: torch.Tensor = wrapped(**batch).loss
+    return loss
 
 
 @torch.no_grad()

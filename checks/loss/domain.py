@@ -43,7 +43,8 @@ def domain(run: Run) -> Iterator[Finding]:
         found += [(stream, e) for e in kept if not brief(e)]
     n = sum(s.series.rows for s in known)
     unclear = [s.name for s in known if too_noisy(s.series)]
-    ground = Ground(n, THRESHOLD, tuple(masked), {"domains": len(known), "too_noisy": unclear})  # type: ignore[arg-type]
+    threshold = known[0].ground().threshold if known else THRESHOLD
+    ground = Ground(n, threshold, tuple(masked), {"domains": len(known), "too_noisy": unclear})  # type: ignore[arg-type]
     for stream, e in sorted(found, key=lambda item: (item[1].failed is None, -item[1].effect))[:AT_MOST]:
         yield tell(
             ground,

@@ -22,7 +22,7 @@ from checks.loss._stream import (
 )
 from checks.registry import check
 from checks.stream.excuse import masked_words
-from checks.stream.layout import LOSS
+from checks.stream.series import Episode
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -31,6 +31,10 @@ FAIL_FALL = 0.1
 """Convention: no batch, and no planned event that is not in the record, takes a tenth off a loss for good."""
 KNOWN_FROM = 128
 """Rows in which a curve has no slope yet that a fall could leave: small models learn in steps at first."""
+STEEPEST = 0.2
+"""Convention: within a few rows no model learns a fifth of its loss, however young it is."""
+LASTING_ROWS = 8
+"""Fewer rows are batches of easier text, unless they fall by a tenth."""
 
 
 @check("loss.fall", area="loss", reads=("loss/train",), uses=("lr/used",), instead=INSTEAD,
@@ -40,16 +44,19 @@ def fall(run: Run) -> Iterator[Finding]:
 
     Why it matters: a sudden fall is more often a leak, repeated data, a shorter text or another reduction of the loss
     than learning. How to read it: the same scan as for rises, from row 128 on; a falling learning rate explains 10 %
-    for each factor of ten, and 3 % besides. Single rows are only counted.
+    for each factor of ten, and 3 % besides. Earlier only a fall of 20 % within a few rows counts. Fewer than eight rows
+    are only counted, unless they are 10 % down.
     """
     stream = training(run)
     if (few := too_few(stream)) is not None:
         yield few
         return
     found, masked, events = judged(run, stream, -1)
-    alarms = [e for e in found if not e.lone and e.first_row >= KNOWN_FROM]
-    threshold = Threshold(100 * LOSS.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
-    ground = stream.ground(threshold, events, single_rows=sum(e.lone for e in found))
+    alarms = [e for e in found if _counts(e)]
+    early = [e for e in found if not e.lone and e.first_row < KNOWN_FROM and e not in alarms]
+    threshold = Threshold(100 * stream.series.bounds.fall, 100 * FAIL_FALL, "% off the trend", SOURCE)
+    brief = len(found) - len(alarms) - len(early)
+    ground = stream.ground(threshold, events, brief_falls=brief, early_falls=len(early))
     if not alarms:
         seen = stream.series.resolution()
         if seen is None:
@@ -67,8 +74,9 @@ def fall(run: Run) -> Iterator[Finding]:
             return
         size = float(np.max([-e.effect for e in masked], initial=0.0))
         yield ground.passed(
-            f"{stream.signal} never fell off its trend without a cause in the plan{stream.words}. "
-            f"{resolution_words(stream.series).replace('rise', 'change')}{masked_words(masked, events)}",
+            f"{stream.signal} never fell off its trend for {LASTING_ROWS} rows without a cause in the plan{stream.words}. "
+            f"{resolution_words(stream.series).replace('rise', 'change')}{_early_words(early)}"
+            f"{masked_words(masked, events)}",
             Statistic("largest explained fall", 100 * size, "%"),
             "Nothing suggests a leak or another reduction of the loss.",
         )
@@ -87,3 +95,20 @@ def fall(run: Run) -> Iterator[Finding]:
             "another way to average the loss.",
             f"Compare the batches before and after step {e.onset:,}, and hold validation losses against it.",
         )
+
+
+def _counts(e: Episode) -> bool:
+    if e.lone:
+        return False
+    if e.first_row < KNOWN_FROM and not e.raw:
+        return e.sudden and e.effect <= np.log1p(-STEEPEST)
+    return e.rows >= LASTING_ROWS or (not e.raw and e.effect <= np.log1p(-FAIL_FALL))
+
+
+def _early_words(early: list[Episode]) -> str:
+    if not early:
+        return ""
+    largest = min(early, key=lambda e: e.effect)
+    return (f" {len(early)} fall{'s' if len(early) > 1 else ''} in the first {KNOWN_FROM} rows, the largest "
+            f"{largest.percent(largest.effect)} at step {largest.onset:,}, may be learning and {'are' if len(early) > 1 else 'is'} "
+            "not judged.")  # fmt: skip

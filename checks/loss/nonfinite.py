@@ -13,7 +13,7 @@ from checks.finding import Evidence, Finding, Level, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.loss._signal import INSTEAD, PER_TOKEN, RETURNED, training_loss
 from checks.masking import warmup_steps
-from checks.reading import has, scalar
+from checks.reading import has, scalar, vector
 from checks.registry import check
 from checks.robust import Bools, Floats
 
@@ -36,13 +36,22 @@ SIGNALS: dict[str, Callable[[Floats], Bools]] = {
     "unused/nonfinite_tokens": lambda x: ~(x > 0),
 }
 """Signal -> which of its values are in order. Counts that are missing (NaN) are no fault."""
+BY_RANK = ("loss/nonfinite_by_rank", "unused/nonfinite_by_rank", "grad/nonfinite_by_rank")
+"""Counts of each rank, from cause to effect."""
 
 
 @check(
     "loss.nonfinite",
     area="loss",
     reads=("loss/train",),
-    uses=("loss/nonfinite_tokens", "grad/norm", "grad/nonfinite", "skipped/nonfinite", "unused/nonfinite_tokens"),
+    uses=(
+        "loss/nonfinite_tokens",
+        "grad/norm",
+        "grad/nonfinite",
+        "skipped/nonfinite",
+        "unused/nonfinite_tokens",
+        *BY_RANK,
+    ),
     instead=INSTEAD,
     needs=("nonfinite", "sampled", "last", "rank"),
     refs=("https://github.com/NVIDIA/Megatron-LM/blob/main/megatron/core/rerun_state_machine.py",),
@@ -53,7 +62,8 @@ def nonfinite(run: Run, *, fp16_skips_per_1000: float = 1.0) -> Iterator[Finding
     Why it matters: one such step that reaches the optimizer destroys every weight. How to read it: the signal that
     went first says whether the forward (loss) or the backward (gradient) broke. Under fp16 the loss scaler skips
     steps whose gradient overflows; while it searches its scale, and up to `fp16_skips_per_1000` steps in a
-    thousand, that is normal.
+    thousand, that is normal. Of several ranks the answer names the one it began on alone, or says that it cannot be
+    told: averaged gradients break on all ranks in the same step.
     """
     known = training_loss(run)
     bad = {name: _bad_steps(run, name, SIGNALS[name]) for name in SIGNALS if has(run, name)}
@@ -61,21 +71,45 @@ def nonfinite(run: Run, *, fp16_skips_per_1000: float = 1.0) -> Iterator[Finding
         # Norms that were never a number are a log without norms, not a run without gradients.
         bad.pop("grad/norm")
     losses = known.rows
+    seen = [name for name in ("grad/norm", "grad/nonfinite") if name in bad]
     ground = Ground(len(losses), Threshold(None, 1, "steps", SOURCE))
     last = int(losses.steps[-1]) if len(losses) else 0
     found = Faults({name: steps for name, steps in bad.items() if len(steps)}, last)
     if not found.steps:
+        norms = len(scalar(run, "grad/norm")) if "grad/norm" in seen else 0
         yield ground.passed(
-            f"All {len(losses):,} losses are finite{known.words}.",
+            f"All {len(losses):,} losses{f' and {norms:,} gradient norms' if norms else ''} are finite{known.words}.",
             Statistic("non-finite steps", 0, "steps"),
-            "No step carried a NaN or an infinity.",
+            "No row carried a NaN or an infinity."
+            + ("" if seen else " Gradients are not in the record, so one that broke and was skipped would not show."),
         )
         return
     scaled = "16" in run.card.precision and "bf" not in run.card.precision.lower()
     if found.kept_out or (scaled and not any(name.startswith("loss/") for name in found.steps)):
-        yield _skipped(ground, found, warmup_steps(run), fp16_skips_per_1000)
+        yield _skipped(ground, found, warmup_steps(run), fp16_skips_per_1000, _where(run, found))
     else:
-        yield _destroyed(ground, found)
+        yield _destroyed(ground, found, _where(run, found))
+
+
+def _where(run: Run, found: Faults) -> tuple[str, str | None]:
+    """On which rank it began, in words, and its label; "" for a run of one rank."""
+    if run.extent().ranks < 2:
+        return "", None
+    for name in BY_RANK:
+        rows = vector(run, name) if has(run, name) else None
+        broken = np.nan_to_num(rows.values) > 0 if rows is not None else np.zeros((0, 0), bool)
+        if rows is None or not broken.any():
+            continue
+        at = int(np.argmax(broken.any(axis=1)))
+        if int(rows.steps[at]) > found.spell.first:
+            continue
+        alone = np.flatnonzero(broken[at])
+        if len(alone) == 1:
+            until = next((int(step) for step, row in zip(rows.steps, broken, strict=True) if row.sum() > 1), None)
+            label = rows.labels[int(alone[0])]
+            spread = f", on others from step {until:,} on" if until is not None else ", and on no other"
+            return f" It began on rank {label} alone{spread}.", label
+    return " On which rank it began cannot be told: it shows on several in its first step.", None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +147,12 @@ class Faults:
         return min(self.first, key=lambda name: (self.first[name], name.startswith("grad/")))
 
 
-def _destroyed(ground: Ground, found: Faults) -> Finding:
+def _destroyed(ground: Ground, found: Faults, where: tuple[str, str | None]) -> Finding:
     part = "forward" if found.mover.startswith("loss/") else "backward"
     return _finding(
         ground,
         found,
+        where,
         "fail",
         f"The weights are destroyed if the optimizer took one of these steps; the {part} pass broke first.",
         f"Go back to the last checkpoint before step {found.spell.first:,}, look at that step's batch, and skip it or "
@@ -125,7 +160,9 @@ def _destroyed(ground: Ground, found: Faults) -> Finding:
     )
 
 
-def _skipped(ground: Ground, found: Faults, warmup: int, per_1000: float) -> Finding:
+def _skipped(
+    ground: Ground, found: Faults, warmup: int, per_1000: float, where: tuple[str, str | None]
+) -> Finding:
     rate = 1000 * int((found.union > warmup).sum()) / max(ground.n, 1)
     limit = Threshold(
         per_1000, None, "skipped steps per 1,000", "convention; fp16 loss scaling skips overflowing steps"
@@ -133,6 +170,7 @@ def _skipped(ground: Ground, found: Faults, warmup: int, per_1000: float) -> Fin
     return _finding(
         replace(ground, threshold=limit),
         found,
+        where,
         "pass" if rate <= per_1000 else "warn",
         "No optimizer used these gradients: the loop or its loss scaler skipped them."
         if found.kept_out
@@ -143,12 +181,14 @@ def _skipped(ground: Ground, found: Faults, warmup: int, per_1000: float) -> Fin
     )
 
 
-def _finding(ground: Ground, found: Faults, level: Level, means: str, do: str) -> Finding:
+def _finding(
+    ground: Ground, found: Faults, where: tuple[str, str | None], level: Level, means: str, do: str
+) -> Finding:
     spell, count = found.spell, len(found.union)
     end = "to the last step" if spell.ongoing else f"the last at {spell.last:,}"
     return ground.alarm(
         f"{count:,} step{'s' if count > 1 else ''} with a NaN or infinite value since step {spell.first:,}, first in "
-        f"{found.mover}, {end}.",
+        f"{found.mover}, {end}.{where[0]}",
         Statistic("non-finite steps", count, "steps"),
         spell,
         level=level,
@@ -157,8 +197,8 @@ def _finding(ground: Ground, found: Faults, level: Level, means: str, do: str) -
             for name, step in sorted(found.first.items(), key=lambda item: item[1])
         ],
         means=means,
-        do=do,
-        details={"first_step_by_signal": found.first},
+        do=f"{do} Test the device of rank {where[1]}: others had none of it." if where[1] is not None else do,
+        details={"first_step_by_signal": found.first, "rank": where[1]},
         onset="exact: the first such step",
     )
 

@@ -22,8 +22,8 @@ SOURCE = (
 )
 UNIT = "of the slope before"
 
-BENDS = 0.01
-"""Mean rise of the rows that are compared, in log units, beyond which a spike among them says more than their slope."""
+BENDS = 0.003
+"""Mean rise of the rows that are compared, in log units, beyond which a jump or climb says more than their slope."""
 
 
 @check("loss.plateau", area="loss", reads=("loss/train",), uses=("lr/used",), instead=INSTEAD,
@@ -33,8 +33,8 @@ def plateau(run: Run) -> Iterator[Finding]:
 
     Why it matters: a run that learns nothing more looks calm on every other curve. How to read it: at every 5 % of
     growth, the slope over the last fifth to half of the run against that over the same stretch before it; a plateau
-    keeps less than 0.3 of it, by 3 standard errors. Where the learning rate changed or the loss jumped
-    meanwhile, the answer is unknown.
+    keeps less than 0.3 of it, by 3 standard errors. Where the learning rate changed, or the loss rose or
+    stood still to the last digit meanwhile, the answer is unknown.
     """
     stream = training(run)
     if (few := too_few(stream)) is not None:
@@ -77,10 +77,13 @@ def _why_not(run: Run, stream: Stream, first: int, last: int) -> str:
     """What else takes the slope off a curve in these steps; "" for nothing."""
     if _rate_moved(run, first, last):
         return "the learning rate changed at the same time"
+    if any(r.first <= last and first <= r.last for r in stream.series.stuck()):
+        return "the loss printed the same number for a while"
     steps = max(last - first, 1)
-    bends = [e for e in stream.series.episodes() if e.side > 0 and e.sudden and not e.ongoing and e.onset_low <= last
-             and first <= e.last and abs(e.effect) * (e.last - e.onset + 1) > BENDS * steps]
-    return f"the loss jumped at {span_words(bends[0])}, which bends the line through these rows" if bends else ""
+    bends = [e for e in stream.series.episodes() if e.side > 0 and (e.sudden or e.failed is not None)
+             and e.onset_low <= last and first <= e.last
+             and abs(e.effect) * (min(e.last, last) - max(e.onset, first) + 1) > BENDS * steps]  # fmt: skip
+    return f"the loss rose at {span_words(bends[0])}, which bends the line through these rows" if bends else ""
 
 
 def _rate_moved(run: Run, first: int, last: int) -> bool:

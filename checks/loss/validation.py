@@ -63,7 +63,8 @@ def _one(run: Run, level: Stream | None, gap_too: bool) -> Iterator[Finding]:
             f"Wait for at least {LEAST_ROWS} evaluations.",
         )
         return
-    threshold = Threshold(100 * GAP.warn, 100 * GAP.fail, "% off the trend", f"{NOISE}; {SOURCE}")
+    bounds = gap.bounds if gap else GAP
+    threshold = Threshold(100 * bounds.warn, 100 * bounds.fail, "% off the trend", f"{NOISE}; {SOURCE}")
     told: list[Episode] = []
     explained = ""
     for stream, of in ((gaps, "the gap to training"), (level, "the loss")):

@@ -52,12 +52,12 @@ class Moved:
         return float(np.exp(min(size, LARGEST)))
 
 
-def norms(run: Run) -> list[Norms]:
+def norms(run: Run, whole: str = "grad/norm", each: str = "grad/norm_by_layer") -> list[Norms]:
     """The whole model's norm first, then the layers' where they were logged."""
     book = open_book(run)
-    total = book.one("grad/norm")
-    layers = [Norms("grad/norm_by_layer", label, s) for label, s in book.of("grad/norm_by_layer").items() if s.rows]
-    return ([Norms("grad/norm", ALL, total)] if total and total.rows else []) + layers
+    total = book.one(whole)
+    layers = [Norms(each, label, s) for label, s in book.of(each).items() if s.rows]
+    return ([Norms(whole, ALL, total)] if total and total.rows else []) + layers
 
 
 def too_few(ground: Ground) -> Finding:

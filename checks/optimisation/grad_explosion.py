@@ -21,7 +21,7 @@ from checks.optimisation._layers import (
 from checks.registry import check
 from checks.stream.book import open_book
 from checks.stream.excuse import masked_words
-from checks.stream.layout import GRADIENT, LEAST_ROWS
+from checks.stream.layout import LEAST_ROWS
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -33,6 +33,8 @@ SOURCE = (
 UNIT = "times its trend"
 LASTING_ROWS = 8
 """Healthy runs have two or three high norms in a row; alone they are no alarm before there are eight."""
+BLIND = 10.0
+"""Norms in which a rise of this factor, that fails at once, could hide allow no pass."""
 AT_MOST = 10
 
 
@@ -71,6 +73,14 @@ def grad_explosion(run: Run) -> Iterator[Finding]:
         unseen = f" {beyond:,} layers beyond the first {len(known) - 1:,} are not watched." if beyond else ""
         brief = f" {notes} brief rise{'s' if notes > 1 else ''} of two to seven rows came back." if notes else ""
         seen = known[0].series.resolution()
+        if seen is None or 1 + seen[0] > BLIND:
+            rise = "no rise" if seen is None else f"only one of {1 + seen[0]:.3g} times over {seen[1]} rows"
+            yield ground.unknown(
+                f"No gradient norm left its range in {ground.n:,} rows, but {rise} would have shown nine times in ten."
+                + masked_words(excused, events),
+                "The norms are too few or too noisy for their trend.",
+            )
+            return
         yield ground.passed(
             f"No gradient norm left its range in {ground.n:,} rows.{brief}{unseen}{masked_words(excused, events)}",
             None if seen is None else Statistic(f"smallest rise of {seen[1]} rows that would show", 1 + seen[0], UNIT),
@@ -105,7 +115,7 @@ def _failed(m: Moved) -> bool:
 def _counts(m: Moved, loss: list[tuple[int, int]]) -> bool:
     e = m.episode
     if e.lone or _failed(m) or e.rows >= LASTING_ROWS or not e.sudden:
-        return e.lone or _failed(m) or e.effect >= GRADIENT.warn
+        return e.lone or _failed(m) or e.effect >= m.of.series.bounds.warn
     return any(e.onset_low <= last and first <= e.last for first, last in loss)
 
 

@@ -107,7 +107,9 @@ def _jumps(
             near = planned[known[row]]
             if np.isfinite(near) and r[row] <= factor * near:
                 continue
-        back = np.flatnonzero(r[row + 1 :] <= r[i] * np.sqrt(factor))
+        # With a plan it is back when it is what was planned; a rate that only decays from too high is not.
+        due = planned[known[row + 1 :]] if planned is not None else np.full(len(r) - row - 1, np.nan)
+        back = np.flatnonzero(r[row + 1 :] <= np.where(np.isfinite(due), due, r[i]) * np.sqrt(factor))
         last = row + int(back[0]) if len(back) else len(r) - 1
         ended = last + 1
         yield Jump(int(known[row]), float(r[row] / r[i]), int(known[last]), bool(len(back)))

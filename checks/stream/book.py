@@ -13,7 +13,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,8 @@ from checks.stream.gap import GAP, GapState, gaps
 from checks.stream.jit import version
 from checks.stream.layout import GRADIENT, LOSS, Bounds
 from checks.stream.series import Series
+from checks.stream.spread import SPREAD, SpreadState, spreads
+from trainvitals.errors import UsageError
 from trainvitals.sealed import opened, seal
 
 if TYPE_CHECKING:
@@ -41,17 +43,27 @@ WATCHED: Mapping[str, tuple[str, Bounds]] = {
     "loss/val_domain": ("loss", LOSS),
     "grad/norm": ("optimisation", GRADIENT),
     "grad/norm_by_layer": ("optimisation", GRADIENT),
+    "update/ratio": ("optimisation", GRADIENT),
     "update/ratio_by_layer": ("optimisation", GRADIENT),
 }
 """Signal -> the area whose planned events concern it, and its bounds."""
+SCANS: Mapping[str, Bounds] = {"loss": LOSS, "gradient": GRADIENT, "validation_gap": GAP, "scatter": SPREAD}
+"""Bounds that a run's settings may replace, as `scan.loss`: one pass over a series serves several checks."""
+MODES = ("raw", "level")
+"""Bounds that say what a series is, and are no thresholds."""
 VALIDATION_GAP = "validation gap"
 """Validation over training loss: a series of our own."""
+SCATTER = "scatter of the loss"
+"""Of 16 rows of the training loss each: another."""
+OWN = {VALIDATION_GAP: GAP, SCATTER: SPREAD}
+"""Series of our own -> bounds."""
 POOLED = {"loss/domain": "loss/domain_tokens"}
 """Signal -> weights with which its rows are pooled: a domain's loss in one row is that of a few documents."""
 POOL_ROWS = 8
 MOST_LABELS = 1000
 """Series of one signal that are watched: their states together take 43 MB."""
-FILE = "streams.bin"
+FILE, FILE_OF_POLICY = "streams.bin", "streams-policy.bin"
+"""States under the shipped bounds, and under the bounds last asked for in their place."""
 MOST_BYTES = 1 << 28
 WORTH_KEEPING = 64
 """New rows from which on a state is stored again."""
@@ -64,6 +76,7 @@ class Book:
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     """Signal -> label -> series; "" for a signal without axes."""
     gap: GapState = field(default_factory=GapState)
+    scatter: SpreadState = field(default_factory=SpreadState)
     cuts: list[int] = field(default_factory=list)
     """Last steps that restarts have left of earlier attempts, as of the last look."""
     at: str = ""
@@ -72,6 +85,8 @@ class Book:
     """Signal -> its labels beyond the first 1,000, which are not watched."""
     unsaved: int = 0
     """Rows read since the state was last stored."""
+    instead: Mapping[Bounds, Bounds] = field(default_factory=dict)
+    """Shipped bounds -> those that hold in their place."""
 
     def of(self, signal: str) -> dict[str, Series]:
         """Series of a signal by label; empty where the run has none."""
@@ -92,10 +107,12 @@ class Book:
             self.cuts = cuts
         for name, (area, bounds) in WATCHED.items():
             if has(run, name) and not (name == "loss/returned" and has(run, "loss/train")):
-                self._read(run, name, bounds, levels[area])
+                self._read(run, name, self.instead.get(bounds, bounds), levels[area])
         training = "loss/train" if has(run, "loss/train") else "loss/returned"
         if has(run, "loss/val") and has(run, training):
             self._read_gap(run, training, levels["loss"])
+        if has(run, training):
+            self._read_scatter(run, training)
 
     def _read(self, run: Run, name: str, bounds: Bounds, levels: NDArray[np.int64]) -> None:
         known = self.series.setdefault(name, {})
@@ -130,14 +147,14 @@ class Book:
 
     def _read_gap(self, run: Run, training: str, levels: NDArray[np.int64]) -> None:
         known = self.series.setdefault(VALIDATION_GAP, {})
-        series = known.get("")
+        series, bounds = known.get(""), self.instead.get(GAP, GAP)
         if series is None or not _agree(series, levels) or self.one("loss/val") is None:
-            series, self.gap = Series(GAP), GapState()
+            series, self.gap = Series(bounds), GapState()
         start = self.gap.evaluated
         validation = since(run, "loss/val", start if start >= 0 else None)
         if start >= 0 and not (len(validation) and validation.steps[0] == start
                                and validation.values[0] == self.gap.value):  # fmt: skip
-            series, self.gap = Series(GAP), GapState()
+            series, self.gap = Series(bounds), GapState()
             validation, start = since(run, "loss/val", None), -1
         rows = since(run, training, start if start >= 0 else None)
         series.levels = levels
@@ -145,39 +162,73 @@ class Book:
         series.feed(steps, np.exp(values))
         known[""] = series
 
+    def _read_scatter(self, run: Run, training: str) -> None:
+        known = self.series.setdefault(SCATTER, {})
+        series, state = known.get(""), self.scatter
+        rows = since(run, training, state.steps[0] if series is not None and state.steps else None)
+        waiting = len(state.steps)
+        good = np.isfinite(rows.values)
+        if series is None or not waiting or rows.steps[good][:waiting].tolist() != state.steps or (
+            rows.values[good][:waiting].tolist() != state.values
+        ):
+            series, self.scatter = Series(self.instead.get(SPREAD, SPREAD)), SpreadState()
+            rows = since(run, training, None)
+        series.feed(*spreads(self.scatter, rows.steps, rows.values))
+        known[""] = series
+
     def packed(self) -> bytes:
         """The whole book: a sealed line that says what follows, and the series as bytes."""
         parts = [(name, label, s.packed()) for name, known in self.series.items() for label, s in known.items()]
         payload = b"".join(data for *_, data in parts)
         head = seal({
-            "version": stamp(), "gap": list(astuple(self.gap)), "cuts": self.cuts, "sum": zlib.crc32(payload),
+            "version": stamp(self.instead), "gap": list(astuple(self.gap)), "scatter": list(astuple(self.scatter)),
+            "cuts": self.cuts, "sum": zlib.crc32(payload),
             "series": [[name, label, len(data)] for name, label, data in parts],
         })  # fmt: skip
         return json.dumps(head).encode() + b"\n" + payload
 
     @classmethod
-    def unpacked(cls, data: bytes) -> Book:
+    def unpacked(cls, data: bytes, instead: Mapping[Bounds, Bounds] | None = None) -> Book:
         """What `packed` gave; an empty book where it is damaged or of another version."""
         line, _, payload = data.partition(b"\n")
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, OverflowError):
             head, state = opened(line)
-            if state == "whole" and head["version"] == stamp() and head["sum"] == zlib.crc32(payload):
-                book, at = cls(gap=GapState(*head["gap"]), cuts=[int(cut) for cut in head["cuts"]]), 0
+            if state == "whole" and head["version"] == stamp(instead) and head["sum"] == zlib.crc32(payload):
+                book, at = cls(gap=GapState(*head["gap"]), scatter=SpreadState(*head["scatter"]),
+                               cuts=[int(cut) for cut in head["cuts"]], instead=instead or {}), 0
                 for name, label, length in head["series"]:
-                    bounds = GAP if name == VALIDATION_GAP else WATCHED[name][1]
+                    shipped = OWN[name] if name in OWN else WATCHED[name][1]
+                    bounds = book.instead.get(shipped, shipped)
                     book.series.setdefault(name, {})[label] = Series.unpacked(bounds, payload[at : at + length])
                     at += length
                 return book
-        return cls()
+        return cls(instead=instead or {})
 
 
-def stamp() -> str:
+def scan_settings() -> dict[str, dict[str, float]]:
+    """`scan.NAME` -> threshold -> shipped value."""
+    return {f"scan.{name}": {key: value for key, value in asdict(bounds).items() if key not in MODES}
+            for name, bounds in SCANS.items()}
+
+
+def bounds_instead(settings: Mapping[str, Mapping[str, Any]]) -> dict[Bounds, Bounds]:
+    """Shipped bounds -> those that settings put in their place. Raises UsageError for a bound that there is not."""
+    known = scan_settings()
+    for name, given in settings.items():
+        if name in known and (wrong := set(given) - set(known[name])):
+            raise UsageError(f"{name} has no setting {', '.join(sorted(wrong))}. It has {', '.join(known[name])}.")
+    changed = {b: replace(b, **settings.get(f"scan.{name}", {})) for name, b in SCANS.items()}
+    return {shipped: bounds for shipped, bounds in changed.items() if shipped != bounds}
+
+
+def stamp(instead: Mapping[Bounds, Bounds] | None = None) -> str:
     """What a stored state belongs to: the code, and every bound."""
-    policy = repr([(name, astuple(bounds)) for name, (_, bounds) in WATCHED.items()])
+    every = [*((name, bounds) for name, (_, bounds) in WATCHED.items()), *OWN.items()]
+    policy = repr([(name, astuple((instead or {}).get(bounds, bounds))) for name, bounds in every])
     return f"{version()}-{zlib.crc32(policy.encode()):08x}"
 
 
-_BOOKS: WeakKeyDictionary[Any, Book] = WeakKeyDictionary()
+_BOOKS: WeakKeyDictionary[Any, dict[str, Book]] = WeakKeyDictionary()
 """Of runs that are open in this process, so that a folder which cannot be written costs memory, not time."""
 
 
@@ -187,18 +238,21 @@ def open_book(run: Run) -> Book:
 
 
 def _open(run: Run, seen: Run) -> Book:
-    book = _BOOKS.get(run)
+    instead = bounds_instead(seen.settings) if isinstance(seen, Snapshot) else {}
+    file = FILE_OF_POLICY if instead else FILE
+    books, key = _BOOKS.setdefault(run, {}), stamp(instead)
+    book = books.get(key)
     if book is None:
         with contextlib.suppress(OSError):
-            book = Book.unpacked(run.kept(FILE, MOST_BYTES))
-        book = _BOOKS[run] = book or Book()
+            book = Book.unpacked(run.kept(file, MOST_BYTES), instead)
+        book = books[key] = book or Book(instead=instead)
     if book.at != run.version:
         book.look(seen)
         book.at = run.version
         if book.unsaved >= WORTH_KEEPING:
             # A folder that cannot be written: the book lives as long as the run is open.
             with contextlib.suppress(OSError):
-                run.keep(FILE, book.packed())
+                run.keep(file, book.packed())
             book.unsaved = 0
     return book
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from checks.stream.jit import compiled
-from checks.stream.layout import FOLD_FROM, HUGE, LEVELS, LONE, RECENT, RING, TRAIL
+from checks.stream.layout import ALONE, FOLD_FROM, HUGE, LEVELS, LONE, RECENT, RING, TRAIL, UNKNOWN_YET
 from checks.stream.noise import median, recent
 from checks.stream.onset import onset_fit
 
@@ -62,7 +62,9 @@ def trend(e, rows):  # type: ignore[no-untyped-def]
 
 @compiled
 def begin(s, E, side, how, window, z, effect, reference, slope, error, rows, step, bounds):  # type: ignore[no-untyped-def]
-    """Open an episode, unless the series only comes back from a level that was told."""
+    """Open an episode, unless the series only comes back from a level that was told or expected."""
+    if how != LONE and _back_from_expected(s, E, side, effect, reference, rows, step):
+        return
     if how != LONE and s.offset * side < 0 and effect >= 0.5 * abs(s.offset):
         back = effect < 2 * abs(s.offset)
         for i in range(s.small):
@@ -99,8 +101,36 @@ def begin(s, E, side, how, window, z, effect, reference, slope, error, rows, ste
     e.onset_row = rows
     e.ramp = 0
     e.refit = 2 * window
+    e.expected = 0
+    e.part_of = UNKNOWN_YET
     s.open = s.small
     s.small += 1
+
+
+@compiled
+def _back_from_expected(s, E, side, effect, reference, rows, step):  # type: ignore[no-untyped-def]
+    """Whether this only undoes what rose or fell before an event let another level be expected: that is over now."""
+    for i in range(s.small - 1, -1, -1):
+        e = E[i]
+        if e.expected == 1 and e.closed < 0:
+            if e.side == side or effect < 0.5 * e.lasting or effect > 2 * e.lasting:
+                return False
+            e.closed, e.closed_step = rows, step
+            n = 0
+            level = 0.0
+            for j in range(RECENT):
+                if (s.recent[j] - reference) * side > 0.5 * effect:
+                    level += s.recent[j]
+                    n += 1
+            level = level / n if n else reference + side * effect
+            for j in range(RECENT):
+                if (s.recent[j] - reference) * side <= 0.5 * effect:
+                    s.recent[j] = level
+            s.center = level
+            restart(s)
+            end_run(s)
+            return True
+    return False
 
 
 @compiled
@@ -111,6 +141,27 @@ def locate(s, e, bounds):  # type: ignore[no-untyped-def]
     if s.rows - since - first < 8:
         first = max(s.rows - since - max(8, 2 * since), 0)
     onset_fit(s, e, first, bounds.floor if s.mode == 0 else 0.05 * s.scale)
+
+
+@compiled
+def link(s, E, e):  # type: ignore[no-untyped-def]
+    """Say once, when the onset of an episode was first fitted, whether it goes on with a level that was told.
+
+    A climb is told as one level after another. It is another fault where the interval of its onset leaves a calm as
+    long as all that came before, or where it is three times as large.
+    """
+    if e.part_of != UNKNOWN_YET:
+        return
+    e.part_of = ALONE
+    for i in range(s.open - 1, -1, -1):
+        before = E[i]
+        if before.told < 0 or before.closed >= 0 or before.expected == 1 or before.side != e.side:
+            continue
+        root = before.part_of if before.part_of >= 0 else i
+        so_far = before.told_step - E[root].onset
+        if e.onset_low <= before.told_step + so_far and e.effect < 3 * max(before.effect, before.lasting):
+            e.part_of = root
+        return
 
 
 @compiled
@@ -159,7 +210,7 @@ def follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
     mean = e.sum / e.rows
     error = max(e.scale / np.sqrt(float(e.rows)), bounds.floor if s.mode == 0 else 0.0)
     error = max(error, 0.5 * e.error)
-    told = e.before * e.side
+    told = e.before * e.side if e.part_of >= 0 else 0.0
     if e.failed < 0:
         sure = mean - 1.64 * error + max(told, 0.0) >= fail and mean / error > 4
         if sure and e.rows >= 8 and not calm:
@@ -177,7 +228,9 @@ def follow(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         e.closed_step = step
         _forget(s, reference)
         if level >= 4:
-            e.out_row, e.out_step = rows, step
+            # Not off in the block that told so.
+            e.out_row = max(e.out_row, rows - (1 << level))
+            e.out_step = max(e.out_step, s.trail_step[level, (s.trail_count[level] - 1) % TRAIL])
         s.open = -1
         end_run(s)
         s.clean_from = rows

@@ -56,9 +56,14 @@ EPISODE = np.dtype(
         ("closed", "i8"), ("closed_step", "i8"), ("failed", "i8"), ("told", "i8"), ("told_step", "i8"),
         ("before", "f8"), ("lasting", "f8"), ("mode", "i8"), ("onset_row", "i8"), ("onset", "i8"),
         ("onset_low", "i8"), ("onset_high", "i8"), ("ramp", "i8"), ("refit", "i8"), ("scale", "f8"), ("slope", "f8"),
+        ("expected", "i8"), ("part_of", "i8"),
     ]
 )  # fmt: skip
-"""One episode. Rows that mean "not yet" are -1; `failed` is the step at which it became a failure."""
+"""One episode. Rows that mean "not yet" are -1; `failed` is the step at which it became a failure, `expected` 1 where a
+planned event made its level the expected one, and `part_of` the episode that it goes on with, `ALONE` where calm lies
+between."""
+
+UNKNOWN_YET, ALONE = -2, -1
 
 ROWS, WINDOW, BEST, LONE, HUGE = range(5)
 """How an episode was noticed: rows in sequence, a window off its trend, a window off the best, one row, a first row
@@ -84,7 +89,8 @@ class Bounds:
     raw: int = 0
     """1: never take logarithms; -1: always, of nothing smaller than 1e-30."""
     level: int = 0
-    """1: not expected to fall for ever. A falling line is not extrapolated, and there is no best to stay with."""
+    """1: not expected to fall for ever. A falling line is not extrapolated, and there is no best to stay with. 2: expected
+    to stay. No line is extrapolated."""
     raw_warn: float = 0.5
     raw_fail: float = 1.5
     raw_fall: float = 1.5

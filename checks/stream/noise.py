@@ -30,6 +30,13 @@ def normal(t, nu):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def student(z, nu):  # type: ignore[no-untyped-def]
+    """The inverse of `normal`, for z of 0 and above."""
+    z *= (8 * nu + 3) / (8 * nu + 1)
+    return np.sqrt(nu * np.expm1(min(z * z / nu, 50.0)))
+
+
+@compiled
 def measure_noise(s):  # type: ignore[no-untyped-def]
     n = min(s.difference_count, DIFFERENCES)
     if n == 0:

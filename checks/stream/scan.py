@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from checks.stream.course import begin, end_run, expected, follow, locate, restart, trend
+from checks.stream.course import begin, end_run, expected, follow, link, locate, restart, trend
 from checks.stream.jit import compiled
 from checks.stream.layout import (
     DIFFERENCES,
@@ -152,6 +152,7 @@ def _row(s, E, u, step, bounds, scratch):  # type: ignore[no-untyped-def]
         push(s, E, 0, value, step, bounds, rows)
     if s.open >= 0 and (E[s.open].row == rows or was_open != s.open):
         locate(s, E[s.open], bounds)
+        link(s, E, E[s.open])
 
 
 @compiled
@@ -179,6 +180,7 @@ def _calm_fold(s, E, us, steps, bounds):  # type: ignore[no-untyped-def]
     push_fold(s, E, steps[FOLD - 1], bounds)
     if s.open >= 0:
         locate(s, E[s.open], bounds)
+        link(s, E, E[s.open])
 
 
 @compiled
@@ -225,7 +227,7 @@ def _ratios_fail(s):  # type: ignore[no-untyped-def]
 def _expect_level(s, E):  # type: ignore[no-untyped-def]
     """A planned event has ended its window: what is still up is its level, and what comes is judged against it."""
     if s.open >= 0:
-        E[s.open].told, E[s.open].told_step = s.rows, s.last_step
+        E[s.open].told, E[s.open].told_step, E[s.open].expected = s.rows, s.last_step, 1
         s.open = -1
     restart(s)
 

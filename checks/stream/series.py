@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.stream.layout import EPISODE, LEAST_ROWS, LONE, NOTES, STATE, Bounds, new_state
+from checks.stream.grids import GRIDS, NAMES, feed_grids, new_grids
+from checks.stream.layout import EPISODE, LEAST_ROWS, LONE, NOTES, STATE, UNKNOWN_YET, Bounds, new_state
 from checks.stream.scan import feed
 from checks.stream.slope import PLATEAU, REPEATS, feed_plateau, feed_repeats, new_plateau, new_repeats
 
@@ -41,6 +42,7 @@ class Episode:
     onset_low: int
     onset_high: int
     """99 % interval of the onset."""
+    onset_row: int
     noticed: int
     """When it was first said."""
     last: int
@@ -77,6 +79,18 @@ class Episode:
         return f"{100 * change:+.3g} %" if abs(change) < 4 else f"to {1 + change:.3g} times"
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A run of equal values that the log's own rate of ties does not explain."""
+
+    first: int
+    last: int
+    """Steps."""
+    rows: int
+    last_row: int
+    """Row of the run at which it ended."""
+
+
 class Series:
     """The detector's memory of one series."""
 
@@ -88,6 +102,7 @@ class Series:
         self.table = np.zeros(16, EPISODE)
         self.plateau = new_plateau()
         self.repeats = new_repeats()
+        self.grids = new_grids()
         self.witness_steps: Steps = np.zeros(0, np.int64)
         self.witness_values: Floats = np.zeros(0)
         self._packed = bounds.packed()[0]
@@ -119,23 +134,17 @@ class Series:
         logs = self.state[0]["mode"] == 0 and (values > 0).all()
         feed_plateau(self.plateau[0], steps, np.log(values) if logs else values)
         feed_repeats(self.repeats[0], steps, values)
+        if self.bounds.level == 0:
+            feed_grids(self.grids[0], steps, values)
         self.witness_steps = np.concatenate([self.witness_steps, steps])[-WITNESSES:]
         self.witness_values = np.concatenate([self.witness_values, values])[-WITNESSES:]
 
     def episodes(self) -> list[Episode]:
-        """In order of onset; told levels of one side that follow one another are one episode."""
-        table = self.table[: int(self.state[0]["small"])]
-        groups: list[list[Any]] = []
-        for e in table:
-            before = groups[-1][-1] if groups and e["how"] != LONE else None
-            joined = before is not None and before["told"] >= 0 and before["side"] == e["side"] and not (
-                0 <= before["closed"] < e["row"]
-            )
-            if joined:
-                groups[-1].append(e)
-            else:
-                groups.append([e])
-        return [self._episode(group) for group in groups]
+        """In the order in which they were noticed; levels of one climb that were told one after another are one."""
+        groups: dict[int, list[Any]] = {}
+        for i, e in enumerate(self.table[: int(self.state[0]["small"])]):
+            groups.setdefault(int(e["part_of"]) if e["part_of"] >= 0 else i, []).append(e)
+        return [self._episode(group) for group in groups.values()]
 
     def notes(self) -> tuple[Steps, Floats]:
         """Steps of the last single rows that stood out by 5 deviations or more, and by how many."""
@@ -144,17 +153,23 @@ class Series:
         order = np.argsort(state["note_step"][:n])
         return state["note_step"][:n][order], state["note_z"][:n][order]
 
+    def stuck(self) -> list[Stuck]:
+        """Runs of equal values, the first 32."""
+        r = self.repeats[0]
+        columns = (r[name][: int(r["found"])].tolist() for name in ("start", "end", "length", "end_row"))
+        return [Stuck(*row) for row in zip(*columns, strict=True)]
+
     def resolution(self) -> tuple[float, int] | None:
-        """Smallest lasting rise that would be told now, as a fraction, and the rows it would need; None if unknown."""
+        """Lasting rise that nine in ten times would be told, as a fraction, and the rows it needs; None if unknown.
+
+        In deviations of a row where the series is `raw`.
+        """
         state = self.state[0]
         if self.rows < LEAST_ROWS or not np.isfinite(state["visible"]).any():
             return None
-        least = self.bounds.warn if state["mode"] == 0 else self.bounds.raw_warn * float(state["scale"])
-        smallest = np.maximum(state["visible"], least)
-        k = int(np.argmin(smallest))
-        if state["mode"] == 1:
-            return float(smallest[k] / max(float(state["scale"]), 1e-300)), 2 << k
-        return float(np.expm1(smallest[k])), 2 << k
+        k = int(np.argmin(state["visible"]))
+        size = float(state["visible"][k])
+        return (size / max(float(state["scale"]), 1e-300) if self.raw else float(np.expm1(min(size, 700.0)))), 2 << k
 
     @property
     def raw(self) -> bool:
@@ -165,8 +180,8 @@ class Series:
         """Everything, as bytes of a known layout."""
         count = int(self.state[0]["small"])
         head = np.array([count, len(self.witness_steps), len(self.levels)], np.int64)
-        parts = (head, self.state, self.table[:count], self.plateau, self.repeats, self.witness_steps,
-                 self.witness_values, self.levels)  # fmt: skip
+        parts = (head, self.state, self.table[:count], self.plateau, self.repeats, self.grids,
+                 self.witness_steps, self.witness_values, self.levels)  # fmt: skip
         return b"".join(part.tobytes() for part in parts)
 
     @classmethod
@@ -186,6 +201,7 @@ class Series:
         series.state, table = take(STATE, 1), take(EPISODE, count)
         series.table = np.concatenate([table, np.zeros(max(16, count), EPISODE)])
         series.plateau, series.repeats = take(PLATEAU, 1), take(REPEATS, 1)
+        series.grids = take(GRIDS, 1)
         series.witness_steps, series.witness_values = take(np.int64, witnesses), take(np.float64, witnesses)
         series.levels = take(np.int64, levels)
         if at != len(data) or int(series.state[0]["small"]) != count:
@@ -200,7 +216,11 @@ class Series:
         failed = [int(e["failed"]) for e in group if e["failed"] >= 0]
         peak = max(group, key=lambda e: e["peak"] + e["side"] * e["before"])
         before = float(last["side"] * (last["before"] - first["before"]))
-        mean = float(last["sum"] / max(int(last["rows"]), 1)) + before
+        mean = float(last["sum"] / max(int(last["rows"]), 1))
+        if ended and len(group) == 1:
+            # Rows that were back already are in the mean of a brief one.
+            mean = max(mean, 0.5 * float(first["effect"])) if int(first["rows"]) > 8 else float(first["effect"])
+        mean += before
         side = int(first["side"])
         end = max(int(e["out_step"] if e["told"] < 0 else e["closed_step"]) for e in group)
         return Episode(
@@ -210,6 +230,7 @@ class Series:
             onset=int(first["onset"]),
             onset_low=int(first["onset_low"]),
             onset_high=int(first["onset_high"]),
+            onset_row=int(first["onset_row"]),
             noticed=int(first["step"]),
             last=max(end if ended else self.last_step, int(first["onset"])),
             ongoing=not ended,
@@ -243,10 +264,15 @@ def _refuse_unsound(series: Series, count: int) -> None:
     for name in ("row", "window", "rows", "out_rows"):
         _within(name, table[name], 0, MOST_ROWS)
     _within("refit", table["refit"], 0, MOST_ROWS)
+    _within("part_of", table["part_of"], UNKNOWN_YET, count - 1)
     _within("filled", plateau["filled"], 0, len(plateau["mean"]) - 1)
     _within("width", plateau["width"], 1, MOST_ROWS)
     _within("found", repeats["found"], 0, len(repeats["start"]))
     _within("open", repeats["open"], -1, len(repeats["start"]) - 1)
+    grids = series.grids[0]
+    _within("found", grids["found"], 0, len(grids["start"]))
+    _within("open", grids["open"], -1, len(grids["start"]) - 1)
+    _within("grid", grids["grid"], 0, len(NAMES) - 1)
 
 
 def _within(name: str, values: Any, low: int, high: int) -> None:

@@ -21,6 +21,7 @@ REPEATS = np.dtype(
     [
         ("last", "f8"), ("run", "i8"), ("first", "i8"), ("rows", "i8"), ("ties", "i8"), ("found", "i8"), ("open", "i8"),
         ("start", "i8", 32), ("end", "i8", 32), ("length", "i8", 32), ("longest", "i8"), ("last_step", "i8"),
+        ("end_row", "i8", 32), ("read", "i8"),
     ]
 )  # fmt: skip
 """Runs of equal values: the ordinary rate of ties, and at most 32 runs that it does not explain."""
@@ -126,6 +127,7 @@ def feed_repeats(r, steps, ys):  # type: ignore[no-untyped-def]
     """Read rows: equal values in a row that the ordinary rate of ties does not explain. Each run counts 3 at most."""
     for i in range(len(ys)):
         y = ys[i]
+        r.read += 1
         if y == r.last:
             r.run += 1
             if r.run <= TIES_COUNTED:
@@ -139,7 +141,7 @@ def feed_repeats(r, steps, ys):  # type: ignore[no-untyped-def]
                     r.found += 1
                     r.start[r.open] = r.first
                 if r.open >= 0:
-                    r.end[r.open], r.length[r.open] = steps[i], r.run
+                    r.end[r.open], r.length[r.open], r.end_row[r.open] = steps[i], r.run, r.read
         else:
             r.last, r.run, r.first, r.open = y, 1, steps[i], -1
             r.rows += 1

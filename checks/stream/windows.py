@@ -7,7 +7,12 @@ import numpy as np
 from checks.stream.course import back_by_itself, begin, expected
 from checks.stream.jit import compiled
 from checks.stream.layout import BEST, ERRORS, FOLD, LEAST_ROWS, LEVELS, RING, WINDOW
-from checks.stream.noise import normal, own_noise
+from checks.stream.noise import normal, own_noise, student
+
+NINE_IN_TEN = 1.2816
+"""Normal deviate below which nine in ten lie: so much above the threshold a change must be to show so often."""
+BENDING = 0.2
+"""Part of a long line's fall that the bend of a healthy curve may take off it: what is above that has risen."""
 
 
 @compiled
@@ -18,24 +23,31 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     if c < 8 or 6 * g > 0.35 * rows + 3:
         return
     n = min(min(16, c - 2), max(np.int64(0.35 * rows / g), 6))
+    # Where there are enough blocks of twice the length, they make a longer line, half as unsure.
+    r, skip, part = k, 3, 1.0
+    if k + 1 < LEVELS and s.count[k + 1] >= RING and 32 * g <= 0.35 * rows:
+        r, skip, part, n = k + 1, 1 + (c & 1), 0.5, 16
+    newest = s.count[r] - skip
     a, b = (c - 1) % RING, (c - 2) % RING
     test = 0.5 * (s.ring[k, a] + s.ring[k, b])
     at = 0.5 * (s.place[k, a] + s.place[k, b])
     mx = my = 0.0
     for i in range(n):
-        j = (c - 3 - i) % RING
-        mx += s.place[k, j]
-        my += s.ring[k, j]
+        j = (newest - i) % RING
+        mx += s.place[r, j]
+        my += s.ring[r, j]
     mx /= n
     my /= n
     sxx = sxy = 0.0
     for i in range(n):
-        j = (c - 3 - i) % RING
-        dx = s.place[k, j] - mx
+        j = (newest - i) % RING
+        dx = s.place[r, j] - mx
         sxx += dx * dx
-        sxy += dx * (s.ring[k, j] - my)
+        sxy += dx * (s.ring[r, j] - my)
     predicted = my + (at - mx) * sxy / sxx
-    leverage = 0.5 + 1.0 / n + (at - mx) ** 2 / sxx
+    leverage = 0.5 + part * (1.0 / n + (at - mx) ** 2 / sxx)
+    if bounds.level == 2:
+        predicted, leverage = my, 0.5 + part / n
     e = test - predicted
     s.looks[k] += 1
     if s.looks[k] % 4 == 1 or e * e > 4 * s.variance[k] * leverage:
@@ -43,10 +55,16 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     sd = np.sqrt(s.variance[k])
     nu = s.freedom[k]
     error = sd * np.sqrt(leverage)
-    s.visible[k] = bounds.z_warn[k] * error
     effect = min(e, test - my) if bounds.level > 0 else e
-    up = normal(effect / error, nu)
+    if bounds.level == 0 and r != k:
+        effect -= BENDING * max(my - predicted, 0.0)
     how = WINDOW
+    if sxy > 0 and bounds.level == 0:
+        # A healthy loss falls or stays: a line that rises has the fault in it, and is not drawn on.
+        effect = test - my
+        up = normal(effect / (sd * np.sqrt(0.5 + part / n)), nu)
+    else:
+        up = normal(effect / error, nu)
     if s.best_count[k] > 0 and bounds.level == 0:
         bias = sd / 2.8284 * np.sqrt(2 * np.log(1 + s.best_count[k] / 4))
         over = test - s.best[k] - bias
@@ -56,6 +74,7 @@ def _scan(s, E, k, step, bounds, rows):  # type: ignore[no-untyped-def]
     warn, fall = bounds.warn, bounds.fall
     if s.mode == 1:
         warn, fall = bounds.raw_warn * s.scale, bounds.raw_fall * s.scale
+    s.visible[k] = max(student(bounds.z_warn[k], nu) * error, warn) + NINE_IN_TEN * error
     # A steep line extrapolates badly; a fall counts only beyond what doubling its slope would explain.
     depth = predicted - 2 * abs(my - predicted) - test
     down = normal(depth / error, nu)

@@ -37,8 +37,8 @@ def blind_spots(run: Run) -> Iterator[Finding]:
             n=run.extent().rows,
             statistic=Statistic("blind spots", 0, "blind spots"),
             threshold=THRESHOLD,
-            what_it_means="No other tool's format stands between the training and this record; telemetry.health says "
-            "what else it lacks.",
+            what_it_means="No other tool's format stands between the training and this record; the other checks of "
+            "this area say what else it lacks.",
             what_to_do="Nothing.",
         )
         return

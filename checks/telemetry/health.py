@@ -1,23 +1,18 @@
-"""telemetry.health: whether the run's own record can be trusted."""
+"""telemetry.health: whether the job still writes, and what its writers told that they lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from checks.finding import Finding, Level, Statistic, Threshold
-from checks.ground import Ground, Spell
-from checks.reading import has, vector
+from checks.finding import Finding, Level, Statistic
+from checks.ground import Ground
 from checks.registry import check
-from trainvitals.card import UNATTRIBUTED
+from checks.telemetry._record import ANY, count, no_data, one_or_more
 from trainvitals.catalogue import UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from trainvitals.store import Run
 
@@ -84,139 +79,40 @@ BAD_EVENTS: dict[str, tuple[Level, str, str]] = {
 """Kind of event -> level, what it means, what to do. Any other event that is marked `unknown` says what the tap could
 not see."""
 
-SKIPPED = "skipped/gradients_by_rank"
-SOURCE = "convention: telemetry is whole, or it says so"
 
-
-@check("telemetry.health", area="telemetry", uses=(SKIPPED,))
+@check("telemetry.health", area="telemetry")
 def health(run: Run) -> Iterator[Finding]:
-    """The record has holes: collectors that failed, rows that were lost, ranks or files that are missing, silence.
+    """The job went silent, or its writers told of something that is not in the record.
 
-    Why it matters: every other answer rests on this record. How to read it: one finding per kind of hole; none
-    means that no hole is known in what was looked at, which the summary names.
+    Why it matters: every other answer rests on this record. How to read it: a run that did not end in order and no
+    longer grows is silent; collectors that failed, rows that were dropped and names that were refused are events of
+    the writers. What nobody told is for the other checks of this area: holes, repeats, ranks, damage, coverage. An
+    imported log tells of no loss of its own, and the answer is unknown.
     """
-    found = [*_silence(run), *_overlaps(run), *_clocks(run), *_apart(run), *_events(run), *_problems(run)]
-    parts = list(_parts(run))
-    found += [part.finding() for part in parts if not part.whole]
-    if not found and run.last_step is None:
-        yield Finding(
-            level="unknown",
-            summary="The run holds no data yet.",
-            what_it_means="Nothing has been written.",
-            what_to_do="Wait for the first flush, or check that this is the run folder of the job.",
-        )
-    elif not found:
-        yield _whole(run, parts)
+    if run.last_step is None and not len(_bad_kinds(run.events())):
+        yield no_data()
+        return
+    found = [*_silence(run), *_events(run)]
     yield from found
-
-
-def _whole(run: Run, parts: Sequence[_Part]) -> Finding:
-    extent, last = run.extent(), int(run.last_step or 0)
-    first = min(extent.first_step or 0, last)
-    attempts = f" in {extent.attempts} attempts" if extent.attempts > 1 else ""
-    return Finding(
-        level="pass",
-        n=extent.rows,
-        summary=f"No hole is known in {extent.rows:,} rows of {_count(extent.ranks, 'rank')} and "
-        f"{_count(extent.frames, 'frame')}, steps {first:,} to {last:,}{attempts}. "
-        + _seen(parts),
-        steps=(first, last),
-        statistic=Statistic("holes", 0, "holes"),
-        threshold=_threshold(),
-        what_it_means="Every rank that belongs to the last attempt wrote, no writer told of a loss or of a collector "
-        "that failed, no two jobs wrote at once, and no file that was read is damaged. Columns that no check asked "
-        "for are verified when they are read.",
-        what_to_do="Nothing.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """How much of one thing the tap saw."""
-
-    what: str
-    """As in `training forwards whose loss was seen`."""
-    signal: str
-    steps: NDArray[np.int64]
-    seen: NDArray[np.float64]
-    of: NDArray[np.float64]
-    partly_is_whole: bool
-    """Whether some may be missing in a sound record."""
-
-    @property
-    def share(self) -> float:
-        return float(self.seen.sum() / self.of.sum())
-
-    @property
-    def below(self) -> NDArray[np.bool_]:
-        """Rows in which something was not seen."""
-        return self.seen <= 0 if self.partly_is_whole else self.seen < self.of
-
-    @property
-    def whole(self) -> bool:
-        return not self.below.any()
-
-    @property
-    def words(self) -> str:
-        """A share below 100 % never reads as 100 %."""
-        return f"{int(self.share * 1000) / 10:g} % of the {self.what}"
-
-    def finding(self) -> Finding:
-        steps = self.steps[self.below]
-        spell = Spell(int(steps[0]), int(steps[-1]), ongoing=bool(self.below[-1]))
-        # A row holds what was seen since the one before it, all in the same share.
-        ground = Ground(len(self.steps), Threshold(1.0, None, "share", SOURCE))
-        return ground.alarm(
-            f"The tap saw {self.words}; some were missing {spell.words}.",
-            Statistic("share seen", self.share, "share"),
-            spell,
-            evidence=[self.signal],
-            means="Signals of this kind are of the part that was seen, and say nothing of the rest.",
-            do="Read the event that names what is missing; docs/collectors.md says what each collector needs.",
-            onset="first row below 100 %",
-            level="warn",
+    if found:
+        return
+    events, extent = run.events(), run.extent()
+    ground = Ground(extent.rows, ANY)
+    if run.imported is not None:
+        yield ground.unknown(
+            f"{extent.rows:,} rows were imported from {run.imported.title}, which does not tell what its writer lost.",
+            "The import lost nothing that it knows of. What the job's own logger dropped or left out is not in a log.",
+            "Log with tv.attach(model, ...), which tells what it loses.",
         )
-
-
-_SEEN = (
-    ("trainable parameters", "parameters_held", "parameters", "parameter_share", False),
-    ("gradients at the update", "gradients_seen", "gradients", "gradient_share", True),
-    ("losses of training forwards", "losses_seen", "forwards", "loss_share", False),
-    ("choices of routers", "routers_read", "routers", "router_share", False),
-)
-
-
-def _parts(run: Run) -> Iterator[_Part]:
-    for what, seen, of, signal, partly in _SEEN:
-        if not run.has(f"coverage/{of}"):
-            continue
-        counts, found = run.array(f"coverage/{of}"), run.array(f"coverage/{seen}")
-        there = np.nan_to_num(counts.values) > 0
-        if there.any():
-            yield _Part(what, f"coverage/{signal}", counts.steps[there], np.nan_to_num(found.values)[there],
-                        counts.values[there], partly)
-    # How many tokens may lack a domain is for data.unattributed to say.
-    if run.has("coverage/domain_share") and run.card.domains:
-        data = run.array("data/domain_tokens")
-        tokens = np.nan_to_num(data.values)
-        if tokens.sum() > 0 and data.labels[-1][-1] == UNATTRIBUTED:
-            yield _Part("tokens' domains", "coverage/domain_share", np.array([int(run.last_step or 0)]),
-                        np.array([tokens[:, :-1].sum()]), np.array([tokens.sum()]), True)
-
-
-def _seen(parts: Sequence[_Part]) -> str:
-    """What share of the job the tap saw, in a sentence."""
-    if not any(part.signal != "coverage/domain_share" for part in parts):
-        return "How much of the job a tap saw is not in the record."
-    return f"The tap saw {', '.join(part.words for part in parts)}."
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def _threshold() -> Threshold:
-    return Threshold(1, 1, "holes", SOURCE)
+        return
+    state = {"finished": "ended in order", "live": "still writes"}.get(run.status, run.status)
+    attempts = f" in {extent.attempts} attempts" if extent.attempts > 1 else ""
+    yield ground.passed(
+        f"The run {state}, and no writer told of a loss in {extent.rows:,} rows of {count(extent.ranks, 'rank')}"
+        f"{attempts} ({count(len(events), 'event')}).",
+        Statistic("losses that were told", 0, "events"),
+        "No collector failed, no row was dropped and no name refused, as far as the writers noticed.",
+    )
 
 
 def _silence(run: Run) -> Iterator[Finding]:
@@ -237,75 +133,11 @@ def _silence(run: Run) -> Iterator[Finding]:
             ongoing=True,
             n=1,
             statistic=Statistic("silent runs", 1, "runs"),
-            threshold=_threshold(),
+            threshold=ANY,
             what_it_means="The job is dead, hung, or cannot write to the run folder.",
             what_to_do="Look at the job's log and its scheduler; resume from the last checkpoint.",
             details={"onset": {"method": "last stored row"}},
         )
-
-
-def _overlaps(run: Run) -> Iterator[Finding]:
-    if pairs := run.overlaps():
-        yield _several(
-            "fail",
-            pairs,
-            "jobs at once",
-            "Two jobs wrote one run. The main line mixes what each of them did at its time.",
-            "Stop one of them. Read the other's rows as a branch, or give it a folder of its own.",
-        )
-
-
-def _clocks(run: Run) -> Iterator[Finding]:
-    if notes := run.clock_notes():
-        yield _several(
-            "warn",
-            notes,
-            "clocks",
-            "Times of rows and events of some hosts are off. Steps and the order of attempts do not depend on them.",
-            "Have the hosts synchronise their clocks (NTP, chrony).",
-        )
-
-
-def _apart(run: Run) -> Iterator[Finding]:
-    """Ranks that skipped different numbers of steps: each counts its own, so they no longer count together."""
-    if not has(run, SKIPPED):
-        return
-    rows = vector(run, SKIPPED)
-    skips = np.nan_to_num(rows.values).cumsum(axis=0)
-    if skips.shape[1] < 2 or (skips[-1] == skips[-1, :1]).all():
-        return
-    least, most = int(skips[-1].argmin()), int(skips[-1].argmax())
-    first = int(rows.steps[(skips != skips[:, :1]).any(axis=1)][0])
-    yield Finding(
-        level="warn",
-        summary=f"Rank {rows.labels[most]} skipped {skips[-1, most]:,.0f} optimizer step(s) and rank "
-        f"{rows.labels[least]} {skips[-1, least]:,.0f}, since step {first:,}.",
-        steps=(first, int(run.last_step or first)),
-        ongoing=True,
-        n=len(rows),
-        statistic=Statistic("steps apart", float(skips[-1].max() - skips[-1].min()), "steps"),
-        threshold=_threshold(),
-        what_it_means="Every rank counts its own steps, so from there on one step number holds updates that the ranks "
-        "made at different times; if they hold copies of one model, the copies differ.",
-        what_to_do="Let all ranks decide together whether to skip: reduce the scaler's overflow flag, or the loop's "
-        "own test, over the ranks before optimizer.step().",
-        details={"skips": dict(zip(rows.labels, skips[-1].tolist(), strict=True))},
-    )
-
-
-def _several(level: Level, notes: list[str], what: str, meaning: str, advice: str) -> Finding:
-    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
-    return Finding(
-        level=level,
-        summary=f"{notes[0].rstrip('.')}{more}.",
-        n=len(notes),
-        ongoing=True,
-        statistic=Statistic(what, len(notes), what),
-        threshold=_threshold(),
-        what_it_means=meaning,
-        what_to_do=advice,
-        details={what: notes[:50]},
-    )
 
 
 def _events(run: Run) -> Iterator[Finding]:
@@ -316,15 +148,14 @@ def _events(run: Run) -> Iterator[Finding]:
         steps = of_kind["step"].dropna()
         messages = list(dict.fromkeys(str(m) for m in of_kind["message"]))
         span = (int(steps.min()), int(max(steps.max(), run.last_step or 0))) if len(steps) else None
-        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
         yield Finding(
             level=level,
-            summary=f"{messages[0].rstrip('.') or kind}{more}.",
+            summary=one_or_more([messages[0] or kind, *messages[1:]]),
             steps=span,
             ongoing=True,
             n=len(of_kind),
             statistic=Statistic(f"{kind} events", len(of_kind), "events"),
-            threshold=_threshold(),
+            threshold=ANY,
             what_it_means=meaning,
             what_to_do=advice,
             details={"messages": messages[:20], "kind": kind, "onset": {"method": "the event's step"}},
@@ -337,19 +168,3 @@ def _bad_kinds(events: pd.DataFrame) -> list[str]:
     found = set(events["kind"])
     others = dict.fromkeys(events["kind"][marked])
     return [*[kind for kind in BAD_EVENTS if kind in found], *[kind for kind in others if kind not in BAD_EVENTS]]
-
-
-def _problems(run: Run) -> Iterator[Finding]:
-    # What comes as an event or as a finding of its own was told there.
-    told = {*run.overlaps(), *run.clock_notes()}
-    events = run.events()
-    messages = [str(m) for m in events[events["kind"].isin(_bad_kinds(events))]["message"]]
-    problems = [p for p in run.problems() if p not in told and not any(m and m in p for m in messages)]
-    if problems:
-        yield _several(
-            "warn",
-            problems,
-            "problems",
-            "Parts of the record are missing; sums are over what could be read.",
-            "Check the ranks that are missing and the disk; torn ends of killed writers need no repair.",
-        )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.masking import MOMENT_EVENTS, quiet
 from checks.reading import Rows
-from checks.robust import Floats, block_edges, block_medians
+from checks.robust import Excursion, Floats, block_edges, block_medians
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
 MAX_BLOCKS = 2000
+WANDER_ROWS = 20
+"""Rows whose median tells the speed of the time."""
+WANDER_BLOCKS = 5
+UNKNOWN_WANDER = 0.1
+"""Of a run that is too young to show its own, in log units: healthy recorded runs on quiet machines lie below it."""
+LASTING_ROWS = 100
+"""Slow rows in a row that are no passing load of a shared machine. Convention: of recorded healthy runs on a busy
+machine, none was slow for so long at twice its usual step time."""
 
 
 def without_moments(run: Run, rows: Rows) -> Rows:
@@ -48,3 +57,23 @@ def expanding_median(values: Floats, starts: list[int], min_rows: int) -> Floats
         for a, b in zip(edges[:-1], edges[1:], strict=True)
     ]
     return np.concatenate(parts) if parts else values.copy()
+
+
+def wander(times: Floats) -> float:
+    """How far a run's speed goes up and down by itself: robust deviation of the logarithm of medians of 20 rows."""
+    blocks = len(times) // WANDER_ROWS
+    if blocks < WANDER_BLOCKS:
+        return UNKNOWN_WANDER
+    medians = np.log(np.median(times[-blocks * WANDER_ROWS :].reshape(blocks, WANDER_ROWS), axis=1))
+    return float(1.4826 * np.median(np.abs(medians - np.median(medians))))
+
+
+def joined(found: Sequence[Excursion], near: int) -> list[Excursion]:
+    """Excursions with those that come back within `near` blocks told as one."""
+    merged: list[Excursion] = []
+    for e in found:
+        if merged and e.first - merged[-1].last <= max(near, (merged[-1].last - merged[-1].first) // 2):
+            before = merged.pop()
+            e = Excursion(before.first, e.last, e.recovered, before.rows_over + e.rows_over, e.peak)
+        merged.append(e)
+    return merged

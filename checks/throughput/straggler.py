@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,9 @@ SOURCE = (
     "a score below 0.75 of the best rank is a straggler: https://github.com/NVIDIA/nvidia-resiliency-ext/blob/main/src/"
     "nvidia_resiliency_ext/attribution/straggler/reporting.py"
 )
+
+MEET_SHARE = 0.05
+"""Step times of ranks that end their steps together differ by less."""
 
 
 @check(
@@ -45,15 +48,14 @@ def straggler(
 
     Why it matters: synchronous training goes at the pace of its slowest rank. How to read it: score = typical step
     time of the ranks over the rank's own. Ranks that meet in a collective at every step show equal step times;
-    there a rank's excess data wait over the others', as a share of the step, gives it away (`late_share`).
+    there a rank's excess data wait over the others', as a share of the step, gives it away (`late_share`), and a rank
+    that computes slowly does not show: the answer is unknown.
     """
     times = without_moments(run, vector(run, "throughput/step_time_by_rank"))
     ranks = len(times.labels)
     threshold = Threshold(warn_score, fail_score, "score of the slowest rank", SOURCE)
     if ranks < 2:
-        yield Ground(len(times), threshold).passed(
-            "The run has one rank, so none can lag behind.", None, "Nothing to compare."
-        )
+        yield _alone(run, Ground(len(times), threshold))
         return
     times = _whole(settled(run, times))
     ground = Ground(len(times), threshold)
@@ -61,7 +63,7 @@ def straggler(
         yield ground.unknown(
             f"{len(times)} rows with every rank's time are too few.",
             "A single slow step is no straggler.",
-            "Wait for at least 30 steps.",
+            "Wait for at least 30 rows.",
         )
         return
     edges, medians = blocks(times)
@@ -72,9 +74,10 @@ def straggler(
     if len(waits):
         found += _late(times, waits, warn_score, late_share, k, n)
     if not found:
-        yield ground.passed(
-            f"No rank of {ranks} lags behind.",
-            Statistic("lowest median score", float(np.median(scores, axis=0).min()), "score"),
+        lowest = Statistic("lowest median score", float(np.median(scores, axis=0).min()), "score")
+        yield _together(ground, ranks, lowest) if _meet(times) else ground.passed(
+            f"No rank of {ranks} takes longer for its steps than the others in {len(times):,} rows.",
+            lowest,
             "Ranks keep pace.",
         )
     # One alarm for each rank: the first of its spells.
@@ -83,6 +86,37 @@ def straggler(
         first.setdefault(slow.rank, slow)
     for slow in first.values():
         yield _alarm(ground, slow)
+
+
+def _meet(times: Rows) -> bool:
+    """Whether ranks wait for each other at every step: their step times are the same, whoever is slow."""
+    spread = times.values.max(axis=1) / np.maximum(times.values.min(axis=1), 1e-12) - 1
+    varies = np.median(np.abs(times.values / np.median(times.values, axis=0) - 1))
+    return bool(np.median(spread) < MEET_SHARE or np.median(spread) < varies)
+
+
+def _together(ground: Ground, ranks: int, lowest: Statistic) -> Finding:
+    return replace(
+        ground.unknown(
+            f"The {ranks} ranks end every step together, so their step times do not tell who is slow; none waits "
+            "longer for its batches than the others.",
+            "Ranks that meet in a collective take the time of the slowest one. How long each computed by itself is not "
+            "in the record: a device that is slow in its forward or backward would not show.",
+            "Where the job is slower than it should be, time the forward and backward of each rank (torch.profiler, or "
+            "CUDA events around them).",
+        ),
+        statistic=lowest,
+    )
+
+
+def _alone(run: Run, ground: Ground) -> Finding:
+    if run.imported is not None or (run.card.world_size or 1) > 1:
+        return ground.unknown(
+            "The record has the step times of one rank only.",
+            "Whether another one holds it up is not in it.",
+            "Log with tv.attach(model, ...) on every rank.",
+        )
+    return ground.passed("The run has one rank, so none can lag behind.", None, "Nothing to compare.")
 
 
 @dataclass(frozen=True, slots=True)

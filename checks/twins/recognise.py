@@ -107,10 +107,19 @@ def _decided(a: LossRows, b: LossRows, match: _Match | None) -> Pair:
     if found.z >= TWIN_Z and found.r >= SHARED_R:
         return replace(unknown, offset_steps=match.offset(found.lag), evidence=f"{words}: they share a part of their "
                        "data or of its plan, as the losses of one rank and of all ranks do")
+    if found.z < CLEAR_Z and _steps_in_common(a, b) < LEAST_SHARED:
+        return replace(unknown, evidence=f"{words}, which is chance; and too few of their steps have the same numbers "
+                       "for the data to be known as another's")
     if found.z < CLEAR_Z:
         return replace(unknown, twin=False, evidence=f"{words}, which is chance; no offset with {LEAST_SHARED} rows or "
                        "more in common shows the same data")
     return replace(unknown, evidence=f"{words}: too much for chance, too little for the same data")
+
+
+def _steps_in_common(a: LossRows, b: LossRows) -> int:
+    """Rows that the two would share were their steps numbered alike."""
+    first, last = max(a.steps[0], b.steps[0]), min(a.steps[-1], b.steps[-1])
+    return max(int(last - first) // max(a.cadence, b.cadence) + 1, 0)
 
 
 def _pieces(match: _Match) -> tuple[list[tuple[int, NDArray[np.bool_]]], float]:

@@ -56,7 +56,7 @@ class Megatron(TextImporter):
                          rb"consumed samples|lm[ _]loss)|\bvalid(?:ation)? loss at iteration \d+ \|.{0,100}value: ")
     means = {
         "lm loss": "loss/train", "lm_loss": "loss/train", "lm loss value": "loss/val", "lm_loss value": "loss/val",
-        "grad norm": "grad/norm", "learning rate": "lr/used",
+        "grad norm": "grad/norm", "loss scale": "grad/loss_scale", "learning rate": "lr/used",
         "elapsed time per iteration (s)": "throughput/step_time",
         "elapsed time per iteration (ms)": "throughput/step_time*ms",
         _SKIPPED: "skipped/gradients", "load_balancing_loss": "loss/aux", "z_loss": "loss/z",

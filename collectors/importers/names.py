@@ -56,6 +56,7 @@ _TABLE: tuple[tuple[str, str, float, int], ...] = (
     ("loss/val", r"(?:loss[ /](?:val|validation|eval)|lm loss validation|valid(?:ation)? loss)", 1.0, 0),
     ("grad/norm", rf"{_TRAIN}(?:total |global )?(?:grad|gradient)s? ?norm", 1.0, 0),
     ("grad/norm", rf"{_TRAIN}(?:grad|gradient)s? norm (?:unclipped|before clip(?:ping)?|preclip|pre clip)", 1.0, 0),
+    ("grad/loss_scale", rf"{_TRAIN}(?:(?:amp|fp16|dynamic|current) )?loss ?scale", 1.0, 0),
     ("grad/norm_clipped", rf"{_TRAIN}(?:clipped (?:grad|gradient) norm|(?:grad|gradient)s? norm "
      r"(?:clipped|after clip(?:ping)?|post ?clip))", 1.0, 0),
     ("throughput/tokens_per_s", rf"{_TRAIN}(?:throughput[ /])?(?:tokens?|tok) ?{_PER_S}", 1.0, 0),

@@ -3,6 +3,7 @@
 Metrics recorded:
     grad/*      per step: sums of squares before clipping, in all and per layer, and after it; tensors whose norm is not
                 finite
+    grad/loss_scale   where a gradient scaler is at work: its factor
     skipped/*   where a gradient was thrown away: how many, and how many of their tensors were not finite
 
 Norms are taken at two moments: when a backward has ended, and when the optimizer is about to use the gradient. What
@@ -27,6 +28,7 @@ from collectors.model.layers import local, norms, stacked
 from collectors.signals.clipping import Clip, ClipWatch, Record, Stamp, stamp
 from collectors.signals.collector import Collector
 from collectors.step import Part
+from trainvitals.store import FrameWriter
 
 EAGER_STEPS = 3
 """Steps in which every norm is measured, before what was seen of the loop is relied on."""
@@ -45,6 +47,7 @@ class GradientCollector(Collector):
             "grad", ["grad/sumsq", "grad/sumsq_by_layer", "grad/clipped_sumsq", "grad/nonfinite"],
             labels={"layer": self.tap.layers.labels})
         self.skip_frame = self.tap.frame("skipped", ["skipped/gradients", "skipped/nonfinite"])
+        self.scale_frame: FrameWriter | None = None
         parts, all_of_them = self.tap.parts, range(len(self.tap.layers.parameters))
         alone = len(parts) == 1 and len(parts[0].members) == len(all_of_them)
         self.everything: Sequence[int] = parts[0].members if alone else tuple(all_of_them)
@@ -200,6 +203,9 @@ class GradientCollector(Collector):
         factor, pairs = self.clip.factor if self.scaled and self.clip is not None else None, self.pairs
         scaled = np.array([i in self.scaled for i in members]) if factor is not None else False
         scales = {"before_scale": _taken(self.before_scale), "after_scale": _taken(self.after_scale)}
+        if self.before_scale is not None:
+            self.scale_frame = self.scale_frame or self.tap.frame("scaler", ["grad/loss_scale"])
+        scale_frame = None if self.before_scale is None else self.scale_frame
         alike_here, measured, frame, now = self.alike, self.eager > -1, self.frame, time.time()
         if not alike_here:
             self.eager = math.inf
@@ -217,6 +223,8 @@ class GradientCollector(Collector):
         def deliver(host: dict[str, Any]) -> None:
             pairs = host.get("pairs")
             alike = alike_here and (pairs is None or np.array_equal(pairs[::2], pairs[1::2], equal_nan=True))
+            if scale_frame is not None:
+                scale_frame.append(step, {"grad/loss_scale": float(host["before_scale"])}, now)
             if not alike:
                 self.eager = math.inf
             if alike or measured:

@@ -87,7 +87,7 @@ def _verdicts(judged: Judged) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="verdicts"):
         if report is None:
             st.badge(
-                "checks are running" if not judged.error else "checks failed",
+                f"checks are running{_progress(judged)}" if not judged.error else "checks failed",
                 icon=":material/hourglass_top:" if not judged.error else ":material/error:",
                 color="gray",
             )
@@ -101,7 +101,13 @@ def _verdicts(judged: Judged) -> None:
                 color=level.color,
                 help=f"{asked}, {verdict.unknown} without enough data to judge.",
             )
-        st.caption(f"judged at step {report.step or 0:,} in {text.duration(judged.seconds)}", width="content")
+        took = f" in {text.duration(judged.seconds)}" if judged.seconds else ""
+        now = f"; judging again{_progress(judged)}" if judged.progress else ""
+        st.caption(f"judged at step {report.step or 0:,}{took}{now}", width="content")
+
+
+def _progress(judged: Judged) -> str:
+    return f", {judged.progress[0]} of {judged.progress[1]} checks" if judged.progress else ""
 
 
 def verdict_words(area: str, verdict: Verdict) -> str:

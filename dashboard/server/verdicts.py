@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -45,6 +45,8 @@ class Judged:
     seconds: float = 0.0
     """How long the answer took."""
     error: str = ""
+    progress: tuple[int, int] | None = None
+    """Checks that have answered, and of how many, while a newer report is being made."""
 
 
 class Judge:
@@ -119,6 +121,7 @@ class Judge:
         started = time.monotonic()
         raw = self._ask({"path": path, "version": version})
         if raw.get("same"):
+            self._said(path, {})
             return None
         if "error" in raw:
             return Judged(error=raw["error"])
@@ -127,6 +130,19 @@ class Judge:
         except (TypeError, ValueError, LookupError, AttributeError) as error:  # the thread serves all other runs too
             log.exception("The report on %s cannot be read", path)
             return Judged(error=f"The report of the checks cannot be read ({type(error).__name__}).")
+
+    def _said(self, path: str, said: dict[str, Any]) -> None:
+        """Keep what is known while checks run: an earlier report, and how many have answered."""
+        with self._lock:
+            known = self._judged.get(path, Judged())
+        if "stored" in said:
+            # Of a folder that anybody may have written: the checks that run now say what is wrong with it.
+            with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
+                self._keep(path, replace(known, report=report_of(said["stored"])))
+        else:
+            progress = (said["done"], said["of"]) if "done" in said else None
+            if known.progress != progress:
+                self._keep(path, replace(known, progress=progress))
 
     def _ask(self, request: dict[str, str]) -> dict[str, Any]:
         if self._process is None:
@@ -145,8 +161,11 @@ class Judge:
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-            return answer
+            while True:
+                answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+                if not {"done", "stored"} & answer.keys():
+                    return answer
+                self._said(request["path"], answer)
         except (OSError, ValueError):
             return {
                 "error": f"The judging process ended (code {self._end_process()}); the board starts another one. If "

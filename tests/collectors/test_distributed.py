@@ -88,9 +88,9 @@ def test_a_step_that_all_ranks_skip(ranks: Path) -> None:
     bad = WAYS["scaler"].data()[1][1][0]
     targets = int((bad["labels"][:, 1:] != -100).sum())
     assert run.array("unused/nonfinite_by_rank").values.tolist() == [[0, targets]], "the rank that it came from"
-    report = run_checks(run, only=["telemetry.health", "loss.nonfinite"])
+    report = run_checks(run, only=["telemetry.health", "telemetry.ranks", "loss.nonfinite"])
     assert [(f.check, f.level) for f in report.findings] == [
-        ("loss.nonfinite", "warn"), ("telemetry.health", "pass")]
+        ("loss.nonfinite", "warn"), ("telemetry.health", "pass"), ("telemetry.ranks", "pass")]
 
 
 def test_a_step_that_one_rank_skips(ranks: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_step_that_one_rank_skips(ranks: Path) -> None:
     np.testing.assert_array_equal(skips.values, [[np.nan, 1]])
     said = run.events().query("kind == 'step_skipped'")
     assert said["rank"].tolist() == [1] and said["step"].tolist() == [1] and "Rank 1" in said["message"].iloc[0]
-    (finding,) = run_checks(run, only=["telemetry.health"]).findings
+    (finding,) = run_checks(run, only=["telemetry.ranks"]).findings
     assert finding.level == "warn" and finding.summary.startswith("Rank 1 skipped 1 ")
 
 

@@ -183,7 +183,7 @@ def test_a_data_set_without_the_column_is_named(tmp_path: Path, named: list[dict
     by_name(tmp_path, datasets.Dataset.from_list(named).remove_columns("domain"), right)
     events = tv.open_run(tmp_path / "run").events().query("kind == 'domains_unknown'")
     assert "without a column \"domain\" (it has input_ids, labels)" in events["message"].item()
-    findings = run_checks(tv.open_run(tmp_path / "run"), only=["telemetry.health"]).findings
+    findings = run_checks(tv.open_run(tmp_path / "run"), only=["telemetry.health", "telemetry.coverage"]).findings
     assert all(finding.level == "warn" and "domain" in finding.summary for finding in findings)  # the cause, the share
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from checks import all_checks, judged_by
 from dashboard.server import judging
 from dashboard.server.verdicts import Judge, Judged
+from trainvitals.sealed import seal
 from trainvitals.store import open_run
 
 
@@ -55,6 +57,23 @@ def test_stored_findings_of_this_version_are_not_made_again(runs, tmp_path, monk
     assert judging.report_of(first).summary_json() | {"findings": judging.report_of(first).to_json()} == first
 
 
+@pytest.mark.parametrize("judge", ["", "of an earlier package"])
+def test_stored_findings_of_another_judge_are_made_again(runs, tmp_path, judge):
+    path = tmp_path / "faulty"
+    shutil.copytree(runs / "faulty", path)
+    old = [{**f, "summary": "An old sentence."} for f in judging.answer({}, str(path), "")["findings"]]
+    open_run(path).save_findings(old, judge)
+    assert all(f["summary"] != "An old sentence." for f in judging.answer({}, str(path), "")["findings"])
+
+
+def test_the_judge_is_its_code_and_its_settings(monkeypatch):
+    own = judged_by.judged_by()
+    assert own == judged_by.judged_by({}) == judged_by.judged_by({"loss.spike": {}})
+    assert judged_by.judged_by({"throughput.drop": {"k": 7}}) != own
+    monkeypatch.setattr(judged_by, "_code", lambda: "changed")
+    assert judged_by.judged_by() != own
+
+
 def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
     path = shutil.copytree(runs / "faulty", tmp_path / "faulty")
     shutil.rmtree(path / "findings", ignore_errors=True)
@@ -63,11 +82,28 @@ def test_findings_are_shown_even_if_they_cannot_be_stored(runs, tmp_path):
 
 
 def test_a_check_that_raises_is_an_answer_and_its_fault_is_in_the_log(runs, monkeypatch, capsys):
-    def broken(run):
+    def broken(run, **rest):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(judging, "run_checks", broken)
-    monkeypatch.setattr(judging, "_stored", lambda run: None)
+    monkeypatch.setattr(judging, "_stored", lambda run, policy: None)
     said = judging.answer({}, str(runs / "clean"), "")["error"]
     assert "RuntimeError" in said and "boom" not in said
     assert "RuntimeError: boom" in capsys.readouterr().err
+
+
+def test_what_was_stored_is_shown_at_once_and_then_how_many_checks_have_answered(runs, tmp_path, judge):
+    path = shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    first = judging.answer({}, str(path), "")
+    latest = path / "findings" / "latest.json"
+    older = json.loads(latest.read_text()) | {"version": "an earlier one", "step": 7}
+    older_keys = ("version", "judge", "time", "step", "findings")
+    latest.write_text(json.dumps(seal({k: v for k, v in older.items() if k in older_keys})))
+    said = []
+    last = judging.answer({}, str(path), "", said.append)
+    assert judging.report_of(said[0]["stored"]).step == 7 and said[0]["stored"]["findings"] == first["findings"]
+    total = len(all_checks())
+    assert [(s["done"], s["of"]) for s in said[1:]] == [(n, total) for n in range(1, total + 1)]
+    assert last["version"] == first["version"]
+    found = wait_for(judge, str(path))
+    assert found.report is not None and found.progress is None

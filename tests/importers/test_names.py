@@ -29,7 +29,7 @@ KNOWN = {
 FACTORS = {"step_time_ms": 1e-3, "elapsed time per iteration (ms)": 1e-3, "mfu(%)": 0.01, "mfu (percent)": 0.01,
            "train_loss (bits)": math.log(2)}
 ALONE = (
-    "accuracy", "loss_scale", "loss scale", "total_loss_max", "aux_loss", "val_accuracy", "step_time", "dt", "tps",
+    "accuracy", "total_loss_max", "aux_loss", "val_accuracy", "step_time", "dt", "tps",
     "tokens_per_sec_per_gpu", "tokens_per_second_per_device", "param_norm", "grad_norm/layer.0", "eval/math_loss",
     "perplexity", "train/epoch",
     "lr_scheduler_patience_and_whatever_else_is_in_a_name_that_is_far_too_long_to_be_a_group",

@@ -48,6 +48,7 @@ def test_windows_of_500_rows(logs):
         right += told(part(logs[x], at, at + 500), part(logs[y], at, at + 500)).twin is True
         other = int(rng.integers(0, 19_000))
         wrong += told(part(logs[x], at, at + 500), part(logs["llmc"], other, other + 500)).twin is True
+        assert told(part(logs[x], at, at + 500), part(logs["llmc"], at, at + 500)).twin is False
     print(f"found {right} of 40, false {wrong} of 40")
     assert right == 40 and wrong == 0
 
@@ -65,6 +66,7 @@ KINDS = {
     "printed with two decimals": (made(2_000, 1), (made(2_000, 2)[0], made(2_000, 2)[1].round(2)), True, 0),
     "other data": (made(2_000, 1), made(2_000, 2, data=5), False, None),
     "other data, other cadence": (made(4_000, 1), every(made(4_000, 2, data=5), 10), False, None),
+    "windows apart": (part(made(4_000, 1), 0, 600), part(made(4_000, 2), 2_000, 2_600), None, None),
     "forty rows": (made(40, 1), made(40, 2), None, None),
     "no noise at all": (made(2_000, 1, noise=0, own=0), made(2_000, 2, noise=0, own=0), None, None),
     "below zero": ((made(2_000, 1)[0], made(2_000, 1)[1] - 5), (made(2_000, 2)[0], made(2_000, 2)[1] - 5), True, 0),

@@ -17,8 +17,8 @@ MOST_NAMED = 10
 """Ranks, or problems of one kind, that are named one by one."""
 
 
-def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> list[str]:
-    """One sentence for each file that is damaged, as far as it was read, and for each loss that a writer told of."""
+def damage(contents: Contents, live: bool) -> list[str]:
+    """One sentence for each file that is damaged, as far as it was read."""
     found = [f"{path} {wrong.rstrip('.')}." for path, wrong in contents.wrong.items()]
     newest: dict[tuple[str, str], int] = {}
     for part in contents.parts.values():
@@ -30,9 +30,12 @@ def problems(contents: Contents, attempts: Sequence[Attempt], live: bool) -> lis
     if not live:
         found += [f"{path} ends in {torn:,} bytes that are no whole event." for path, torn in
                   contents.torn_events().items()]
-    found += [f"{problem}." for problem in contents.document_problems()]
-    found += [f"Rank {event.rank}: {event.message}." for event in contents.events if event.kind in LOSSES]
-    return [*found, *_silent_ranks(attempts[-1:])]
+    return found + [f"{problem}." for problem in contents.document_problems()]
+
+
+def losses(events: Iterable[Event]) -> list[str]:
+    """One sentence for each loss that a writer told of."""
+    return [f"Rank {event.rank}: {event.message}." for event in events if event.kind in LOSSES]
 
 
 def overlap_sentences(attempts: Sequence[Attempt], last_row: Callable[[str], float], events: Sequence[Event]
@@ -68,7 +71,8 @@ def printable(sentence: str) -> str:
     return sentence if sentence.isprintable() else ascii(sentence)[1:-1]
 
 
-def _silent_ranks(attempts: Sequence[Attempt]) -> Iterator[str]:
+def silent_ranks(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """Ranks that attempts state and that have written nothing, one sentence an attempt."""
     for attempt in attempts:
         wrote = set(attempt.ranks)
         count = attempt.world_size - sum(rank < attempt.world_size for rank in wrote)

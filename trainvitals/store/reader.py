@@ -18,7 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals.card import RunCard
-from trainvitals.catalogue import FIELDS, OWN, SIGNALS, SPARSE, STATED, Field, Signal, signal_of, stated_signal
+from trainvitals.catalogue import (
+    FIELDS,
+    MANY_ROWS,
+    OWN,
+    SIGNALS,
+    SPARSE,
+    STATED,
+    Field,
+    Signal,
+    signal_of,
+    stated_signal,
+)
 from trainvitals.errors import UnknownSignal
 from trainvitals.formulas import Masked
 from trainvitals.imported import FILE as IMPORT_FILE
@@ -32,10 +43,18 @@ from trainvitals.store.folder import Folder, open_folder
 from trainvitals.store.liveness import Liveness, Watch, ages, of_import
 from trainvitals.store.merge import Piece
 from trainvitals.store.parts import Part
-from trainvitals.store.problems import few, lacking_sentence, overlap_sentences, printable, problems
+from trainvitals.store.problems import (
+    damage,
+    few,
+    lacking_sentence,
+    losses,
+    overlap_sentences,
+    printable,
+    silent_ranks,
+)
 from trainvitals.store.rows import Rows, common_labels, gather
 from trainvitals.store.samples import Sample, SampleFiles
-from trainvitals.store.series import Extent, Series
+from trainvitals.store.series import Extent, Logged, Series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -326,6 +345,23 @@ class Run:
         first = min((part.steps[0] for part in parts), default=None)
         return Extent(sum(part.rows for part in parts), len(ranks), len(self._frames), len(self.attempts), first)
 
+    def logged(self) -> list[Logged]:
+        """Which steps have rows on the main line, of every frame and attempt, oldest attempt first in each frame."""
+        found = []
+        for frame in sorted(self._frames):
+            for index in range(len(self.attempts)):
+                rows = self._gathered(frame, index, None)
+                if rows is None:
+                    continue
+                keep = self._kept(frame, index, rows, False)
+                steps = rows.steps[keep]
+                last = int(steps[-1]) if len(steps) else -1
+                ranks = sorted({writer.rank for writer in self._taking_part(frame, index)})
+                repeats = {rank: twice[twice <= last] for rank, twice in rows.repeats.items()}
+                found.append(Logged(frame, index, steps, {rank: twice for rank, twice in repeats.items() if len(twice)},
+                                    dict(rows.lacking(ranks, keep))))
+        return found
+
     def overlaps(self) -> list[str]:
         """Jobs that wrote the same rank at once, one sentence each."""
         return overlap_sentences(self.attempts, self._last_row, self._contents.events)
@@ -385,16 +421,23 @@ class Run:
         return [item for item in stored if isinstance(item, dict)] if isinstance(stored, list) else []
 
     def stored_findings(self) -> dict[str, Any]:
-        """The last findings with the store `version` and `time` they were made at; empty before that, or if damaged."""
+        """The last findings with the store `version` and `time` they were made at and the `judge` that made them.
+
+        Empty before that, or if damaged.
+        """
         try:
             raw, state = opened(self._contents.folder.read("findings/latest.json", 0, MOST_BYTES))
         except (OSError, ValueError):
             return {}
         return {} if state == "broken" else raw
 
-    def save_findings(self, findings: Sequence[dict[str, Any]]) -> None:
-        """Store findings for readers, and keep them in the folder's history. Raises OSError."""
-        record = {"version": self.version, "time": time.time(), "step": self.last_step, "findings": list(findings)}
+    def save_findings(self, findings: Sequence[dict[str, Any]], judge: str = "") -> None:
+        """Store findings for readers, and keep them in the folder's history. Raises OSError.
+
+        `judge` tells the code and settings that made them (`checks.judged_by`): of another one they are out of date.
+        """
+        record = {"version": self.version, "judge": judge, "time": time.time(), "step": self.last_step,
+                  "findings": list(findings)}
         text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
         self._contents.folder.replace(f"findings/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json", text)
         self._contents.folder.replace("findings/latest.json", text)
@@ -415,10 +458,19 @@ class Run:
         Rows are verified when they are read, so damage in a column or a missing rank's row is named once the signal
         has been asked for.
         """
-        found = problems(self._contents, self.attempts, self.status == "live")
-        found += self.overlaps() + self.clock_notes() + self._samples.problems(self.status == "live")
+        found = [*self.damage(), *losses(self._contents.events), *self.silent_ranks()]
+        found += self.overlaps() + self.clock_notes()
         found += few(sentence for sentences in self._lacking.values() for sentence in sentences)
         return [printable(sentence) for sentence in found]
+
+    def damage(self) -> list[str]:
+        """Files that cannot be read whole, as far as they were read, one sentence each."""
+        live = self.status == "live"
+        return [printable(sentence) for sentence in damage(self._contents, live) + self._samples.problems(live)]
+
+    def silent_ranks(self) -> list[str]:
+        """Ranks that belong to the last attempt and have written nothing, in one sentence; none where all have."""
+        return list(silent_ranks(self.attempts[-1:]))
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -477,7 +529,7 @@ class Run:
         parts = [part for writer in writers for part in self._frames.get(frame, {}).get(writer.name, ())
                  if steps is None or (part.steps[0] <= steps[1] and part.steps[1] >= steps[0])]
         expected = 1 if frame in SPARSE else len({writer.rank for writer in writers})
-        rows = gather(parts, expected) if parts else None
+        rows = gather(parts, expected, frame in MANY_ROWS) if parts else None
         if steps is None:
             self._rows[frame, index] = rows
         return rows

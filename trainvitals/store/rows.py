@@ -1,5 +1,8 @@
 """Adding up what ranks wrote: one value per step from the rows of all writers of an attempt.
 
+Ranks add up; rows that one rank wrote twice for one step do not: its last one counts. The frames of evaluations are the
+exception, where two passes may belong to one step.
+
 Values are merged part by part, so what is held at a time is one value per step, whatever the number of ranks. Parts
 with the same steps, as those of most ranks are, share the work of finding where their rows go.
 """
@@ -48,6 +51,16 @@ class Place:
             return stored
         return np.asarray(reduce.reduceat(stored[self.order], self.starts, axis=0))
 
+    def without(self, steps: NDArray[np.bool_], count: int) -> Place:
+        """The rows that count, where those of some steps (of all [count]) are superseded by a later part's."""
+        at = np.arange(count)[self.at]
+        order, starts = self.order, self.starts
+        if order is None or starts is None:
+            order, starts = np.arange(len(at)), np.arange(len(at))
+        newest = order[np.append(starts[1:], len(order)) - 1] if len(order) else order
+        keep = ~steps[at]
+        return Place(at[keep], newest[keep], np.arange(int(keep.sum())))
+
     def last(self, stored: Array, usable: Mask) -> tuple[Array, Mask]:
         """The last usable value of each distinct step, and where there is one."""
         if self.order is None or self.starts is None:
@@ -70,6 +83,10 @@ class Rows:
     """Distinct steps in rising order [n]."""
     missing: Mask | None
     """Steps at which not all ranks that take part in the frame have a row [n]; None: none."""
+    counted: Sequence[Place]
+    """Where the rows go that are added up: of every rank one for each step, but in `MANY_ROWS`."""
+    repeats: Mapping[int, Steps]
+    """Rank -> steps for which it wrote more than one row; without ranks that did not."""
 
     def merged(self, item: Field, labels: Labels) -> Merged:
         """One value per step, ranks merged as the field says."""
@@ -78,7 +95,8 @@ class Rows:
         reduce = _REDUCE[item.merge]
         out = np.empty((len(self.steps), *_shape(item, labels)))
         bad, seen = np.zeros(len(self.steps), bool), np.zeros(len(self.steps), bool)
-        for place, (stored, lost) in self._each(lambda part: _stored(part, item, labels)):
+        counted = _read(self.parts, lambda part: _stored(part, item, labels))
+        for place, (stored, lost) in zip(self.counted, counted, strict=True):
             _add(out, seen, place.at, place.reduced(stored, reduce), reduce)
             if lost is not None:
                 bad[place.at] |= place.reduced(lost, np.logical_or)
@@ -91,9 +109,10 @@ class Rows:
         """
         out = np.zeros((len(edges) - 1, *_shape(item, labels)))
         bad = np.zeros(len(out), bool)
-        for part in self.parts:
-            window = np.searchsorted(edges, part.column("step")) - 1
+        for part, place in zip(self.parts, self.counted, strict=True):
             stored, lost = _stored(part, item, labels)
+            stored, lost = place.reduced(stored, np.add), None if lost is None else place.reduced(lost, np.logical_or)
+            window = np.searchsorted(edges, self.steps[place.at]) - 1
             for w in np.unique(window[(window >= 0) & (window < len(out))]):
                 out[w] += stored[window == w].sum(axis=0)
                 bad[w] |= lost is not None and bool(lost[window == w].any())
@@ -178,10 +197,13 @@ def _read(parts: Sequence[Part], make: Callable[[Part], T]) -> Iterator[T]:
             yield found
 
 
-def gather(parts: Sequence[Part], expected: int = 1) -> Rows:
+def gather(parts: Sequence[Part], expected: int = 1, many: bool = False) -> Rows:
     """Group the rows of parts (of one attempt, each writer's in sequence) by step.
 
-    `expected`: how many ranks take part in the frame, so have a row at every step at which one of them has.
+    Args:
+        parts: of one frame.
+        expected: how many ranks take part in the frame, so have a row at every step at which one of them has.
+        many: a rank may have several rows for one step, which add up (`MANY_ROWS`).
     """
     # Of a value that is the same everywhere, the last row is taken: let that be the lowest rank's.
     parts = sorted(parts, key=lambda part: -part.header.rank)
@@ -193,7 +215,32 @@ def gather(parts: Sequence[Part], expected: int = 1) -> Rows:
     every = _distinct(np.concatenate(list(kinds.values())))
     known = {key: _place(steps, every) for key, steps in kinds.items()}
     places = [known[key] for key in keys]
-    return Rows(parts, places, every, _missing(parts, places, len(every), expected))
+    missing = _missing(parts, places, len(every), expected)
+    if many:
+        return Rows(parts, places, every, missing, places, {})
+    counted, repeats = _once(parts, places, len(every))
+    return Rows(parts, places, every, missing, counted, {rank: every[twice] for rank, twice in repeats.items()})
+
+
+def _once(parts: Sequence[Part], places: Sequence[Place], count: int) -> tuple[list[Place], dict[int, Mask]]:
+    """Of every rank the last row of each step, and the steps for which it has more than one. Parts: sorted by rank."""
+    counted = list(places)
+    repeats: dict[int, Mask] = {}
+    rank, has = -1, np.zeros(count, bool)
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i].header.rank != rank:
+            rank, has = parts[i].header.rank, np.zeros(count, bool)
+        place = places[i]
+        again = has[place.at]
+        if place.order is not None or again.any():
+            counted[i] = place.without(has, count)
+            twice = repeats.setdefault(rank, np.zeros(count, bool))
+            twice[np.arange(count)[place.at][again]] = True
+            if place.order is not None and place.starts is not None:
+                sizes = np.diff(np.append(place.starts, len(place.order)))
+                twice[np.arange(count)[place.at][sizes > 1]] = True
+        has[place.at] = True
+    return counted, {rank: twice for rank, twice in repeats.items() if twice.any()}
 
 
 def _distinct(steps: Steps) -> Steps:

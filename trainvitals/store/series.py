@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,3 +41,18 @@ class Extent:
     frames: int
     attempts: int
     first_step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What one attempt has of one frame on the main line."""
+
+    frame: str
+    attempt: int
+    """Position in `Run.attempts`."""
+    steps: NDArray[np.int64]
+    """Steps with a row of any rank, rising [n]."""
+    repeats: Mapping[int, NDArray[np.int64]]
+    """Rank -> steps for which it wrote more than one row, the last of which counts; without ranks that did not."""
+    lacking: Mapping[int, NDArray[np.int64]]
+    """Rank -> steps at which it has no row though another rank has one; without ranks that have all."""

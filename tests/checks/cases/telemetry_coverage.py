@@ -1,4 +1,4 @@
-"""Cases of telemetry.health: what the tap did not see of the job."""
+"""Cases of telemetry.coverage: what the tap did not see of the job."""
 
 from tests.checks.synthetic import Synthetic
 
@@ -28,6 +28,3 @@ def control_all_is_seen(s: Synthetic, at: int) -> None:
 def control_an_expert_without_tokens_has_no_gradient(s: Synthetic, at: int) -> None:
     s.coverage["gradients_seen"][at - 1 :] -= 10
 
-
-def control_a_record_without_a_tap(s: Synthetic, at: int) -> None:
-    s.coverage = {}
