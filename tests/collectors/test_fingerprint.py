@@ -16,6 +16,7 @@ import trainvitals as tv
 from collectors.fingerprint import device_lanes
 from tests.collectors import tiny
 from trainvitals.fingerprint import batch_hashes, joined, lanes
+from trainvitals.store import RunWriter
 
 U64 = 2**64 - 1
 
@@ -126,6 +127,19 @@ def test_without_token_ids_it_is_unknown(tmp_path: Path) -> None:
     run = tv.open_run(tmp_path / "run")
     assert batch_hashes(run)[0].tolist() == [1, 3]
     assert run.array("data/sequences").steps.tolist() == [1, 2, 3]
+
+
+def test_an_attempt_recorded_without_it_has_none(tmp_path: Path) -> None:
+    """As by an older version: the store adds nothing up to 0, which is no fingerprint."""
+    labels = {"domain": ["a"], "lane": ["low", "high"]}
+    for start, fields in ((0, ["data/sequences"]), (2, ["data/sequences", "data/batch_lanes"])):
+        writer = RunWriter(tmp_path, start_step=start)
+        frame = writer.frame("data", fields, labels=labels)
+        for step in (start + 1, start + 2):
+            frame.append(step, {"data/sequences": 1} | ({"data/batch_lanes": np.array([5.0, 6.0])} if start else {}))
+        writer.close()
+    steps, hashes = batch_hashes(tv.open_run(tmp_path))
+    assert steps.tolist() == [3, 4] and hashes.tolist() == [5 | 6 << 32] * 2
 
 
 def test_a_run_without_it_has_none(tmp_path: Path) -> None:
