@@ -48,6 +48,7 @@ class Batch:
         """Routers whose choice was read, by their number."""
         self.domain = domain
         self._kept = False
+        self._ids_kept = False
         self.names = names
         self.input_ids = _input_ids(inputs)
         like = self.input_ids if self.input_ids is not None else inputs.get("inputs_embeds")
@@ -86,6 +87,13 @@ class Batch:
         else:
             _ = self.domain_ids
         _ = self.mask
+
+    def keep_ids(self) -> None:
+        """The same for token ids and positions."""
+        if not self._ids_kept:
+            self._ids_kept = True
+            self.input_ids = None if self.input_ids is None else self.input_ids.clone()
+            self._position_ids = None if self._position_ids is None else self._position_ids.clone()
 
     @cached_property
     def domain_ids(self) -> Tensor:

@@ -104,9 +104,10 @@ class Coverage:
         now[seen], now[PAIRS[seen]] = now.get(seen, 0) + int(n), now.get(PAIRS[seen], 0) + of
 
     def _say(self, step: int, counts: Mapping[str, int]) -> None:
+        # Where no forward shows a loss, the loss collector's own event says so, with what is recorded in its place.
         for field, (kind, message) in SAID.items():
             missing = counts.get(PAIRS[field], 0) - counts.get(field, 0)
-            if missing > 0:
+            if missing > 0 and not (field == "coverage/losses_seen" and missing == counts[PAIRS[field]]):
                 self._once(kind, f"At step {step:,}, {missing:,} of {counts[PAIRS[field]]:,} {message}.", unknown=False)
 
 

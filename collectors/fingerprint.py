@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -14,17 +15,15 @@ from torch.distributed.tensor import DTensor
 from collectors.batch import Batch
 from trainvitals.fingerprint import FMIX64, LANE, lanes, multipliers
 
-UNKNOWN: NDArray[np.float64] = np.full(2, np.nan)
 
-
-def batch_lanes(batch: Batch) -> Tensor | NDArray[Any]:
+def batch_lanes(batch: Batch) -> Tensor | NDArray[Any] | float:
     """The two lanes [2] of a forward's token ids: on the host an array, elsewhere a tensor that nobody waits for.
 
     NaN where the forward has no token ids, or this rank holds only a part of each row.
     """
     ids, mask = batch.input_ids, batch.mask
     if ids is None or isinstance(ids, DTensor):
-        return UNKNOWN
+        return math.nan
     if ids.device.type == "cpu":
         return lanes(ids.numpy(), None if mask is None else mask.numpy())
     return device_lanes(ids, mask)

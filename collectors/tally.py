@@ -30,6 +30,8 @@ class Tally:
         self._waiting: list[tuple[Cells, torch.device]] = []
         self._merged: list[Tally] = []
         self._held = 0
+        self._borrowed = False
+        """Whether the tables are those of one that was merged into this, and are not to be written to."""
 
     @property
     def device(self) -> torch.device | None:
@@ -61,15 +63,28 @@ class Tally:
         merged, self._merged = self._merged, []
         for cells, device in waiting:
             for rows, weights in cells():
-                if self._tables is None:
-                    self._tables = self._zeros(device)
-                self._put(self._tables, rows, weights)
+                self._put(self._own(device), rows, weights)
         for other in merged:
             tables = other.tables
-            if tables is not None and self._tables is None:
-                self._tables = self._zeros(tables[0].device)
-            for own, more in zip(self._tables or (), tables or (), strict=False):
+            if tables is None:
+                continue
+            if self._tables is None:
+                self._tables, self._borrowed = tables, True
+                continue
+            for own, more in zip(self._own(tables[0].device), tables, strict=True):
                 own += more.to(own.device)
+
+    def _own(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Tables that may be written to."""
+        if self._tables is None:
+            self._tables = self._zeros(device)
+        elif self._borrowed:
+            copies = self._zeros(self._tables[0].device)
+            for copy, table in zip(copies, self._tables, strict=True):
+                copy += table
+            self._tables = copies
+        self._borrowed = False
+        return self._tables
 
     def _zeros(self, device: torch.device) -> tuple[Tensor, ...]:
         return (zeros(self.size, dtype=torch.int64, device=device),)

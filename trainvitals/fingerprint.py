@@ -66,8 +66,8 @@ def batch_hashes(run: Run) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Fingerprints of what the steps of a run's main line were trained on.
 
     One per row of the `data` frame: of one step, or with a longer cadence of all steps since the row before. The
-    fingerprint of several rows together is their sum modulo 2**64, lane by lane (`joined`). Steps of which it is not
-    known are left out: batches without token ids, ranks without a row, damaged rows, runs recorded without it.
+    fingerprint of several rows together is their sum lane by lane (`joined`). Steps of which it is not known are left
+    out: batches without token ids, ranks without a row, damaged rows, attempts recorded without it.
 
     Returns:
         The steps, int64 [n], rising; and their fingerprints, uint64 [n].

@@ -59,9 +59,12 @@ def unequal(one: Array, other: Array) -> Masked:
 
 
 def modulo_lane(sums: Array) -> Masked:
-    """Sums of numbers that are counted modulo 2**32; absent where one is NaN. Exact for sums below 2**53."""
+    """Sums [steps, lanes] of numbers that are counted modulo 2**32, exact below 2**53.
+
+    Absent where one is NaN, and where all are 0: nothing was counted, or by a version that did not record it.
+    """
     with np.errstate(invalid="ignore"):
-        return Masked(np.remainder(sums, 2.0**32), ~np.isnan(sums))
+        return Masked(np.remainder(sums, 2.0**32), ~np.isnan(sums) & (sums != 0).any(axis=-1, keepdims=True))
 
 
 def smaller(after: Array, before: Array) -> Masked:

@@ -46,11 +46,17 @@ class Layers:
 
         `members` are the parameters that the norms belong to.
         """
-        chosen = list(members)
-        index, shares = self._arrays[0][chosen], self._arrays[1][chosen]
+        index, shares = self._arrays
+        if len(members) != len(index) or members != self._all:
+            chosen = list(members)
+            index, shares = index[chosen], shares[chosen]
         with np.errstate(all="ignore"):
             total = np.asarray(np.bincount(index, norms * norms * shares, len(self.labels)), dtype=np.float64)
         return total, float(shares[~np.isfinite(norms)].sum())
+
+    @functools.cached_property
+    def _all(self) -> list[int]:
+        return list(range(len(self.index)))
 
     @functools.cached_property
     def _arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -132,7 +138,9 @@ def local(tensor: Tensor) -> Tensor:
 def stacked(norms: Sequence[Tensor]) -> Tensor:
     """Norms as one tensor, on the device of the first."""
     device = norms[0].device
-    return torch.stack([norm if norm.device == device else norm.to(device) for norm in norms])
+    if {norm.device for norm in norms} != {device}:
+        norms = [norm.to(device) for norm in norms]
+    return torch.stack(list(norms))
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:

@@ -211,9 +211,8 @@ class GradientCollector(Collector):
             self.eager = math.inf
 
         def work() -> dict[str, Tensor]:
-            values = {"before": stacked(before)}
-            if changed:
-                values["after"] = stacked(after)
+            values = dict(zip(("before", "after"), stacked([*before, *after]).chunk(2), strict=True)) if changed else {
+                "before": stacked(before)}
             if factor is not None:
                 values["factor"] = factor.detach().reshape(())
             if pairs:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from collectors.batch import Batch
 from collectors.fingerprint import batch_lanes
 from collectors.signals.collector import Collector
-from collectors.tally import Tally
+from collectors.tally import HELD, Tally
 from collectors.text import SCRIPTS, script_table, token_labels
+from collectors.transfer import is_asynchronous
 from trainvitals import fingerprint
 
 
@@ -39,10 +39,7 @@ class DataCollector(Collector):
         self.rewind()
 
     def rewind(self) -> None:
-        self.cells: Tally | None = None
-        self.sequences = 0
-        self.documents: int | Tensor = 0
-        self.lanes: int | Tensor | NDArray[Any] = 0
+        self.sums = RowSums(len(self.tap.domain_names))
 
     def output(self, batch: Batch, output: Any) -> None:
         if not batch.training:
@@ -59,32 +56,57 @@ class DataCollector(Collector):
                           "count as unattributed. Put the domain of every row, or of every token, into the batch.")
         # Taken now: the loop may fill the same tensors with the next batch.
         batch.keep_domains()
-        batch.notes[self.name] = batch.documents, batch_lanes(batch)
+        batch.keep_ids()
+        batch.notes[self.name] = True
 
     def trained(self, batch: Batch) -> None:
-        if self.name not in batch.notes:
-            return
-        assert batch.shape is not None and batch.device is not None
-        if self.cells is None:
-            self.cells = Tally(batch.domains + 2)
-        self.cells.add(lambda: [(batch.cells, None)], math.prod(batch.shape), batch.device)
-        self.sequences += batch.shape[0]
-        documents, lanes = batch.notes[self.name]
-        self.documents, self.lanes = self.documents + documents, self.lanes + lanes
+        if self.name in batch.notes:
+            self.sums.add(batch)
 
     def after_step(self, step: int) -> None:
-        if self.due(step) and self.cells is not None:
-            cells = self.cells
-            self.emit(self.frame, step, {"data/sequences": self.sequences, "data/documents": self.documents,
-                                         fingerprint.FIELD: self.lanes},
-                      _fields, lambda: {"cells": cells.counts}, cells.device)
+        if self.due(step) and self.sums.sequences:
+            self.emit(self.frame, step, {"data/sequences": self.sums.sequences}, _fields, self.sums.taken,
+                      self.sums.cells.device)
             self.rewind()
 
 
+class RowSums:
+    """What batches add to a row; on the host it is worked out when the row is written, see `collectors.tally`."""
+
+    def __init__(self, domains: int) -> None:
+        self.cells = Tally(domains + 2)
+        self.sequences = 0
+        self._documents: int | Tensor = 0
+        self._lanes: Any = 0
+        self._waiting: list[Batch] = []
+        self._held = 0
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch of which domains and ids are kept."""
+        assert batch.shape is not None and batch.device is not None
+        positions = math.prod(batch.shape)
+        self.cells.add(lambda: [(batch.cells, None)], positions, batch.device)
+        self.sequences += batch.shape[0]
+        self._waiting.append(batch)
+        self._held += positions
+        if self._held > HELD or is_asynchronous(batch.device):
+            self._settle()
+
+    def _settle(self) -> None:
+        waiting, self._waiting, self._held = self._waiting, [], 0
+        for batch in waiting:
+            self._documents, self._lanes = self._documents + batch.documents, self._lanes + batch_lanes(batch)
+
+    def taken(self) -> dict[str, Any]:
+        """Counts by domain, documents and the lanes of the fingerprint."""
+        self._settle()
+        return {"cells": self.cells.counts, "data/documents": self._documents, fingerprint.FIELD: self._lanes}
+
+
 def _fields(host: dict[str, Any]) -> dict[str, Any]:
-    cells = host.pop("cells")
+    cells, lanes = host.pop("cells"), host[fingerprint.FIELD]
     return host | {"data/domain_tokens": cells[:-1], "data/padding_tokens": cells[-1],
-                   fingerprint.FIELD: np.remainder(host[fingerprint.FIELD], fingerprint.LANE + 1.0)}
+                   fingerprint.FIELD: np.broadcast_to(np.remainder(lanes, fingerprint.LANE + 1.0), 2)}
 
 
 class TokenCollector(Collector):
@@ -115,18 +137,21 @@ class TokenCollector(Collector):
         if not batch.training or not self.vocab_size or batch.input_ids is None:
             return
         batch.keep_domains()
-        # The first and the last column take ids outside of the vocabulary, the last row padding.
-        batch.notes[self.name] = batch.input_ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
+        batch.keep_ids()
+        batch.notes[self.name] = True
 
     def trained(self, batch: Batch) -> None:
-        columns = batch.notes.get(self.name)
-        if columns is None:
+        ids = batch.input_ids
+        if self.name not in batch.notes or ids is None:
             return
         if self.counts is None:
             self.counts = Tally((batch.domains + 2) * (self.vocab_size + 2))
-        width = self.vocab_size + 2
-        self.counts.add(lambda: [(columns.add(batch.cells, alpha=width).add_(1), None)], columns.numel(),
-                        columns.device)
+        self.counts.add(lambda: [(self._cells(batch, ids), None)], ids.numel(), ids.device)
+
+    def _cells(self, batch: Batch, ids: Tensor) -> Tensor:
+        """The first and the last column take ids outside of the vocabulary, the last row padding."""
+        columns = ids.reshape(-1).to(torch.int64).clamp(-1, self.vocab_size)
+        return columns.add_(batch.cells, alpha=self.vocab_size + 2).add_(1)
 
     def after_step(self, step: int) -> None:
         if self.due(step):
