@@ -124,7 +124,7 @@ def _no_rows() -> Finding:
     )
 
 
-def _segments(run: Run, planned: Mapping[str, float]) -> Iterator[Segment]:
+def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
     data = vector(run, "data/domain_tokens")
     events = run.events().dropna(subset=["step"])
     switches = events[events["kind"] == "stage_switch"].sort_values("step")
