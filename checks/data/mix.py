@@ -92,8 +92,8 @@ def mix(
     tokens are from the wrong domain) less what sampling explains. The noise is measured on this run's own rows, so
     documents and packing are in it. Every domain of the record counts: one that the plan does not name is planned
     at 0, and those named without a share have together what the others leave of 1. A domain below half its plan
-    fails however small it is. A stage switch that names no shares leaves the plan as it was. Where even the
-    whole run cannot tell `blind_tvd` from chance the answer is unknown.
+    fails however small it is. After a stage switch that names no shares there is
+    no plan to judge by. Where even the whole run cannot tell `blind_tvd` from chance the answer is unknown.
     """
     planned = {name: share for name, share in run.card.domains.items() if share is not None}
     if not planned or sum(planned.values()) <= 0:
@@ -131,10 +131,7 @@ def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
     edges: list[tuple[int, Masked | None, Mapping[str, Any]]] = [(0, None, planned)]
     for step, extra in zip(switches["step"], switches["data"], strict=True):
         new = extra.get("domains") if isinstance(extra, Mapping) else None
-        if not new:
-            # A switch that names no shares explains no change of them: the last plan holds.
-            new = edges[-1][2]
-        edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new))
+        edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new or {}))
     for i, (start, event, shares) in enumerate(edges):
         end = edges[i + 1][0] if i + 1 < len(edges) else np.inf
         planned_tokens = _planned(data.labels, shares)
