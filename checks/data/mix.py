@@ -14,12 +14,15 @@ from checks.masking import window_steps
 from checks.reading import Rows, vector
 from checks.registry import check
 from checks.robust import MAD_TO_SIGMA, Bools, Floats, best_split, k_of_n
+from trainvitals.card import UNATTRIBUTED
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = "convention (no published limit): total variation distance above what sampling explains"
 MIN_ROWS = 32
+ROUNDING = 1e-3
+"""Planned shares that miss 1 by less leave nothing to the domains without a share."""
 UNIT = "total variation distance"
 
 
@@ -87,8 +90,10 @@ def mix(
     Why it matters: a loader that lost a shard or restarted at another weight trains another model, and no loss
     curve says so. How to read it: total variation distance (half the sum of absolute differences; 0.05 = 5 % of the
     tokens are from the wrong domain) less what sampling explains. The noise is measured on this run's own rows, so
-    documents and packing are in it. A domain below half its plan fails however small it is. Where even the whole
-    run cannot tell `blind_tvd` from chance the answer is unknown.
+    documents and packing are in it. Every domain of the record counts: one that the plan does not name is planned
+    at 0, and those named without a share have together what the others leave of 1. A domain below half its plan
+    fails however small it is. After a stage switch that names no shares there is
+    no plan to judge by. Where even the whole run cannot tell `blind_tvd` from chance the answer is unknown.
     """
     planned = {name: share for name, share in run.card.domains.items() if share is not None}
     if not planned or sum(planned.values()) <= 0:
@@ -98,8 +103,15 @@ def mix(
             "Attach with domains={name: planned share}.",
         )
         return
+    if len(planned) < len(run.card.domains) and sum(planned.values()) > 1 + ROUNDING:
+        yield Ground().unknown(
+            "The plan has weights that add up to more than 1, and domains without one.",
+            "What those domains should get is not said, so any mix may be right.",
+            "Attach with a share for every domain.",
+        )
+        return
     limits = Limits(warn_tvd, fail_tvd, starved, deviations, blind_tvd)
-    answers = [_judge(s, limits) for s in _segments(run, planned)]
+    answers = [_judge(s, limits) for s in _segments(run, run.card.domains)]
     alarms = [f for f in answers if f.level in ("warn", "fail")]
     yield from alarms or sorted(answers, key=lambda f: f.level != "pass")[:1] or [_no_rows()]
 
@@ -112,7 +124,7 @@ def _no_rows() -> Finding:
     )
 
 
-def _segments(run: Run, planned: Mapping[str, float]) -> Iterator[Segment]:
+def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
     data = vector(run, "data/domain_tokens")
     events = run.events().dropna(subset=["step"])
     switches = events[events["kind"] == "stage_switch"].sort_values("step")
@@ -122,15 +134,44 @@ def _segments(run: Run, planned: Mapping[str, float]) -> Iterator[Segment]:
         edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new or {}))
     for i, (start, event, shares) in enumerate(edges):
         end = edges[i + 1][0] if i + 1 < len(edges) else np.inf
-        names = [label for label in data.labels if _positive(shares.get(label))]
-        if not names:
+        planned_tokens = _planned(data.labels, shares)
+        if planned_tokens is None:
             continue
+        names, members, plan = planned_tokens
         inside = (data.steps >= start) & (data.steps < end)
-        tokens = np.nan_to_num(data.values[inside][:, [data.labels.index(name) for name in names]])
+        fed = np.nan_to_num(data.values[inside])
+        tokens = np.stack([fed[:, columns].sum(axis=1) for columns in members], axis=1)
         some = tokens.sum(axis=1) > 0
-        plan = np.array([float(shares[name]) for name in names])
         if some.any():
-            yield Segment(Rows(data.steps[inside][some], tokens[some], tuple(names)), plan / plan.sum(), event)
+            yield Segment(Rows(data.steps[inside][some], tokens[some], names), plan, event)
+
+
+def _planned(
+    labels: tuple[str, ...], shares: Mapping[str, Any]
+) -> tuple[tuple[str, ...], list[list[int]], Floats] | None:
+    """Names, columns and planned share of every part of the mix: all recorded domains, and all planned ones.
+
+    A domain that the plan does not name is planned at 0. Domains named without a share have together what the
+    others leave of 1, and are one part. Tokens without a domain are the matter of `data.unattributed`. None where
+    the plan has no share above 0.
+    """
+    open_ended = [name for name, share in shares.items() if share is None]
+    given = {name: float(share) for name, share in shares.items() if _positive(share)}
+    total = sum(given.values())
+    if total <= 0:
+        return None
+    left = max(1.0 - total, 0.0) if open_ended else 0.0
+    if left < ROUNDING:
+        left = 0.0
+    column = {label: i for i, label in enumerate(labels)}
+    single = [name for name in dict.fromkeys([*labels, *given]) if name != UNATTRIBUTED and name not in open_ended]
+    names, plan = [*single], [given.get(name, 0.0) for name in single]
+    members = [[column[name]] if name in column else [] for name in single]
+    if open_ended:
+        names.append(" + ".join(open_ended))
+        plan.append(left)
+        members.append([column[name] for name in open_ended if name in column])
+    return tuple(names), members, np.array(plan) / sum(plan)
 
 
 def _positive(share: Any) -> bool:
@@ -262,7 +303,11 @@ def _alarm(ground: Ground, s: Segment, w: Windows, total: Floats, amount: float,
         ),
         spell,
         level="fail" if hungry else None,
-        evidence=[Evidence("data/domain_share", spell.steps, names[i]) for i in np.argsort(-np.abs(gap))[:5]],
+        evidence=[
+            Evidence("data/domain_share", spell.steps, name)
+            for i in np.argsort(-np.abs(gap))[:5]
+            for name in names[i].split(" + ")
+        ][:5],
         means="The model is trained on another mixture than planned; losses of domains are not comparable with before.",
         do=f"Look at the loader's weights and shards at step {spell.first:,}"
         + (f"; {', '.join(hungry)} gets less than half of what was planned." if hungry else "."),
