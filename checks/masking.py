@@ -1,6 +1,6 @@
 """Planned events: what a person would mark on the time axis, and which alarms it explains.
 
-After an event, an excursion that begins and ends inside the event's window, and is no larger than the event can make it,
+After an event, an excursion that begins and ends inside the event's window, and no larger than the event can make it,
 raises no alarm; the finding names the event and the excursion instead. One that began before the event, that outlasts
 the window or that is larger is reported as any other.
 """

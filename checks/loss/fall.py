@@ -74,7 +74,8 @@ def fall(run: Run) -> Iterator[Finding]:
             return
         size = float(np.max([-e.effect for e in masked], initial=0.0))
         yield ground.passed(
-            f"{stream.signal} never fell off its trend for {LASTING_ROWS} rows without a cause in the plan{stream.words}. "
+            f"{stream.signal} never fell off its trend for {LASTING_ROWS} rows without a cause in the plan"
+            f"{stream.words}. "
             f"{resolution_words(stream.series).replace('rise', 'change')}{_early_words(early)}"
             f"{masked_words(masked, events)}",
             Statistic("largest explained fall", 100 * size, "%"),
@@ -110,5 +111,6 @@ def _early_words(early: list[Episode]) -> str:
         return ""
     largest = min(early, key=lambda e: e.effect)
     return (f" {len(early)} fall{'s' if len(early) > 1 else ''} in the first {KNOWN_FROM} rows, the largest "
-            f"{largest.percent(largest.effect)} at step {largest.onset:,}, may be learning and {'are' if len(early) > 1 else 'is'} "
+            f"{largest.percent(largest.effect)} at step {largest.onset:,}, may be learning and "
+            f"{'are' if len(early) > 1 else 'is'} "
             "not judged.")  # fmt: skip

@@ -54,7 +54,8 @@ def resolution(run: Run) -> Iterator[Finding]:
             began=(first, first),
             means="The loss is computed, averaged or logged in another precision: small changes can no longer be seen, "
             "and if the gradient comes from the same numbers, it is as coarse.",
-            do=f"Look at what changed at step {first:,}: autocast around the loss, a reduced precision of the mean over "
+            do=f"Look at what changed at step {first:,}: autocast around the loss, a reduced precision of the mean "
+            "over "
             "ranks, or the logger.",
             onset="exact: the first row on the grid",
         )

@@ -60,7 +60,8 @@ def update_jump(run: Run) -> Iterator[Finding]:
             f"{'and are still up' if when.ongoing else f'back after step {when.last:,}'}; {gradients}.",
             Statistic("largest update", top.factor, UNIT),
             failed=any(m.episode.failed is not None for m in group),
-            means="The optimizer takes larger steps than its rate and its gradients call for, as one does that lost its "
+            means="The optimizer takes larger steps than its rate and its gradients call for, as one does that lost "
+            "its "
             "moments." if gradients.startswith("neither") else "Gradients and updates left their trends together.",
             do=f"Look whether the optimizer's state was restored before step {when.first:,}, and at what else touches "
             "its moments or the weights.",

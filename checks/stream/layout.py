@@ -89,8 +89,8 @@ class Bounds:
     raw: int = 0
     """1: never take logarithms; -1: always, of nothing smaller than 1e-30."""
     level: int = 0
-    """1: not expected to fall for ever. A falling line is not extrapolated, and there is no best to stay with. 2: expected
-    to stay. No line is extrapolated."""
+    """1: not expected to fall for ever. A falling line is not extrapolated, and there is no best to stay with.
+    2: expected to stay. No line is extrapolated."""
     raw_warn: float = 0.5
     raw_fail: float = 1.5
     raw_fall: float = 1.5
