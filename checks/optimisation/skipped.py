@@ -47,7 +47,8 @@ def skipped(
     overflow or a guard that is always hit, while the loss curve stands still and looks calm. How to read it:
     `warn_skips` gradients thrown away within `within_steps` steps warn; `fail_skips` or more of which at least
     `fail_share` of the gradients of that time were thrown away fail. The first 20 steps may hold the scaler's
-    search. A log whose rows stand for more steps is held to a count that is as rare. Skips are counted where a tap saw them; an imported log without such a column does not tell.
+    search. A log whose rows stand for more steps is held to a count that is as rare. Skips are counted where a tap
+    saw them; an imported log without such a column does not tell.
     """
     steps = len(scalar(run, "grad/norm"))
     ground = Ground(steps, Threshold(warn_skips, fail_share, f"skips within {within_steps} steps", SOURCE))
