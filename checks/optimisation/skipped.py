@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ SKIPPED, BY_RANK = "skipped/gradients", "skipped/gradients_by_rank"
 SEARCH_STEPS = 20
 """A loss scaler starts at 2**16 and halves until nothing overflows: skips of the first steps are its search."""
 SEARCH_SKIPS = 24
+MANY = 100
+"""Expected skips beyond which five deviations of a normal variable stand for the Poisson tail."""
 
 
 @check(
@@ -43,8 +46,9 @@ def skipped(
     Why it matters: a skipped step costs its batch, and steps that are skipped again and again are gradients that
     overflow or a guard that is always hit, while the loss curve stands still and looks calm. How to read it:
     `warn_skips` gradients thrown away within `within_steps` steps warn; `fail_skips` or more of which at least
-    `fail_share` of the gradients of that time were thrown away fail. The first 20 steps may hold the scaler's search.
-    Skips are counted where a tap saw them; an imported log without such a column does not tell.
+    `fail_share` of the gradients of that time were thrown away fail. The first 20 steps may hold the scaler's
+    search. A log whose rows stand for more steps is held to a count that is as rare. Skips are counted where a tap
+    saw them; an imported log without such a column does not tell.
     """
     steps = len(scalar(run, "grad/norm"))
     ground = Ground(steps, Threshold(warn_skips, fail_share, f"skips within {within_steps} steps", SOURCE))
@@ -57,17 +61,21 @@ def skipped(
         return
     rows = scalar(run, SKIPPED)
     counts = np.nan_to_num(rows.values)
+    # A tap writes a row where something was skipped; a log writes how many were since its last row.
+    spacing = int(np.median(np.diff(rows.steps))) if run.imported is not None and len(rows) > 1 else 1
+    window = max(within_steps, spacing)
+    least = warn_skips if window == within_steps else needed(window, warn_skips, within_steps)
     at, counts = rows.steps[counts > 0], counts[counts > 0]
-    search = at <= SEARCH_STEPS
+    search = at <= max(SEARCH_STEPS, spacing)
     if counts[search].sum() <= SEARCH_SKIPS:
         at, counts = at[~search], counts[~search]
-    found = list(_clusters(at, counts, warn_skips, within_steps))
+    found = list(_clusters(at, counts, least, window, spacing))
     if not found:
-        never = f", never {warn_skips} within {within_steps} steps" if len(at) else ""
+        never = f", never {least} within {window:,} steps" if len(at) else ""
         yield ground.passed(
             f"{int(counts.sum()):,} gradient{'' if counts.sum() == 1 else 's'} thrown away beside {steps:,} rows of "
             f"gradients that were used{never}.",
-            Statistic("largest number of skips close together", _most(at, counts, within_steps), "skips"),
+            Statistic("largest number of skips close together", _most(at, counts, window), "skips"),
             "Updates are made as they come.",
         )
     for spell in found:
@@ -80,19 +88,38 @@ class Cluster:
 
     steps: NDArray[np.int64]
     skips: float
+    spacing: int
+    """Steps that a row stands for."""
 
     @property
     def share(self) -> float:
         """Of the gradients of that time, those that were thrown away; updates are one a step."""
-        return self.skips / (self.skips + float(self.steps[-1] - self.steps[0]))
+        updates = float(self.steps[-1] - self.steps[0]) + (self.spacing if self.spacing > 1 else 0)
+        return self.skips / (self.skips + updates)
 
 
-def _clusters(at: NDArray[np.int64], counts: NDArray[np.float64], least: int, within: int) -> Iterator[Cluster]:
+def needed(window: int, skips: int, within: int) -> int:
+    """Skips within a longer window that are as rare, at one skip in 1,000 steps, as `skips` within `within` steps."""
+    mean = window / 1000
+    if mean > MANY:
+        return math.ceil(mean + 5 * math.sqrt(mean))
+    rare = _tail(within / 1000, skips)
+    return next(n for n in range(skips, window + skips) if _tail(window / 1000, n) <= rare)
+
+
+def _tail(mean: float, n: int) -> float:
+    """P(X >= n) of a Poisson variable."""
+    return 1.0 - sum(math.exp(-mean) * mean**i / math.factorial(i) for i in range(n))
+
+
+def _clusters(
+    at: NDArray[np.int64], counts: NDArray[np.float64], least: int, within: int, spacing: int = 1
+) -> Iterator[Cluster]:
     if not len(at):
         return
     for group in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > within) + 1):
         if _most(at[group], counts[group], within) >= least:
-            yield Cluster(at[group], float(counts[group].sum()))
+            yield Cluster(at[group], float(counts[group].sum()), spacing)
 
 
 def _most(at: NDArray[np.int64], counts: NDArray[np.float64], within: int) -> float:

@@ -26,6 +26,8 @@ NOT_REGULAR = frozenset({*_BY_EVENT, *(f"stated_{frame}" for frame in _BY_EVENT)
 """Frames with rows where something happened, when the script chose, or by the clock: they have no cadence."""
 NEIGHBOURS = 9
 """Gaps on each side that tell the cadence around a gap."""
+UNEVEN = 1.5
+"""Times the cadence: a larger gap lacks a row."""
 RARE = 7.0
 """Of gaps that are exponential, as those of a random sample of steps are, the largest of n exceeds m (ln n + 7) times
 their mean m in one record of 1,000: P(max > x) = 1 - (1 - e^(-x/m))^n, about n e^(-x/m)."""
@@ -109,9 +111,11 @@ def _joined(attempts: Sequence[Logged]) -> NDArray[np.int64]:
 def _holes(frame: str, steps: NDArray[np.int64]) -> Iterator[Hole]:
     """Gaps that are larger than the cadence on both sides of them. steps: rising [n >= 10]."""
     gaps = np.diff(steps).astype(float)
+    if gaps.max() <= UNEVEN * gaps.min():
+        return
     around = _around(gaps)
     usual = _growing(gaps, around)
-    limit = 1.5 * usual
+    limit = UNEVEN * usual
     # Lone gaps leave most of the others even; a random sample of steps does not.
     if (np.abs(gaps - usual) > 0.5 * usual).mean() > 0.2:
         usual = np.fmax(around, np.minimum(gaps, np.quantile(gaps, 0.99)).mean())

@@ -16,6 +16,7 @@ from trainvitals.catalogue import MANY_ROWS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trainvitals.imported import Imported
     from trainvitals.store import Run
     from trainvitals.store.series import Logged
 
@@ -47,28 +48,33 @@ def repeats(run: Run) -> Iterator[Finding]:
     ground = Ground(rows, Threshold(1, None, "steps", SOURCE))
     found = [one for one in frames if one.repeats]
     if found:
-        yield _twice(ground, found)
+        yield _twice(ground, found, run.imported)
     elif not pairs:
         yield _once(run, ground, frames)
 
 
-def _twice(ground: Ground, found: Sequence[Logged]) -> Finding:
+def _twice(ground: Ground, found: Sequence[Logged], imported: Imported | None) -> Finding:
     steps = _union([twice for one in found for twice in one.repeats.values()])
     among = _union([one.steps for one in found])
     ranks = sorted({rank for one in found for rank in one.repeats})
     places = list(runs_of(steps, among))
     more = f" and {len(places) - MOST_NAMED:,} more places" if len(places) > MOST_NAMED else ""
     said = ", ".join(span(place) for place in places[:MOST_NAMED])
-    by = f"rank {ranks[0]}" if len(ranks) == 1 else f"{len(ranks):,} ranks, of them rank {ranks[0]}"
+    several = f"by {len(ranks):,} ranks, of them rank {ranks[0]}" if len(ranks) > 1 else f"by rank {ranks[0]}"
+    by = "in the imported log" if imported else several
     return ground.alarm(
-        f"{said[0].upper()}{said[1:]}{more} were written twice by {by}; the last row of each counts, and none is added "
+        f"{said[0].upper()}{said[1:]}{more} were written twice {by}; the last row of each counts, and none is added "
         "to another.",
         Statistic("steps written twice", len(steps), "steps"),
         Spell(int(steps[0]), int(steps[-1]), ongoing=bool(steps[-1] >= among[-1])),
         evidence=[],
-        means="The job repeated these steps without telling that it went back (a loop that was started again, a log "
+        means=f"Several jobs or ranks may have written one log. {' '.join(imported.notes)}".rstrip()
+        if imported
+        else "The job repeated these steps without telling that it went back (a loop that was started again, a log "
         "that was joined with itself). The rows before them are of weights that the later rows may not have followed.",
-        do="Resume with the step that the checkpoint has (tv.attach finds it in the optimizer; "
+        do="Import the log of each job by itself, and look which of the two rows is the truth."
+        if imported
+        else "Resume with the step that the checkpoint has (tv.attach finds it in the optimizer; "
         "RunWriter.rewind(step) says it), so that what was left becomes a branch.",
         onset="exact: the first step with two rows of one rank",
         details={
@@ -93,8 +99,8 @@ def _once(run: Run, ground: Ground, frames: Sequence[Logged]) -> Finding:
     imported = run.imported
     if imported is not None and imported.notes:
         return ground.unknown(
-            f"No step stands twice in what was imported; of the log itself the import says: {imported.notes[0]}",
-            " ".join(imported.notes) + left,
+            f"No step has two rows on the main line; of the log itself the import says: {imported.notes[0]}{left}",
+            " ".join(imported.notes),
             "Look at the log where this is not as expected.",
         )
     return ground.passed(

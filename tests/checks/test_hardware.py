@@ -10,6 +10,7 @@ import pytest
 
 from checks import Finding, run_checks
 from checks.optimisation.replicas import odd_ones
+from checks.optimisation.skipped import _clusters, needed
 from trainvitals.card import RunCard
 from trainvitals.store import Run, RunWriter, open_run
 
@@ -143,10 +144,15 @@ def test_skips_of_one_rank_are_that_ranks(tmp_path: Path) -> None:
     assert found.level == "warn" and "on rank 1 alone" in found.summary
 
 
+@pytest.mark.parametrize("window", [50, 51, 100, 200, 1000, 20_000, 99_000])
+def test_a_longer_window_needs_as_rare_a_count(window: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    n, rare = needed(window, 3, 50), stats.poisson.sf(2, 0.05)
+    assert stats.poisson.sf(n - 1, window / 1000) <= rare < stats.poisson.sf(n - 2, window / 1000)
+
+
 def test_healthy_scalers_rarely_warn(tmp_path: Path) -> None:
     """At one skip in 2,000 steps, as a scaler at its best scale makes: at most one of 40 runs of 20,000 steps warns."""
-    from checks.optimisation.skipped import _clusters
-
     warned = 0
     for seed in range(40):
         at = np.flatnonzero(np.random.default_rng(seed).random(20_000) < 1 / 2000)

@@ -24,10 +24,10 @@ OUR_KINDS = frozenset("""
     batch_unseen clock_offset closed collector_disabled config_hidden domains_unknown evaluation_sets_many
     evaluation_unnamed evaluations_unnamed events_dropped exception folder_lost forward_unseen forward_unused
     grad_surprise loss_from_log_probs loss_ignored loss_late loss_scalar loss_several loss_twice loss_unaligned
-    loss_unseen name_taken number_refused overlap parameters_added parameters_uncovered resume_unknown
-    resumed_by_scheduler rollback router_impossible router_missed router_not_by_token router_unaligned router_uneven
-    router_unread rows_dropped rows_gone rows_late sample_refused samples_dropped started step_behind step_skipped
-    weights_moved
+    loss_unseen name_taken number_refused overlap parameters_added parameters_uncovered replicas_unknown
+    resume_unknown resumed_by_scheduler rollback router_impossible router_missed router_not_by_token router_unaligned
+    router_uneven router_unread rows_dropped rows_gone rows_late sample_refused samples_dropped started step_behind
+    step_skipped weights_moved
 """.split())
 """Kinds of event that readers and checks give a meaning; a training script's own of the same name gets `custom/`."""
 
