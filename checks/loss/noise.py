@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = (
-    "measured: no warning in 38,512 published healthy rows, 2 in 320,000 simulated ones; planted in published logs x3 was "
-    "found in 24 of 30 places after a median of 78 rows, for 60 rows in 13, x2 in 16, x0.4 in 19"
+    "measured: no warning in 38,512 published healthy rows, 2 in 320,000 simulated ones; planted in published logs, x3 "
+    "was found in 24 of 30 places after a median of 78 rows, for 60 rows in 13, x2 in 16, x0.4 in 19"
 )
 UNIT = "times the scatter before"
 BLIND = 4.0
