@@ -20,7 +20,10 @@ from checks.stream.spread import GROUP, SPREAD
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
-SOURCE = "measured: see the table of docs/checks.md; noise x2 and x3 planted in published logs"
+SOURCE = (
+    "measured: no warning in 38,512 published healthy rows, 2 in 320,000 simulated ones; planted in published logs, x3 "
+    "was found in 24 of 30 places after a median of 78 rows, for 60 rows in 13, x2 in 16, x0.4 in 19"
+)
 UNIT = "times the scatter before"
 BLIND = 4.0
 """A pass needs a log in which a scatter of so many times would have shown."""
@@ -34,8 +37,9 @@ def noise(run: Run) -> Iterator[Finding]:
 
     Why it matters: a run nears its limit of stability, a smaller batch, another mix within batches, or another way to
     average the loss show in the scatter before they show in the mean, or never in the mean. How to read it: the scan
-    over logarithms of the scatter of 16 rows (second differences, so neither level nor slope counts); it warns from
-    x1.8 and below x0.4. Stages, batch sizes and warm-up explain it, and a falling learning rate explains a fall.
+    over logarithms of the scatter of 8 rows (second differences, so neither level nor slope counts); it warns from
+    x1.8 and below x0.4. A spike scatters, too, and is told as one. Stages, batch sizes and warm-up explain it, and a
+    falling learning rate explains a fall.
     """
     stream = training(run)
     series = open_book(run).one(SCATTER)
@@ -57,7 +61,10 @@ def noise(run: Run) -> Iterator[Finding]:
         )
         return
     kept, _, events = split(series.episodes(), lambda e: _explained(run, stream, e))
-    alarms = [e for e in kept if not e.lone and (e.rows > 1 or e.ongoing)][-AT_MOST:]
+    jumps = [e for e in stream.series.episodes() if e.sudden and not e.ongoing]
+    alarms = [e for e in kept if not e.lone and (e.rows > 1 or e.ongoing) and not any(
+        j.onset_low <= e.last and e.onset_low <= j.last + GROUP and e.last <= j.last + 2 * GROUP for j in jumps
+    )][-AT_MOST:]  # fmt: skip
     ground = Ground(ground.n, ground.threshold, events, {"points": rows})
     for e in alarms:
         yield _alarm(ground, stream, e)

@@ -54,7 +54,7 @@ MODES = ("raw", "level")
 VALIDATION_GAP = "validation gap"
 """Validation over training loss: a series of our own."""
 SCATTER = "scatter of the loss"
-"""Of 16 rows of the training loss each: another."""
+"""Of 8 rows of the training loss each: another."""
 OWN = {VALIDATION_GAP: GAP, SCATTER: SPREAD}
 """Series of our own -> bounds."""
 POOLED = {"loss/domain": "loss/domain_tokens"}

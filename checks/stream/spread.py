@@ -1,6 +1,6 @@
 """How much rows scatter about one another: a series of our own, of which a change of noise is a change of level.
 
-From second differences, in which neither level nor slope is left; of 16 rows, without the largest quarter of them, so
+From second differences, in which neither level nor slope is left; of 8 rows, without the largest quarter of them, so
 that a lone row or a jump does not count as noise.
 """
 
@@ -18,7 +18,7 @@ KEPT = 6
 NEVER = 50.0
 SPREAD = Bounds(warn=0.6, fail=NEVER, fall=0.9, lone=NEVER, brief=NEVER, huge=NEVER, floor=0.03, raw=-1,
                 level=2, alpha=1e-3, alpha_rows=1e-4)  # fmt: skip
-"""Of the scatter: x1.8 and x0.4 are told, never as a failure. 16 rows know theirs to 20-25 %."""
+"""Of the scatter: x1.8 and x0.4 are told, never as a failure. 8 rows know theirs to 40-45 %."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class SpreadState:
 def spreads(
     state: SpreadState, steps: NDArray[np.int64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Scatter of each group of 16 rows that is full now, in units of the values, at the step of its first row.
+    """Scatter of each group of 8 rows that is full now, in units of the values, at the step of its first row.
 
     Args:
         state: changed in place.

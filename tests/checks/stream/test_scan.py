@@ -125,9 +125,23 @@ def test_a_second_fault_on_top_of_a_level_that_was_told() -> None:
     y = surrogate(5000, 3)
     y[1500:] *= 1.1
     y[3300:] *= 1.12
-    (found,) = rises(y)
-    assert found.parts == 2 and found.ongoing and found.effect > np.log(1.15)
-    assert abs(found.onset - 1501) <= 3
+    first, second = rises(y)
+    assert first.ongoing and second.ongoing and abs(first.onset - 1501) <= 3
+    assert second.onset_low <= 3301 <= second.onset_high and abs(second.effect - np.log(1.12)) < 0.03
+
+
+def test_one_long_climb_is_one_episode_and_a_far_larger_fault_is_another() -> None:
+    y = surrogate(8000, 2, 0.02)
+    y[3000:] *= 1 + 0.00004 * np.arange(5000)
+    (climb,) = rises(y)
+    assert climb.parts > 1 and climb.ongoing and climb.onset_low <= 3001 <= climb.onset_high
+    rng = np.random.default_rng(0)
+    norms = np.exp(0.1 * rng.standard_normal(900))
+    norms[200:] *= 3
+    norms[600:640] *= 1e8
+    early, late = rises(norms, GRADIENT)
+    assert early.onset == 201 and np.exp(early.peak) < 10
+    assert late.onset == 601 and not late.ongoing
 
 
 def test_a_level_that_goes_away_is_over_and_no_fall() -> None:
