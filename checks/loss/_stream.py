@@ -36,6 +36,9 @@ COARSEST_RAW = 2 * LOSS.raw_fail
 """The same in deviations of a row, where a ratio has no meaning."""
 STUCK_ROWS = 16
 """Rows behind a run of equal values in which the first true ones look like a change."""
+STUCK_SCALE = 256
+"""The noise is read off so many differences: equal values among them make the true rows behind look wild, until half
+are true again. What is as high as a spike that fails is told all the same."""
 PATIENCE_ROWS = 100
 AT_MOST = 10
 FALL_PER_DECADE = 0.10
@@ -112,9 +115,14 @@ def judged(run: Run, stream: Stream, side: int) -> tuple[list[Episode], list[Epi
 
 
 def _by_stuck(e: Episode, runs: list[Stuck]) -> tuple[Masked, ...]:
-    behind = (r for r in runs if r.last <= e.onset_high and e.onset_row <= r.last_row + STUCK_ROWS)
+    behind = (r for r in runs if r.last <= e.onset_high and e.onset_row <= r.last_row + _blind_rows(r)
+              and abs(e.effect) < LOSS.brief)
     inside = (r for r in runs if r.first <= e.onset <= r.last)
     return tuple(Masked("stuck_value", r.first, r.last) for r in (*behind, *inside))[:1]
+
+
+def _blind_rows(run: Stuck) -> int:
+    return STUCK_ROWS + min(run.rows, STUCK_SCALE) * 3 // 4
 
 
 def brief(e: Episode) -> bool:

@@ -13,10 +13,12 @@ MOST = 8
 GRIDS = np.dtype(
     [
         ("rows", "i8"), ("on", "i8", 4), ("run", "i8", 4), ("first", "i8", 4), ("found", "i8"), ("open", "i8", 4),
+        ("changes", "i8", 4), ("last", "f8"),
         ("grid", "i8", MOST), ("start", "i8", MOST), ("end", "i8", MOST), ("length", "i8", MOST),
     ]
 )  # fmt: skip
-"""Rows on each grid outside of what was found, the run of them now, and at most 8 runs that chance does not explain."""
+"""Rows on each grid outside of what was found, the run of them now, and at most 8 runs that chance does not explain.
+`changes` counts the rows of a run that differ from the row before: a number that is printed again says nothing new."""
 FINE_ROWS = 32
 """Rows of a finer log that must come before."""
 MOST_USUAL = 0.25
@@ -54,16 +56,19 @@ def feed_grids(g, steps, ys):  # type: ignore[no-untyped-def]
                     g.on[k] += g.run[k]
                 g.run[k] = 0
                 g.open[k] = -1
+                g.changes[k] = 0
                 continue
             if g.run[k] == 0:
                 g.first[k] = steps[i]
             g.run[k] += 1
+            g.changes[k] += g.rows > 1 and ys[i] != g.last
             before = g.rows - g.run[k]
             rate = (g.on[k] + 1.0) / (before + 2.0)
             if g.open[k] < 0 and g.run[k] >= LEAST_RUN and before >= FINE_ROWS and rate <= MOST_USUAL:
-                if g.run[k] * np.log(rate) < RARE and g.found < MOST:
+                if min(g.run[k], g.changes[k]) * np.log(rate) < RARE and g.found < MOST:
                     g.open[k] = g.found
                     g.grid[g.found], g.start[g.found] = k, g.first[k]
                     g.found += 1
             if g.open[k] >= 0:
                 g.end[g.open[k]], g.length[g.open[k]] = steps[i], g.run[k]
+        g.last = ys[i]

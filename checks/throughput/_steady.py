@@ -21,8 +21,8 @@ WANDER_BLOCKS = 5
 UNKNOWN_WANDER = 0.1
 """Of a run that is too young to show its own, in log units: healthy recorded runs on quiet machines lie below it."""
 LASTING_ROWS = 100
-"""Slow rows in a row that are no passing load of a shared machine. Convention: of recorded healthy runs on a busy
-machine, none was slow for so long at twice its usual step time."""
+"""Slow rows in a row that are no passing load of a shared machine. Convention; on a machine that others keep busy a
+healthy run may be slow for longer, which is why a failure also asks for a steady step time."""
 
 
 def without_moments(run: Run, rows: Rows) -> Rows:
