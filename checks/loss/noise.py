@@ -25,6 +25,8 @@ SOURCE = (
     "was found in 24 of 30 places after a median of 78 rows, for 60 rows in 13, x2 in 16, x0.4 in 19"
 )
 UNIT = "times the scatter before"
+LEAST_POINTS = 3
+"""Groups of rows that must show it: one or two calm or wild ones come back by themselves."""
 BLIND = 4.0
 """A pass needs a log in which a scatter of so many times would have shown."""
 EXPLAIN = ("stage_switch", "batch_size", "lr_restart", "warmup", "decay_start")
@@ -62,7 +64,7 @@ def noise(run: Run) -> Iterator[Finding]:
         return
     kept, _, events = split(series.episodes(), lambda e: _explained(run, stream, e))
     jumps = [e for e in stream.series.episodes() if e.sudden and not e.ongoing]
-    alarms = [e for e in kept if not e.lone and (e.rows > 1 or e.ongoing) and not any(
+    alarms = [e for e in kept if not e.lone and e.rows >= LEAST_POINTS and not any(
         j.onset_low <= e.last and e.onset_low <= j.last + GROUP and e.last <= j.last + 2 * GROUP for j in jumps
     )][-AT_MOST:]  # fmt: skip
     ground = Ground(ground.n, ground.threshold, events, {"points": rows})

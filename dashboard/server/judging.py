@@ -160,7 +160,9 @@ def _stored(run: Run, policy: Policy) -> Report | None:
         if misfit(bounded(record["findings"]), [_STORED]):
             return None
         findings = tuple(map(_finding, record["findings"]))
-        if {(f.check, f.area) for f in findings} != {(check.name, check.area) for check in all_checks()}:
+        told = {(f.check, f.area) for f in findings}
+        needed = {(check.name, check.area) for check in all_checks() if not check.optional}
+        if not needed <= told <= {(check.name, check.area) for check in all_checks()}:
             return None
         areas = dict.fromkeys(check.area for check in all_checks())
         verdicts = {area: verdict(area, [f for f in findings if f.area == area]) for area in areas}
