@@ -55,16 +55,12 @@ def review(
     needed: int | None,
     as_json: bool,
 ) -> None:
-    r"""Decide on a release by a policy, and write why: GO, NO-GO or UNDECIDED.
+    """Decide on a release by a policy, and write why: GO, NO-GO or UNDECIDED.
 
     The exit code is 0 for GO, 2 for NO-GO, 3 for UNDECIDED. With --verify, 0 means a GO that is whole and signed by
     trusted keys, 2 that something changed (or NO-GO), 3 anything between.
 
-    \b
-    trainvitals review runs/x --init
-    trainvitals review runs/x --policy runs/x/release.toml --out review-1
-    trainvitals review --sign review-1 --key me.pem --name "A. Reviewer" --role "release manager"
-    trainvitals review --verify review-1 --trusted-keys keys/
+    Example: trainvitals review runs/x --policy runs/x/release.toml --out review-1
     """
     if sum([run is not None, sign is not None, verify is not None]) != 1:
         raise UsageError("Give one of RUN, --sign DIR and --verify DIR.")
