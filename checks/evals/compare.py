@@ -22,8 +22,7 @@ MARGIN = 0.02
 POWER = 0.8
 QUOTA = 0.01
 """Share of items that may lack a score on either side."""
-LEAST_CHURN = 10
-NOISE_CHECKPOINTS = 4
+NOISE_CHECKPOINTS, LEAST_CHECKPOINTS = 10, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +119,26 @@ def _told(task: str, d: Difference, a: Aligned, shares: bool, p: float, margin: 
 
 def mid_p(lost: int, won: int) -> float:
     """Two-sided mid-p of McNemar's test (Fagerland, Lydersen and Laake 2013)."""
-    n = lost + won
+    n, least = lost + won, min(lost, won)
     if n == 0:
         return 1.0
-    less = stats.binom.cdf(min(lost, won), n, 0.5)
-    return float(min(2 * less - stats.binom.pmf(min(lost, won), n, 0.5), 1.0)) if lost != won else \
-        float(1 - stats.binom.pmf(lost, n, 0.5))
+    return float(min(2 * stats.binom.cdf(least, n, 0.5) - stats.binom.pmf(least, n, 0.5), 1.0))
 
 
 def noise(evals: Evals, task: str, after: str) -> float:
-    """What one checkpoint adds to a task's score beside its items: half the spread of the second differences of the
-    last checkpoints' means, less what the items' own noise explains; 0 where too few are known.
+    """Standard deviation of what one checkpoint adds to a task's score beside its items; 0 where too few are known.
 
-    Neighbouring checkpoints wander by more than items explain (Madaan et al. 2024, arXiv 2406.10229).
+    Residuals of the last ten checkpoints up to `after` from a quadratic course in their steps, three degrees of freedom
+    less: neighbouring checkpoints wander by more than items explain (Madaan et al. 2024, arXiv 2406.10229). Nothing is
+    taken off for items: the checkpoints answer the same ones, so most of that noise is not in their differences.
     """
-    known = sorted((s for s in evals.summaries if s.task == task and s.step is not None and np.isfinite(s.mean)),
-                   key=lambda s: s.step or 0)
-    upto = [s for s in known if s.checkpoint == after or s.step is not None]
-    if len(upto) < NOISE_CHECKPOINTS + 2:
+    known = sorted((s.step, s.mean) for s in evals.summaries if s.task == task and s.step is not None
+                   and np.isfinite(s.mean))
+    here = next((s.step for s in evals.summaries if s.checkpoint == after and s.step is not None), None)
+    upto = [(step, mean) for step, mean in known if here is None or step <= here][-NOISE_CHECKPOINTS:]
+    if len(upto) < LEAST_CHECKPOINTS:
         return 0.0
-    means = np.array([s.mean for s in upto[-12:]])
-    # Second differences of independent noise of variance v have variance 6 v; a course that bends little adds none.
-    variance = float(np.median(np.diff(means, 2) ** 2)) / 0.455 / 6
-    items = float(np.mean([s.mean * (1 - s.mean) / max(s.items, 1) for s in upto[-12:] if 0 <= s.mean <= 1] or [0.0]))
-    return float(np.sqrt(max(variance - items, 0.0)))
+    steps, means = (np.array(column, float) for column in zip(*upto, strict=True))
+    x = (steps - steps.mean()) / max(float(np.ptp(steps)), 1.0)
+    residuals = means - np.polyval(np.polyfit(x, means, 2), x)
+    return float(np.sqrt((residuals**2).sum() / (len(upto) - 3)))

@@ -4,15 +4,16 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import page as pages
-from dashboard.charts import plots
-from dashboard.page import card, domains, labels, marks, missing, page, plain_marks, show, table
+from dashboard.charts import plots, text
+from dashboard.page import POINTS, card, domains, labels, marks, missing, page, plain_marks, show, table
 from dashboard.server import reads
 from dashboard.sidebar import View
+from dashboard.twins import twins_of
 
 ICON, PLACE = ":material/show_chart:", 2
 
 UNIT = "nats/token"
-MOST_PANELS = 12
+MOST_PANELS, MOST_CULPRITS = 12, 5
 
 
 def body(view: View) -> None:
@@ -22,6 +23,7 @@ def body(view: View) -> None:
             data = _with_sets(view, _with_validation(view, "loss/train", "loss/val"))
             chart = plots.lines(data, UNIT, height=250, log=view.choice.log, steps=view.axis, marks=marks(view))
             show(chart, "loss-train", "Training loss and validation loss over steps")
+    _against_twins(view)
     _per_domain(view)
     left, right = st.columns(2, gap="small")
     with left:
@@ -35,6 +37,20 @@ def body(view: View) -> None:
             log=False,
             note="cross-entropy was NaN or infinite",
         )
+
+
+def _against_twins(view: View) -> None:
+    """What is left of the loss when a run on the same data is taken off; nothing where none is known."""
+    found = twins_of(view.path, view.steps, POINTS)
+    if found is None:
+        return
+    with card("Loss less its twins'", "runs on the same data; what is left is this run's own", "% of the loss"):
+        chart = plots.lines(found.table, "%", height=170, steps=view.axis, marks=plain_marks(view))
+        show(chart, "loss-twins", "Loss less that of each twin over steps, per cent")
+        named = [c for c in found.culprits if c.cause != "unknown"][:MOST_CULPRITS]
+        if named:
+            words = "; ".join(f"step {c.step:,} ({c.percent:+.3g} %): {c.words}" for c in named)
+            st.caption(f"Rows that stand out most. {text.md(words, 600)}")
 
 
 def _with_validation(view: View, train: str, validation: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,10 @@ import statsmodels.api as sm
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 from statsmodels.stats.contingency_tables import mcnemar
 
-from checks.evals.compare import compare, mid_p
+from checks.evals.compare import compare, mid_p, noise
 from checks.evals.paired import paired_difference
 from collectors.importers.evals.door import results_at
 from collectors.importers.evals.found import Asked, step_in
@@ -194,10 +196,26 @@ def test_the_three_standard_errors_of_a_published_run(tmp_path):
 def test_mid_p_is_that_of_the_exact_test_less_half_a_point(lost, won):
     exact = mcnemar([[0, lost], [won, 0]], exact=True).pvalue if lost + won else 1.0
     assert mid_p(lost, won) <= exact + 1e-12
-    if lost != won:
-        from scipy.stats import binom
+    expected = 1.0 if lost == won else exact - binom.pmf(min(lost, won), lost + won, 0.5)
+    assert mid_p(lost, won) == pytest.approx(expected)
 
-        assert mid_p(lost, won) == pytest.approx(exact - binom.pmf(min(lost, won), lost + won, 0.5))
+
+@needs_data
+def test_the_noise_of_checkpoints_is_that_of_the_published_course(tmp_path):
+    evals = imported(DATA / "pythia_1.4b_zero_shot", tmp_path)
+    for task, sd in (("piqa", 0.00365), ("sciq", 0.00468), ("arc_easy", 0.00490), ("winogrande", 0.00446)):
+        assert noise(evals, task, "step-143000") == pytest.approx(sd, abs=2e-5)
+    assert noise(evals, "piqa", evals.checkpoints[2]) == 0.0
+
+
+def test_the_noise_of_checkpoints_is_found_again():
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(300):
+        means = 0.7 + 0.1 * np.linspace(0, 1, 12) ** 0.5 + 0.01 * rng.standard_normal(12)
+        summaries = [SimpleNamespace(task="t", step=i, mean=m, checkpoint=str(i)) for i, m in enumerate(means)]
+        found.append(noise(SimpleNamespace(summaries=summaries), "t", "11"))
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.01, rel=0.15)
 
 
 def test_simulated_nulls_with_clusters_stay_at_their_level():

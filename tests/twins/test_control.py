@@ -169,3 +169,15 @@ def test_published_twins_accuse_no_one():
              for name, log in logs.items()}
     print({name: len(found) for name, found in wrong.items()}, "of", sum(len(v[0]) for v in logs.values()), "rows")
     assert not any(wrong.values())
+
+
+def test_the_board_draws_what_twins_leave(runs):
+    from dashboard.twins import twins_of
+
+    note_twins(list(runs.values()), find_twins(list(runs.values()))[1])
+    found = twins_of(runs["faulty"].path, None, 300)
+    assert set(found.table["label"]) == {"twin", "third"}
+    of_one = found.table[found.table["label"] == "twin"]
+    late = of_one[of_one["step"] > 920]["value"].mean() - of_one[of_one["step"].between(500, 880)]["value"].mean()
+    assert late == pytest.approx(100 * 0.09 / 2.75, rel=0.2)
+    assert twins_of(runs["other"].path, None, 300) is None
