@@ -34,6 +34,9 @@ def coverage(run: Run) -> Iterator[Finding]:
         yield no_data()
         return
     parts = list(_parts(run))
+    # What the tap said of a loss that it never saw is told by telemetry.health; one thing is one warning.
+    unseen = [p for p in parts if p.signal == "coverage/loss_share" and not p.seen.any() and _said(run, "loss_unseen")]
+    parts = [p for p in parts if p not in unseen]
     counted = [part for part in parts if part.signal != "coverage/domain_share"]
     yield from (part.finding() for part in parts if not part.whole)
     if any(not part.whole for part in parts):
@@ -47,14 +50,19 @@ def coverage(run: Run) -> Iterator[Finding]:
         )
         return
     yield ground.passed(
-        f"The tap saw {', '.join(part.words for part in parts)}.",
+        f"The tap saw {', '.join(part.words for part in parts)}."
+        + (" It saw no loss of a forward, which telemetry.health tells." if unseen else ""),
         Statistic("lowest share seen", min(part.share for part in parts), "share"),
         "What else there may be to see (parts of the model that no forward or optimizer of the job touches) is not "
         "counted.",
     )
 
 
-@dataclass(frozen=True, slots=True)
+def _said(run: Run, kind: str) -> bool:
+    return bool((run.events()["kind"] == kind).any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Part:
     """How much of one thing the tap saw."""
 
