@@ -16,7 +16,7 @@ from dashboard.server.folders import audits_below
 from dashboard.server.judging import stamp
 from dashboard.server.launch import RUNS_VARIABLE
 from dashboard.server.reads import Snapshot
-from dashboard.server.runs import unreachable
+from dashboard.server.runs import look_again, unreachable
 from dashboard.server.verdicts import judge
 
 NOBODY = "–"
@@ -112,6 +112,9 @@ def choose() -> Choice | None:
     """Draw the sidebar; None (and a page that says what to do) where there is no run to choose."""
     folder = runs_folder()
     runs = reads.runs_below(folder)
+    if (asked := st.query_params.get("run")) and asked not in runs and "_missed_run" not in st.session_state:
+        # A link to a job that has just begun: the list may be two seconds old.
+        runs = look_again(folder)
     if not runs:
         _no_runs(folder)
         return None

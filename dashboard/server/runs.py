@@ -37,6 +37,13 @@ def far(folder: str) -> dict[str, str]:
     return _look_through(folder)
 
 
+def look_again(folder: str) -> dict[str, str]:
+    """The same as it is now; of an object store, as it was last seen."""
+    if "://" not in folder:
+        near.clear()
+    return runs_below(folder)
+
+
 def unreachable(folder: str) -> str:
     """Why an object store does not say what it holds; "" where it does."""
     if "://" not in folder:

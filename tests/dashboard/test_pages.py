@@ -263,3 +263,10 @@ def test_no_table_and_no_chart_hands_a_formula_to_a_spreadsheet(board, tmp_path)
         assert [text for text in texts if text.lstrip().startswith(("=", "+", "-", "@"))] == []
         seen |= {text.removeprefix("\u2060") for text in texts}
     assert {"=1+1", "@SUM(A1)", "-2"} <= seen
+
+
+def test_a_link_to_a_run_that_has_just_begun_shows_it(board, tmp_path):
+    make_run(tmp_path / "old", steps=60, fault="none")
+    assert board(tmp_path).selectbox(key="run").value == "old"
+    make_run(tmp_path / "new", steps=60, fault="none")
+    assert board(tmp_path, run="new").selectbox(key="run").value == "new"
