@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.detection.score import Truth
-from trainvitals.store import Run, RunWriter, open_run
+from tests.checks.stored import store
+from trainvitals.store import Run
 
 CURVES = Path(__file__).parents[3] / "shared" / "data" / "curves"
 MEGATRON = re.compile(r"iteration +(\d+)/.*?lm loss: (\S+) .*?grad norm: (\S+) ")
@@ -29,16 +30,16 @@ def runs(folder: Path) -> Iterator[tuple[Run, Truth]]:
     text = (CURVES / "llmc_124m_main.log").read_text()
     rows = np.array(re.findall(r"s:(\d+) trl:([\d.]+) lr:([\d.]+) norm:([\d.]+)", text), float)
     validation = np.array(re.findall(r"s:(\d+) tel:([\d.]+)", text), float)
-    yield _healthy(_store(folder / "llmc", rows, ("step", "loss", "lr", "grad"), validation))
+    yield _healthy(store(folder / "llmc", rows, ("step", "loss", "lr", "grad"), validation))
     for path in [CURVES / "nanogpt_train_one_seed.csv", *sorted(CURVES.glob("twins/*.csv"))]:
         table = np.genfromtxt(path, delimiter=",", skip_header=1)[:, :2]
-        yield _healthy(_store(folder / path.stem, table[np.isfinite(table).all(1)], ("step", "loss")))
+        yield _healthy(store(folder / path.stem, table[np.isfinite(table).all(1)], ("step", "loss")))
     for path in sorted(CURVES.glob("mpl_*/*.csv")):
         table = np.loadtxt(path, delimiter=",", skiprows=1)
-        yield _healthy(_store(folder / f"{path.parent.name}-{path.stem}", table, ("step", "lr", "loss")))
+        yield _healthy(store(folder / f"{path.parent.name}-{path.stem}", table, ("step", "lr", "loss")))
     yield _bloom(folder / "bloom")
     table = _numbers("megatron_log_divergence_sample.log")
-    run = _store(folder / "megatron", table, ("step", "loss", "grad"))
+    run = store(folder / "megatron", table, ("step", "loss", "grad"))
     # One row in 200 steps; the loss turns at 3,200 and jumps at 3,400.
     yield run, Truth("megatron", 0, "jump", ("loss", "optimisation"), 3200, None, int(table[-1, 0]), rows=0)
 
@@ -53,7 +54,7 @@ def _bloom(folder: Path) -> tuple[Run, Truth]:
 
     rows = np.concatenate([calm(30914, 300), spike, calm(31252, 200)])
     truth = Truth("bloom", 0, "jump", ("optimisation",), BLOOM_ONSET, 31222, int(rows[-1, 0]), rows=0)
-    return _store(folder, rows, ("step", "loss", "grad")), truth
+    return store(folder, rows, ("step", "loss", "grad")), truth
 
 
 def _numbers(name: str) -> Rows:
@@ -64,22 +65,3 @@ def _numbers(name: str) -> Rows:
 def _healthy(run: Run) -> tuple[Run, Truth]:
     rows = len(run.array("loss/train").steps)
     return run, Truth("published", 0, None, (), None, None, run.last_step or rows, rows)
-
-
-def _store(folder: Path, rows: Rows, columns: Iterable[str], validation: Rows | None = None) -> Run:
-    writer, columns = RunWriter(folder, when_full="wait", flush_seconds=60), list(columns)
-    loss, grad = writer.frame("loss", ["loss/sum", "loss/tokens"]), writer.frame("grad", ["grad/sumsq"])
-    rate = writer.frame("lr", ["lr/used"], labels={"group": ["0"]})
-    for row in rows:
-        named = dict(zip(columns, row, strict=True))
-        step = int(named["step"])
-        loss.append(step, {"loss/sum": named["loss"], "loss/tokens": 1})
-        if "grad" in named:
-            grad.append(step, {"grad/sumsq": named["grad"] ** 2})
-        if "lr" in named:
-            rate.append(step, {"lr/used": [named["lr"]]})
-    evaluated = writer.frame("eval", ["loss/val_sum", "loss/val_tokens"])
-    for step, value in [] if validation is None else validation:
-        evaluated.append(int(step), {"loss/val_sum": value, "loss/val_tokens": 1})
-    writer.close()
-    return open_run(folder)
