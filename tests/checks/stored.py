@@ -10,7 +10,7 @@ from trainvitals.store import Run, RunWriter, open_run
 
 
 def store(path: Path, rows: Iterable[Any], columns: Iterable[str], validation: Iterable[Any] = ()) -> Run:
-    """Write rows of `columns`: `step`, `loss`, and `grad` and `lr` where they are among them; then validation losses."""
+    """Write rows of `columns`: `step`, `loss`, `grad` and `lr` where they are among them; validation losses after."""
     writer = RunWriter(path, when_full="wait", flush_seconds=60)
     columns = list(columns)
     loss = writer.frame("loss", ["loss/sum", "loss/tokens"])
