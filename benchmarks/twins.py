@@ -18,6 +18,7 @@ from checks.stream.series import Series
 from checks.twins.culprits import culprits
 from checks.twins.judge import LASTING_ROWS, controls, partings
 from checks.twins.recognise import recognise
+from checks.twins.rows import LossRows
 from tests.twins.logs import CURVES, Log, published, rows_of
 
 PLACES = 50
@@ -61,7 +62,7 @@ def healthy(logs: dict[str, Log]) -> None:
         pairs = [(rows_of(log, y), recognise(mine, rows_of(log, y))) for y, log in others.items()]
         twins = [(t, p) for t, p in pairs if p.usable]
         said = [p for p in partings(controls(mine, twins)) if p.moved is not False]
-        print(f"| {x} | {len(twins)} | {len(logs[x][0]):,} | {len(said)} | {len(_raw(logs[x]))} |")
+        print(f"| {x} | {len(twins)} | {len(logs[x][0]):,} | {len(said)} | {len(said_alone(logs[x]))} |")
 
 
 def planted(logs: dict[str, Log]) -> None:
@@ -75,9 +76,10 @@ def planted(logs: dict[str, Log]) -> None:
             for place in np.linspace(0.35 * n, 0.85 * n, PLACES // len(PAIRS) + 1).astype(int):
                 steps, losses = logs[x][0], logs[x][1].copy()
                 losses[place:] += fault(np.arange(len(losses) - place, dtype=float))
-                soon.append(_first(_with_twin((steps, losses), logs[y]), int(steps[place])))
-                late.append(_first(_raw((steps, losses)), int(steps[place])))
-        print(f"| {name} | {_share(soon)} | {_share(late)} | {_delay(soon)} | {_delay(late)} |")
+                said = said_with_twin(rows_of((steps, losses), x), rows_of(logs[y], y))
+                soon.append(first_after(said, int(steps[place])))
+                late.append(first_after(said_alone((steps, losses)), int(steps[place])))
+        print(f"| {name} | {_share(soon)} | {_share(late)} | {delay_words(soon)} | {delay_words(late)} |")
 
 
 def spikes(logs: dict[str, Log]) -> None:
@@ -103,19 +105,21 @@ def spikes(logs: dict[str, Log]) -> None:
     print(f"in one run, told as its own: {right['own']} of {total}.")
 
 
-def _with_twin(run: Log, twin: Log) -> list[int]:
-    mine, other = rows_of(run, "run"), rows_of(twin, "twin")
+def said_with_twin(mine: LossRows, other: LossRows) -> list[int]:
+    """Steps at which a twin let it be said that the run's loss rose, and the run's own doing was not ruled out."""
     found = partings(controls(mine, [(other, recognise(mine, other))]))
     return [p.episode.noticed + LASTING_ROWS for p in found if p.moved is not False]
 
 
-def _raw(run: Log) -> list[int]:
+def said_alone(run: Log) -> list[int]:
+    """Steps at which the loss by itself was said to have risen."""
     series = Series(LOSS)
     series.feed(*run)
     return [e.noticed for e in series.episodes() if e.side > 0 and not e.lone]
 
 
-def _first(said: list[int], onset: int) -> float:
+def first_after(said: list[int], onset: int) -> float:
+    """Steps from a fault to the first word of it; infinite where there was none."""
     return min((step - onset for step in said if step >= onset), default=np.inf)
 
 
@@ -123,7 +127,7 @@ def _share(delays: list[float]) -> str:
     return f"{sum(np.isfinite(delays))} of {len(delays)}"
 
 
-def _delay(delays: list[float]) -> str:
+def delay_words(delays: list[float]) -> str:
     """Over all faults: one that was not found took longer than any."""
     middle, most = np.quantile(delays, [0.5, 0.9], method="inverted_cdf")
     return " / ".join("never" if not np.isfinite(v) else f"{v:,.0f}" for v in (middle, most))

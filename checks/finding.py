@@ -151,6 +151,8 @@ class Incident:
     """What moved first, then the rest."""
     findings: tuple[int, ...]
     """Positions in `Report.findings`, in the order of `order`."""
+    twins: str = ""
+    """Whether the data did it or this run, in a sentence; empty where no twin can tell (`checks.twins.whose`)."""
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of strict JSON types."""

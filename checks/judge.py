@@ -7,7 +7,7 @@ report.verdicts["loss"].level, report.incidents[0].summary
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from checks.finding import Finding, Incident, Level, Moved
@@ -15,6 +15,8 @@ from checks.masking import run_length
 from checks.reading import Snapshot
 from checks.registry import AREAS, Check, all_checks
 from checks.stream.book import bounds_instead, scan_settings
+from checks.twins.known import known_twins, own_rows
+from checks.twins.whose import whose
 from trainvitals.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,10 +154,24 @@ def run_checks(
         found += one.run(snapshot, (settings or {}).get(one.name))  # type: ignore[arg-type]
         if progress is not None:
             progress(done, len(chosen))
-    findings = tuple(sorted(found, key=_order))
+    findings = tuple(sorted(with_twins(snapshot, found), key=_order))  # type: ignore[arg-type]
     return Report(
         findings, incidents(findings, lag_steps(run)), _verdicts(findings, chosen), run.version, run.last_step
     )
+
+
+def with_twins(run: Run, found: Sequence[Finding]) -> list[Finding]:
+    """The findings, each alarm of learning with what the run's twins show at its steps, in `details["whose"]`."""
+    def asked(f: Finding) -> bool:
+        learning = CAUSES[f.area] == "learning" and f.check != "loss.twin"
+        return f.level in ("warn", "fail") and learning and f.steps is not None
+
+    twins = known_twins(run) if any(map(asked, found)) else []
+    if not twins:
+        return list(found)
+    answers = {f.steps: whose(own_rows(run), twins, *f.steps) for f in found if asked(f) and f.steps}
+    return [replace(f, details={**f.details, "whose": told.to_json()})
+            if asked(f) and f.steps and (told := answers[f.steps]) else f for f in found]  # fmt: skip
 
 
 def lag_steps(run: Run) -> int:
@@ -198,6 +214,7 @@ def _incident(findings: Sequence[Finding], members: list[int]) -> Incident:
         areas=tuple(dict.fromkeys(f.area for f in group)),
         order=order,
         findings=tuple(members),
+        twins=next((str(f.details["whose"]["words"]) for f in group if "whose" in f.details), ""),
     )
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ ROOMS = {
     "review": "checks.review.command:review",
     "run": "collectors.launch.command:run",
     "scaling": "checks.scaling.command:scaling",
+    "twin": "checks.twins.twin_command:twin",
     "twins": "checks.twins.command:twins",
 }
 """Commands that live beside what they run, and are imported when they are asked for."""
@@ -101,10 +103,13 @@ def cli() -> None:
 @click.option("--domain-column", help="Column of --dataset that names the domain.")
 @click.option("--text-column", default="text", show_default=True, help="Column of --dataset that holds the text.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--proxy", type=click.IntRange(2, 100), help="First train a model of one so-manyth of the size on the "
+              "same batches, as a control group.")
 @click.option("--board/--no-board", default=True, show_default=True, help="Open the live board beside the training.")
 @click.option("--port", type=int, help=f"Port of the board. [the first free one from {BOARD_PORT}]")
 @NO_TOKEN
-def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, **training: Any) -> None:
+def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, proxy: int | None,
+         **training: Any) -> None:
     """Train a small mixture of experts with the tap on, a fault in it, and the board open.
 
     Example: trainvitals demo --fault lr_jump --steps 200
@@ -118,12 +123,18 @@ def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, *
     run_path = run_path or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     if file := next((place for place in (run_path, *run_path.parents) if place.is_file()), None):
         raise UsageError(f"{file} is a file, and --run needs a folder. Choose another --run, or delete it.")
-    if run_path.exists() and any(run_path.iterdir()):
-        raise UsageError(f"{run_path} is not empty. Choose another --run, or delete it.")
+    proxy_path = run_path.with_name(f"{run_path.name}-proxy")
+    for path in (run_path, *([proxy_path] if proxy else [])):
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(f"{path} is not empty. Choose another --run, or delete it.")
     config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
     server = _serve(run_path.parent, port, no_token) if board else None
     try:
+        if proxy:
+            run_demo(replace(config, run=proxy_path, part=proxy, fault="none"))
         run_demo(config)
+        if proxy:
+            _note_twins(run_path, proxy_path)
         report = _judge(open_run(run_path))
         click.echo(_table(report))
         if server is not None:
@@ -134,6 +145,14 @@ def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, *
     finally:
         if server is not None:
             server.terminate()
+
+
+def _note_twins(*paths: Path) -> None:
+    from checks.twins.known import find_twins, note_twins
+    from trainvitals.store import open_run
+
+    runs = [open_run(path) for path in paths]
+    note_twins(runs, find_twins(runs)[1])
 
 
 @cli.command()
@@ -325,6 +344,8 @@ def _table(report: Report) -> str:
         where = f" [steps {finding.steps[0]}-{finding.steps[1]}]" if finding.steps else ""
         lines.append(f"{finding.level:8} {finding.check:24} {finding.summary}{where}")
         if finding.level in ("fail", "warn"):
+            if whose := finding.details.get("whose"):
+                lines.append(f"{'':33} {whose['words']}")
             lines.append(f"{'':33} -> {finding.what_to_do}")
     if blank:
         lines.append(f"{'unknown':8} {'no data':24} {len(blank)} checks read signals that the run does not hold: "

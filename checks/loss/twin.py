@@ -11,9 +11,12 @@ from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.registry import check
 from checks.twins.culprits import culprits
+from checks.twins.domains import DomainParting, domain_partings
 from checks.twins.judge import BOUNDS, LEAST_ROWS, Control, Parting, controls, partings
 from checks.twins.known import known_twins, own_rows
-from checks.twins.pair import numbers
+from checks.twins.pair import Pair, numbers
+from checks.twins.rows import LossRows
+from trainvitals.errors import TrainVitalsError
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -53,20 +56,66 @@ def twin(run: Run) -> Iterator[Finding]:
         return
     told = partings(found)
     alarms = [p for p in told if p.moved is not False]
-    yield from (_alarm(ground, p) for p in alarms[:MOST_NAMED])
-    if not alarms:
-        yield _calm(ground, found, len(told))
+    by_domain, looked = _domains(run, [(t, p) for t, p in twins if (p.noise_ratio or 0.0) >= LEAST_GAIN])
+    yield from (_alarm(ground, p, _share_of(p, by_domain)) for p in alarms[:MOST_NAMED])
+    hidden = [d for d in by_domain if not any(_together(d.parting, p) for p in alarms)]
+    yield from (_domain_alarm(ground, d, looked) for d in hidden[:MOST_NAMED])
+    if not alarms and not hidden:
+        yield _calm(ground, found, len(told), looked)
 
 
-def _alarm(ground: Ground, p: Parting) -> Finding:
+def _domains(run: Run, twins: list[tuple[LossRows, Pair]]) -> tuple[list[DomainParting], int]:
+    try:
+        return domain_partings(run, twins)
+    except TrainVitalsError:
+        return [], 0  # The twin was moved since it was compared; `_calm` then speaks of no domain.
+
+
+def _together(a: Parting, b: Parting) -> bool:
+    """Whether two partings overlap in time."""
+    return a.episode.onset_low <= b.episode.last and b.episode.onset_low <= a.episode.last
+
+
+def _share_of(p: Parting, by_domain: list[DomainParting]) -> str:
+    """Which domains left too, the furthest first."""
+    those = sorted((d for d in by_domain if _together(d.parting, p)), key=lambda d: -d.parting.episode.effect)
+    if not those:
+        return ""
+    named = ", ".join(f"`{d.domain:.40}` {_percent(d.parting)}" for d in those[:3])
+    return f" By domain: {named}{f' and {len(those) - 3} more' if len(those) > 3 else ''}."
+
+
+def _percent(p: Parting) -> str:
+    e = p.episode
+    return e.percent(e.lasting if e.ongoing else e.effect)
+
+
+def _domain_alarm(ground: Ground, d: DomainParting, looked: int) -> Finding:
+    e = d.parting.episode
+    spell = Spell(e.onset, e.last, e.ongoing)
+    doubt = "" if d.parting.moved else " Which of the two moved, two runs alone cannot tell."
+    return ground.alarm(
+        f"loss/domain of `{d.domain:.60}` left its twin {spell.words}: {_percent(d.parting)} off, on the same data; "
+        f"the whole loss hides it.{doubt}",
+        Statistic("mean change", 100 * abs(float(np.expm1(min(e.effect, 50.0)))), "% off its twin"),
+        spell,
+        level="warn",
+        evidence=[Evidence("loss/domain", spell.steps, d.domain)],
+        began=(e.onset_low, e.onset_high),
+        means=f"One of {looked} domains that were compared: the data did not do it, for the twin saw the same.",
+        do=f"Look at how `{d.domain:.60}` is read, labelled and weighted from step {e.onset:,} on.",
+        details={"noticed": e.noticed, "z": e.z, "domain": d.domain, "moved": d.parting.moved},
+    )  # fmt: skip
+
+
+def _alarm(ground: Ground, p: Parting, by_domain: str) -> Finding:
     e = p.episode
     sure = p.moved is True and p.of > 1
     who = f"{p.agreed} of {numbers(p.of, 'twin')}" if p.of > 1 else "its twin"
     doubt = "" if p.moved else " Which of the two moved, two runs alone cannot tell."
     spell = Spell(e.onset, e.last, e.ongoing)
     return ground.alarm(
-        f"loss/train left {who} {spell.words}: {e.percent(e.lasting if e.ongoing else e.effect)} off, on the same "
-        f"data.{doubt}",
+        f"loss/train left {who} {spell.words}: {_percent(p)} off, on the same data.{by_domain}{doubt}",
         Statistic("mean change", 100 * abs(float(np.expm1(min(e.effect, 50.0)))), "% off its twins"),
         spell,
         level="fail" if sure and e.failed is not None else "warn",
@@ -80,17 +129,18 @@ def _alarm(ground: Ground, p: Parting) -> Finding:
     )  # fmt: skip
 
 
-def _calm(ground: Ground, found: list[Control], theirs: int) -> Finding:
+def _calm(ground: Ground, found: list[Control], theirs: int, domains: int) -> Finding:
     best = max(found, key=lambda c: c.pair.noise_ratio or 0.0)
     seen = best.series.resolution()
     if seen is None:
         return ground.unknown(f"Too few rows since the twins' gap settled: {best.series.rows:,}.",
                               "No change could have shown yet.")
+    each = f" Each of {domains} domains does too, as far as its own noise lets that be seen." if domains else ""
     moved = f" {numbers(theirs, 'change')} of the gap came from the other side." if theirs else ""
     return ground.passed(
         f"loss/train stays with {numbers(len(found), 'twin')} over {len(best.rows.steps):,} shared rows. A lasting "
         f"rise of {100 * seen[0]:.2g} % over {seen[1]:,} rows would have shown, where it began after both had settled."
-        f"{moved}",
+        f"{moved}{each}",
         Statistic("smallest lasting rise that would show", 100 * seen[0], "%"),
         "On the same data this run does as its twins do.",
     )  # fmt: skip

@@ -58,6 +58,7 @@ def _incident(run: Run, report: Report, incident: Incident, number: int, drawn: 
         tag("h3", tag("span", SIGNS[incident.level], class_="sign"), text(incident.summary, 600)),
         tag("p", f"{span(incident.steps, incident.ongoing)} · "
                  f"{'still there' if incident.ongoing else 'over'} · {', '.join(incident.areas)}", class_="quiet"),
+        tag("p", text(incident.twins, WORDS_AT_MOST)) if incident.twins else None,
         join([tag("h4", "What moved first"), tag("ol", *order, class_="order")]) if len(order) > 1 else None,
         *(_alarm(run, report.findings[i], i, drawn) for i in incident.findings),
         class_=f"incident {incident.level}",

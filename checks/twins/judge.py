@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,13 +50,13 @@ class Parting:
     """Whether the run moved and not the twin; None where two runs alone cannot tell."""
 
 
-def controls(run: LossRows, twins: list[tuple[LossRows, Pair]]) -> list[Control]:
+def controls(run: LossRows, twins: Sequence[tuple[LossRows, Pair]], bounds: Bounds = BOUNDS) -> list[Control]:
     """The usable twins, each with the difference read by a detector."""
     found = []
     for rows, pair in twins:
         made = difference(run, rows, pair)
         if len(made.steps) >= LEAST_ROWS:
-            series = Series(BOUNDS)
+            series = Series(bounds)
             series.feed(made.steps, np.exp(np.clip(made.values, -50, 50)))
             found.append(Control(rows.name, pair, series, made))
     return found

@@ -88,6 +88,16 @@ def _others(run: Run) -> Iterator[LossRows]:
             yield loss_rows(open_run(path))
 
 
+def opened(name: str) -> tuple[Run, int | None]:
+    """The run of a `LossRows.name`, and the branch where it is one that a restart left.
+
+    Raises:
+        TrainVitalsError: it is there no more.
+    """
+    path, _, branch = name.rpartition("#")
+    return (open_run(path), int(branch)) if path and branch.isdecimal() else (open_run(name), None)
+
+
 def _left(run: Run) -> Iterator[LossRows]:
     """Attempts that a restart left for the same steps: the same data, where the loader was set back too."""
     for branch in run.branches()["branch"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -17,6 +18,7 @@ END = "<|endoftext|>"
 VOCAB_SIZE = 4096
 SAMPLE_CHARS = 500_000
 """Characters per domain, about, that the tokenizer learns from."""
+EXPERTS = 8
 
 
 def train_tokenizer(domains: Iterable[list[str]], vocab_size: int = VOCAB_SIZE) -> PreTrainedTokenizerFast:
@@ -58,16 +60,43 @@ class BalancedOlmoeForCausalLM(OlmoeForCausalLM):
         return outputs
 
 
-def build_model(vocab_size: int, context: int) -> BalancedOlmoeForCausalLM:
-    """OLMoE with 2.9 M parameters at a vocabulary of 4096: 4 layers of width 128, 8 experts, 2 per token.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What makes a model of the demo large or small."""
+
+    width: int = 128
+    """Of the residual stream and of an expert."""
+    layers: int = 4
+
+    @property
+    def heads(self) -> int:
+        """Rotary positions want an even width of each."""
+        return 4 if self.width % 8 == 0 else 2
+
+    def params(self, vocab_size: int) -> int:
+        """Parameters: embedding and head, four attention matrices, router and `EXPERTS` of three matrices a layer."""
+        w = self.width
+        return 2 * vocab_size * w + self.layers * (4 * w * w + EXPERTS * w + 3 * EXPERTS * w * w + 4 * w) + w
+
+
+def proxy_size(vocab_size: int, part: int) -> Size:
+    """The size whose parameters come nearest to one `part`th of the demo's, with fewer layers where it is narrow."""
+    wanted = Size().params(vocab_size) / part
+    sizes = [Size(width, layers) for width in range(8, 129, 4) for layers in (1, 2, 3, 4) if layers <= width // 8]
+    return min(sizes, key=lambda size: (abs(size.params(vocab_size) / wanted - 1), -size.layers))
+
+
+def build_model(vocab_size: int, context: int, size: Size) -> BalancedOlmoeForCausalLM:
+    """OLMoE; with the default `Size` and a vocabulary of 4096 it has 2.9 M parameters, 8 experts, 2 per token.
 
     Everything but the sizes is as in OLMoE-1B-7B (https://arxiv.org/abs/2409.02060), except for the weight of the
     load-balancing loss: 0.1 instead of 0.01 keeps every expert in use through the first hundred steps, when token
     vectors are still so alike that they switch experts together. Weights come from torch's global generator.
     """
     config = OlmoeConfig(
-        vocab_size=vocab_size, max_position_embeddings=context, hidden_size=128, intermediate_size=128,
-        num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
+        vocab_size=vocab_size, max_position_embeddings=context, hidden_size=size.width, intermediate_size=size.width,
+        num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.heads,
+        num_experts=EXPERTS, num_experts_per_tok=2,
         output_router_logits=True, router_aux_loss_coef=0.0, use_cache=False,
         bos_token_id=None, pad_token_id=None, eos_token_id=0)
     return BalancedOlmoeForCausalLM(config, balance_coef=0.1)

@@ -24,7 +24,7 @@ from collectors.demo.batches import Batch, Mixture, split_rows, validation_batch
 from collectors.demo.corpus import Corpus, check_domains, read_dataset, read_folder, skipped_line
 from collectors.demo.faults import DEFAULT_FAULT, FAULTS, ONSET, Training
 from collectors.demo.installation import read_installation
-from collectors.demo.model import build_model, train_tokenizer
+from collectors.demo.model import Size, build_model, proxy_size, train_tokenizer
 from collectors.loop import Tap
 from collectors.tap import attach
 from trainvitals.errors import UsageError
@@ -58,6 +58,8 @@ class DemoConfig:
     """Tokens per row."""
     peak_lr: float = 2e-3
     eval_every: int = 40
+    part: int = 1
+    """The model has one so-manyth of the demo's parameters."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -138,6 +140,8 @@ class Job:
 def prepare(config: DemoConfig) -> Job:
     """Read the text, train the tokenizer, build model, optimizer and schedule. Seeds torch's global generator.
 
+    Models of any size see the same batches.
+
     Raises:
         UsageError: the text cannot be used.
     """
@@ -145,7 +149,8 @@ def prepare(config: DemoConfig) -> Job:
     tokenizer = train_tokenizer(corpus.documents.values())
     rows, held_out = split_rows(corpus, tokenizer, config.context, config.seed)
     torch.manual_seed(config.seed)
-    model = build_model(len(tokenizer), config.context)
+    size = proxy_size(len(tokenizer), config.part) if config.part > 1 else Size()
+    model = build_model(len(tokenizer), config.context, size)
     plan = Plan(kind="cosine", peak=config.peak_lr, final=0.1 * config.peak_lr, total_steps=config.steps,
                 warmup_steps=config.steps // 10)
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.peak, betas=(0.9, 0.95), weight_decay=0.1)

@@ -231,6 +231,8 @@ def _incident(view: View, report: Report, incident: Incident, keys: list[str], o
         place = next((e.place for e in first.evidence if e.place), "")
         where = f" ({text.md(place, 60)})" if place else ""
         st.markdown(f"**Moved first: {text.md(first.check)}{where}, step {_onset(incident):,}**")
+        if incident.twins:
+            st.markdown(text.md(incident.twins, 240))
         st.caption(text.md(first.what_to_do, 240))
         members = sorted(incident.findings, key=lambda i: i != wanted)
         for i in members[:MOST_ROWS]:

@@ -191,6 +191,7 @@ def _incident(raw: dict[str, Any]) -> Incident:
         areas=tuple(raw["areas"]),
         order=tuple(Moved(**moved) for moved in raw["order"]),
         findings=tuple(raw["findings"]),
+        twins=str(raw.get("twins", "")),
     )
 
 
