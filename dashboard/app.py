@@ -14,12 +14,13 @@ from dashboard.sidebar import title
 
 # Not called `pages`: with a folder of that name beside this file, Streamlit makes a menu of its own first.
 PAGES = Path(__file__).with_name("app_pages")
+FIRST = "health"
 
 # A file: the favicon of a Material icon or an emoji would be fetched from the internet.
 st.set_page_config("TrainVitals", str(PAGES.with_name("icon.svg")), layout="wide", initial_sidebar_state=230)
 entries = found_pages(PAGES)
 pages = {
-    entry.name: st.Page(entry.file, title=entry.title, icon=entry.icon, help=entry.help, default=entry is entries[0])
+    entry.name: st.Page(entry.file, title=entry.title, icon=entry.icon, help=entry.help, default=entry.name == FIRST)
     for entry in entries
 }
 current = st.navigation(list(pages.values()), position="top")

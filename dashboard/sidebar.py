@@ -116,7 +116,7 @@ def choose() -> Choice | None:
         # A link to a job that has just begun: the list may be two seconds old.
         runs = look_again(folder)
     if not runs:
-        _no_runs(folder)
+        no_runs(folder)
         return None
     with st.sidebar:
         names = list(runs)
@@ -205,7 +205,7 @@ def _newest(runs: dict[str, str]) -> int:
     return max(range(len(times)), key=times.__getitem__)
 
 
-def _no_runs(folder: str) -> None:
+def no_runs(folder: str) -> None:
     if said := unreachable(folder):
         st.subheader(":material/cloud_off: This place does not answer")
         st.error(text.md(said, 400))
