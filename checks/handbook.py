@@ -33,6 +33,7 @@ DO: Mapping[str, str] = {
     "grad.vanishing": "See whether the layer is detached, frozen or saturated, and whether its loss still reaches it.",
     "lr.jump": "Compare the scheduler's state with the checkpoint's, and what the loop sets by hand.",
     "lr.plan": "Compare the scheduler with the plan at the onset: a resume without its state is the usual cause.",
+    "optimizer.reset": "Load the optimizer's state with the weights; without it, warm the rate up again.",
     "update.jump": "See whether the optimizer's state was lost at a resume, and warm up again if it was.",
     "update.lost": "See whether something copies old weights back, or whether they are kept in too few bits.",
     "update.stopped": "See whether the optimizer holds this layer's parameters, and whether something restores them.",

@@ -139,6 +139,8 @@ FIELDS: Mapping[str, Field] = {
             "lr",
             ("lr/used", "1", "same", "learning rate the optimizer used for this step, per group", ("group",)),
             ("lr/planned", "1", "same", "learning rate that the plan holds for this step, per group", ("group",)),
+            ("optimizer/steps", "steps", "same", "updates that the optimizer's own state counts before this one, per "
+             "group", ("group",)),
         ),
         *_fields(
             "update",

@@ -1,16 +1,20 @@
-"""The learning rate that each step used, beside the one that was planned for it.
+"""The learning rate that each step used, beside the one that was planned for it, and what the optimizer remembers.
 
 Metrics recorded:
-    lr/used, lr/planned   per step and parameter group
+    lr/used, lr/planned, optimizer/steps   per step and parameter group
 
 The rate is read just before the optimizer's step, so it is the one the step uses; after `scheduler.step()` it would
 be the next one's. Step n is the n-th optimizer step. A plan must not be read from the optimizer it is to be held
 against: it is what the user gave, or the initial rates and functions of a `LambdaLR` (every schedule of transformers).
+
+An optimizer that keeps moments counts the updates in them (`state["step"]` of Adam and its kin). Where that count
+falls, its state was lost. NaN where an optimizer counts nothing, as SGD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,8 @@ from trainvitals.schedules import Plan
 GroupPlan = Callable[[int], float]
 """Rate of one parameter group at a step."""
 
+COUNTING = {"betas", "eps"}
+"""Settings of optimizers that count their updates: of an empty state nothing else tells."""
 CARD_POINTS = 2049
 """Samples of a plan that is known only as a function; a power of two of equal pieces."""
 
@@ -41,33 +47,49 @@ class LearningRateCollector(Collector):
         labels = [str(group.get("name", i)) for i, group in enumerate(groups)]
         if len(set(labels)) < len(labels):
             labels = [str(i) for i in range(len(groups))]
-        fields = ["lr/used"] + (["lr/planned"] if self.tap.plans is not None else [])
+        fields = ["lr/used", "optimizer/steps"] + (["lr/planned"] if self.tap.plans is not None else [])
         self.frame = self.tap.frame("lr", fields, labels={"group": labels})
         self.groups = len(groups)
         self.rewind()
 
     def rewind(self) -> None:
         self.rates: dict[tuple[int, ...], Any] = {}
+        self.counts: dict[tuple[int, ...], Any] = {}
 
     def before_update(self, part: Part) -> None:
         if self.due(self.tap.step + 1):
-            self.rates[part.groups] = _together([part.optimizer.param_groups[i - part.groups[0]]["lr"]
-                                                 for i in part.groups])
+            groups = [part.optimizer.param_groups[i - part.groups[0]] for i in part.groups]
+            self.rates[part.groups] = _together([group["lr"] for group in groups])
+            self.counts[part.groups] = _together([_updates(part.optimizer, group) for group in groups])
 
     def after_step(self, step: int) -> None:
         if self.rates:
             groups = list(self.rates)
-            self.emit(self.frame, step, {str(i): rates for i, rates in enumerate(self.rates.values())},
+            values = {f"rate {i}": rates for i, rates in enumerate(self.rates.values())}
+            values |= {f"count {i}": counts for i, counts in enumerate(self.counts.values())}
+            self.emit(self.frame, step, values,
                       lambda host: self._fields(step, groups, host))
             self.rewind()
 
     def _fields(self, step: int, groups: list[tuple[int, ...]], host: dict[str, Any]) -> dict[str, Any]:
         """NaN for the groups of an optimizer that made no update in this step."""
-        used = np.full(self.groups, np.nan)
+        used, counts = np.full(self.groups, np.nan), np.full(self.groups, np.nan)
         for i, members in enumerate(groups):
-            used[list(members)] = host[str(i)]
+            used[list(members)], counts[list(members)] = host[f"rate {i}"], host[f"count {i}"]
         planned = {} if self.tap.plans is None else {"lr/planned": np.array([plan(step) for plan in self.tap.plans])}
-        return {"lr/used": used, **planned}
+        return {"lr/used": used, "optimizer/steps": counts, **planned}
+
+
+def _updates(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Any:
+    """Updates that the state of a group's first trained parameter counts: 0 of an empty one, NaN where none is kept."""
+    parameter = next((p for p in group["params"] if p.requires_grad), None)
+    state = optimizer.state.get(parameter) if parameter is not None else None
+    if state:
+        count = state.get("step", group.get("step", math.nan)) if isinstance(state, Mapping) else math.nan
+        if isinstance(count, Tensor) and count.device.type != "cpu":
+            return count.detach()
+        return float(count) if isinstance(count, Tensor | int | float) else math.nan
+    return 0.0 if optimizer.defaults.keys() & COUNTING else math.nan
 
 
 def _together(rates: list[Any]) -> Any:
