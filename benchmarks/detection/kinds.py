@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.detection.training import Setup, Training
 from collectors.demo.batches import Batch
@@ -178,11 +177,8 @@ def loss_in_bfloat16(training: Training, age: int) -> None:
     Rounded logits would leave no trace in any record: their errors go out in the mean over thousands of tokens.
     """
     if age == 0:
-        def rounded(module: nn.Module, inputs: Any, output: Any) -> Any:
-            output.loss = output.loss.bfloat16().float()
-            return output
-
-        training.model.register_forward_hook(rounded)
+        whole: Callable[..., torch.Tensor] = training.model.loss_function
+        training.model.loss_function = lambda *args, **rest: whole(*args, **rest).bfloat16().float()
 
 
 def weights_in_bfloat16(training: Training, age: int) -> None:

@@ -80,6 +80,12 @@ def training(run: Run) -> Stream:
     return Stream(name, "", open_book(run).one(name) or Series(LOSS), quiet(run, "loss"))
 
 
+def returned(run: Run) -> Stream | None:
+    """The loss as the model returned it, where the loss of each token is known beside it."""
+    series = open_book(run).one(RETURNED) if has(run, PER_TOKEN) else None
+    return None if series is None or not series.rows else Stream(RETURNED, "", series, quiet(run, "loss"))
+
+
 def streams(run: Run, signal: str) -> list[Stream]:
     """A signal's series, by label."""
     mask = quiet(run, "loss")

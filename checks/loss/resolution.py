@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from checks.finding import Finding, Statistic, Threshold
 from checks.ground import Spell
-from checks.loss._signal import INSTEAD
-from checks.loss._stream import training
+from checks.loss._signal import INSTEAD, RETURNED
+from checks.loss._stream import Stream, returned, training
 from checks.registry import check
 from checks.stream.grids import FINE_ROWS, LEAST_RUN, MOST_USUAL, NAMES
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from trainvitals.store import Run
 
 SOURCE = "rows on a coarse grid that the log's own rate of such rows makes rarer than 1 in 10 billion"
+THRESHOLD = Threshold(LEAST_RUN, None, "rows on a coarser grid", SOURCE)
 
 
-@check("loss.resolution", area="loss", reads=("loss/train",), instead=INSTEAD)
+@check("loss.resolution", area="loss", reads=("loss/train",), uses=(RETURNED,), instead=INSTEAD)
 def resolution(run: Run) -> Iterator[Finding]:
     """The loss has fewer digits from some step on.
 
@@ -27,19 +28,16 @@ def resolution(run: Run) -> Iterator[Finding]:
     one, two or three decimals or of 8 significant bits, where earlier rows did not. What is rounded inside the model,
     before a mean over many tokens, leaves no such trace.
     """
-    stream = training(run)
+    main, beside = training(run), returned(run)
+    told = list(_alarms(main)) + (list(_alarms(beside)) if beside else [])
+    yield from told or [_calm(main, beside)]
+
+
+def _alarms(stream: Stream) -> Iterator[Finding]:
     g = stream.series.grids[0]
-    n, found = int(g["rows"]), int(g["found"])
-    ground = stream.ground(Threshold(LEAST_RUN, None, "rows on a coarser grid", SOURCE))
-    if not found and n < FINE_ROWS + LEAST_RUN:
-        yield ground.unknown(
-            f"{n} losses are too few to know how finely they are printed.",
-            "Digits are judged against those of the rows before.",
-            f"Wait for at least {FINE_ROWS + LEAST_RUN} logged steps.",
-        )
-        return
+    ground = stream.ground(THRESHOLD)
     told = None
-    for i in range(found):
+    for i in range(int(g["found"])):
         k, first, last = int(g["grid"][i]), int(g["start"][i]), int(g["end"][i])
         if told is not None and first <= told[1]:
             continue  # two decimals are three decimals, too
@@ -55,23 +53,32 @@ def resolution(run: Run) -> Iterator[Finding]:
             means="The loss is computed, averaged or logged in another precision: small changes can no longer be seen, "
             "and if the gradient comes from the same numbers, it is as coarse.",
             do=f"Look at what changed at step {first:,}: autocast around the loss, a reduced precision of the mean "
-            "over "
-            "ranks, or the logger.",
+            "over ranks, or the logger.",
             onset="exact: the first row on the grid",
         )
-    if found:
-        return
+
+
+def _calm(stream: Stream, beside: Stream | None) -> Finding:
+    g = stream.series.grids[0]
+    n, ground = int(g["rows"]), stream.ground(THRESHOLD)
+    if n < FINE_ROWS + LEAST_RUN:
+        return ground.unknown(
+            f"{n} losses are too few to know how finely they are printed.",
+            "Digits are judged against those of the rows before.",
+            f"Wait for at least {FINE_ROWS + LEAST_RUN} logged steps.",
+        )
     usual = [NAMES[k] for k in range(len(NAMES)) if (int(g["on"][k]) + int(g["run"][k])) / n > MOST_USUAL]
     if len(usual) == len(NAMES):
-        yield ground.unknown(
+        return ground.unknown(
             "The log is printed too coarsely to tell a change of its digits.",
             "Its numbers lie on every grid that is looked at.",
             "Print the loss with at least four decimals.",
         )
-        return
-    beside = f" It was never finer than {usual[-1]}." if usual else ""
-    yield ground.passed(
-        f"{stream.signal} is printed as finely as at its start over {n:,} rows.{beside}",
+    never = f" It was never finer than {usual[-1]}." if usual else ""
+    also = f" and {RETURNED}" if beside and beside.series.rows >= FINE_ROWS + LEAST_RUN else ""
+    return ground.passed(
+        f"{stream.signal}{also} {'are' if also else 'is'} printed as finely as at {'their' if also else 'its'} start "
+        f"over {n:,} rows.{never}",
         Statistic("longest run on a coarser grid", 0, "rows"),
         "No change of precision in the logged number; what is rounded inside the model is not seen here.",
     )

@@ -106,7 +106,7 @@ class Book:
                 self.series.pop(name, None)
             self.cuts = cuts
         for name, (area, bounds) in WATCHED.items():
-            if has(run, name) and not (name == "loss/returned" and has(run, "loss/train")):
+            if has(run, name):
                 self._read(run, name, self.instead.get(bounds, bounds), levels[area])
         training = "loss/train" if has(run, "loss/train") else "loss/returned"
         if has(run, "loss/val") and has(run, training):
