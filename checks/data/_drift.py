@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.data._two_samples import Gap, OtherText, Pool, clumping_of, gap, single_gap
+from checks.data.two_samples import Gap, OtherText, Pool, clumping_of, gap, single_gap
 from checks.robust import best_split
 
 Floats = NDArray[np.float64]

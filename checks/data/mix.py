@@ -126,12 +126,7 @@ def _no_rows() -> Finding:
 
 def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
     data = vector(run, "data/domain_tokens")
-    events = run.events().dropna(subset=["step"])
-    switches = events[events["kind"] == "stage_switch"].sort_values("step")
-    edges: list[tuple[int, Masked | None, Mapping[str, Any]]] = [(0, None, planned)]
-    for step, extra in zip(switches["step"], switches["data"], strict=True):
-        new = extra.get("domains") if isinstance(extra, Mapping) else None
-        edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new or {}))
+    edges = _edges(run, planned)
     for i, (start, event, shares) in enumerate(edges):
         end = edges[i + 1][0] if i + 1 < len(edges) else np.inf
         planned_tokens = _planned(data.labels, shares)
@@ -144,6 +139,17 @@ def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
         some = tokens.sum(axis=1) > 0
         if some.any():
             yield Segment(Rows(data.steps[inside][some], tokens[some], names), plan, event)
+
+
+def _edges(run: Run, planned: Mapping[str, Any]) -> list[tuple[int, Masked | None, Mapping[str, Any]]]:
+    """First step of every stage, the switch that began it, and its shares; empty where the switch named none."""
+    events = run.events().dropna(subset=["step"])
+    switches = events[events["kind"] == "stage_switch"].sort_values("step")
+    edges: list[tuple[int, Masked | None, Mapping[str, Any]]] = [(0, None, planned)]
+    for step, extra in zip(switches["step"], switches["data"], strict=True):
+        new = extra.get("domains") if isinstance(extra, Mapping) else None
+        edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new or {}))
+    return edges
 
 
 def _planned(
@@ -176,6 +182,21 @@ def _planned(
 
 def _positive(share: Any) -> bool:
     return isinstance(share, int | float) and share > 0
+
+
+def current_plan(run: Run) -> tuple[tuple[str, ...], Floats, Floats, int] | None:
+    """Names, planned shares [D] and tokens fed [D] of the stage that the last row is in, and the stage's first step.
+
+    None where that stage has no planned shares.
+    """
+    if not run.has("data/domain_tokens") or (last := run.last_step) is None:
+        return None
+    stages = list(_segments(run, run.card.domains))
+    starts = [s for s, *_ in _edges(run, run.card.domains) if s <= last]
+    if not stages or not starts or int(stages[-1].rows.steps[0]) < starts[-1]:
+        return None
+    rows = stages[-1].rows
+    return rows.labels, stages[-1].plan, rows.values.sum(axis=0), int(rows.steps[0])
 
 
 def _noise(shares: Floats, rows: int) -> Noise:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from checks.data._drift import Course, Episode, Limits
-from checks.data._windows import labels, windows
 from checks.data.movers import movers
+from checks.data.windows import labels, windows
 from checks.finding import Evidence, Finding, Masked, Statistic, Threshold
 from checks.ground import Ground, Spell
 from checks.masking import quiet
