@@ -23,7 +23,7 @@ def _lines(report: DataReport) -> Iterator[str]:
     rests = report.rests_on
     if rests:
         yield (f"Rests on {short(rests['tokens'])} tokens in {rests['windows']} windows. Before: "
-               f"{_span(rests['first'])}. Now: {_span(rests['newest'])}. Intervals are of 95 %, from how windows differ.")
+               f"{_span(rests['first'])}. Now: {_span(rests['newest'])}. Intervals: 95 %, from how windows differ.")
     sections: list[tuple[str, str, Any]] = [
         ("Drift of tokens", "drift", report.drift and [line for d in report.drift for line in _drift(d)]),
         ("Watched", "watched", report.watched and [_watched(w) for w in report.watched]),
@@ -57,8 +57,8 @@ def _drift(d: Drift) -> Iterator[str]:
         said = f"moved as by {percent(d.share)} of other text ({percent(d.low)} to {percent(d.high)})"
     yield f"{printable(d.domain)}: {said}"
     for m in d.moved:
-        yield (f"  {printable(m.text)!r:24} {percent(m.before):>10} -> {percent(m.now):<10} {100 * m.part:.2g} % of the "
-               "change")
+        yield (f"  {printable(m.text)!r:24} {percent(m.before):>10} -> {percent(m.now):<10} {100 * m.part:.2g} % of "
+               "the change")
 
 
 def _watched(w: Watched) -> str:
@@ -90,7 +90,7 @@ def _share(share: Share) -> str:
 
 def _tokenizer(known: dict[str, Any]) -> Iterator[str]:
     yield (f"{known['vocabulary']:,} ids, {known['spelled']:,} of them spelled; {known['never_used']:,} of these were "
-           "never fed. Fertility: tokens of letters per word that a space precedes, so too high where words begin lines")
+           "never fed. Fertility: tokens of letters per word that a space precedes, too high where words begin lines")
     fits: tuple[Fit, ...] = known["domains"]
     for f in fits:
         fertility = "" if f.per_word is None else f", fertility at most {f.per_word:.3g}"
