@@ -135,8 +135,10 @@ class Course:
 
     @property
     def _scatter(self) -> float:
-        """Of the middle pair of neighbours: the one pair between which the text changes must not count."""
-        return float(np.median(self._clumping)) if self._clumping else 0.0
+        """Of the second widest pair of neighbours, of many pairs the widest tenth: windows of few documents scatter
+        unevenly, and the one pair between which the text changes must not count."""
+        pairs = len(self._clumping)
+        return sorted(self._clumping)[min(max(pairs - 2, 0), int(0.9 * pairs))] if pairs else 0.0
 
     def _lone(self, kept: Kept) -> None:
         """With two or three windows there are no two pools of two."""
@@ -178,6 +180,8 @@ class Course:
             reference = np.sum([k.counts for k in self._first], axis=0)
             episode = Episode(self._onset(newest), bank, 0, reference, reference, (0.0, 0.0, 0.0))
             self.episodes.append(episode)
+            if len(self._clumping) > 1:
+                self._clumping.remove(max(self._clumping))  # between the windows that the change lies between
         episode.last = newest[-1].step
         episode.bank = min(episode.bank, bank)
         if share[0] >= episode.share[0]:
