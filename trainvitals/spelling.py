@@ -96,4 +96,10 @@ def speller(tokens: Iterable[str | None]) -> Callable[[str], bytes]:
     return byte_level if any("Ġ" in token for token in tokens if token) else sentencepiece
 
 
+def readable(text: bytes) -> str:
+    """The text of a token as people read it: bytes that are no whole character as <0xE2>."""
+    raw = text.decode("utf-8", errors="surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in raw)
+
+
 _PARTIAL = SCRIPTS.index("partial")

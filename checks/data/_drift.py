@@ -136,7 +136,8 @@ class Course:
     @property
     def _scatter(self) -> float:
         """Of the second widest pair of neighbours, of many pairs the widest tenth: windows of few documents scatter
-        unevenly, and the one pair between which the text changes must not count."""
+        unevenly, and the one pair between which the text changes must not count.
+        """
         pairs = len(self._clumping)
         return sorted(self._clumping)[min(max(pairs - 2, 0), int(0.9 * pairs))] if pairs else 0.0
 

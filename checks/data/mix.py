@@ -312,7 +312,8 @@ def _judge(s: Segment, limits: Limits) -> Finding:
         most = float(w.tvd.max())
         since = f"of the stage since step {int(s.rows.steps[0]):,}" if s.event else "of the run"
         return ground.passed(
-            f"No shares are planned; the mix stays with the first {s.own_rows:,} rows {since}: {most:.3g} away at most.",
+            f"No shares are planned; the mix stays with the first {s.own_rows:,} rows {since}: {most:.3g} away at "
+            "most.",
             Statistic(f"{UNIT} to the first rows, sampling noise subtracted", most, "1"),
             f"Whether it is the right mix nobody has said. A shift of more than {100 * resolution:.2g} % of the tokens "
             "would have been seen.",

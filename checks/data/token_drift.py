@@ -13,6 +13,7 @@ from checks.ground import Ground, Spell
 from checks.masking import quiet
 from checks.registry import check
 from trainvitals.formulas import REFERENCE_WINDOWS
+from trainvitals.spelling import readable, speller
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -89,7 +90,9 @@ def _follow(run: Run, courses: Mapping[str, Course]) -> tuple[Masked, ...]:
 def _alarm(ground: Ground, domain: str, e: Episode, tokens: tuple[str, ...]) -> Finding:
     share, low, high = e.share
     moved = movers(e.before, e.after, tokens, top=NAMED)
-    words = ", ".join(f"{m.label!r} {100 * m.before:.2g} to {100 * m.now:.2g} %" for m in moved)
+    decode = speller(label.partition(" ")[2] for label in tokens)
+    said = {m.label: readable(decode(m.label.partition(" ")[2])) or f"id {m.label}" for m in moved}
+    words = ", ".join(f"{said[m.label]!r} {100 * m.before:.2g} to {100 * m.now:.2g} %" for m in moved)
     spell = Spell(e.onset[0], e.last, e.ongoing)
     return ground.alarm(
         f"Tokens of {domain} changed between steps {e.onset[0]:,} and {e.onset[1]:,}, as {_percent(share)} of other "
@@ -104,7 +107,7 @@ def _alarm(ground: Ground, domain: str, e: Episode, tokens: tuple[str, ...]) -> 
         "begin there. `trainvitals data RUN` lists the tokens.",
         onset="best two-level split of the windows; the change lies inside one",
         began=e.onset,
-        details={"moved": [[m.label, m.before, m.now] for m in moved]},
+        details={"moved": [[m.label, said[m.label], m.before, m.now] for m in moved]},
     )
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals.spelling import SCRIPTS, script_bytes, speller
+from trainvitals.spelling import SCRIPTS, readable, script_bytes, speller
 
 WORDLESS = (SCRIPTS.index("common"), SCRIPTS.index("partial"))
 
@@ -28,8 +28,7 @@ class Vocabulary:
         """The token as people read it: bytes that are no whole character as <0xE2>, special tokens by their id."""
         if not self.known[token]:
             return f"id {self.labels[token]}"
-        raw = self._bytes[token].decode("utf-8", errors="surrogateescape")
-        return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in raw)
+        return readable(self._bytes[token])
 
     @cached_property
     def bytes(self) -> NDArray[np.float64]:
