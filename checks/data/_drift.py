@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.data.two_samples import Gap, OtherText, Pool, clumping_of, gap, single_gap
+from checks.data.two_samples import Gap, OtherText, Pool, clumping_of, gap, single_gap, widest
 from checks.robust import best_split
 
 Floats = NDArray[np.float64]
@@ -135,11 +135,7 @@ class Course:
 
     @property
     def _scatter(self) -> float:
-        """Of the second widest pair of neighbours, of many pairs the widest tenth: windows of few documents scatter
-        unevenly, and the one pair between which the text changes must not count.
-        """
-        pairs = len(self._clumping)
-        return sorted(self._clumping)[min(max(pairs - 2, 0), int(0.9 * pairs))] if pairs else 0.0
+        return widest(self._clumping)
 
     def _lone(self, kept: Kept) -> None:
         """With two or three windows there are no two pools of two."""

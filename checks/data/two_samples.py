@@ -33,8 +33,8 @@ class Pool:
 
     total: Floats
     """[K] counts."""
-    squares: Floats
-    """[K] sum of squared counts."""
+    pairs: Floats
+    """[K] sum over ordered pairs of different windows of the product of their counts."""
     n: float
     """Tokens."""
     n_squares: float
@@ -45,10 +45,11 @@ class Pool:
     def of(cls, windows: Sequence[Floats]) -> Pool:
         """The pool of at least one window of counts [K]."""
         sizes = np.array([w.sum() for w in windows])
-        squares = np.zeros(len(windows[0]))
+        total = np.sum(windows, axis=0)
+        pairs = total * total
         for w in windows:
-            squares += w * w
-        return cls(np.sum(windows, axis=0), squares, float(sizes.sum()), float((sizes**2).sum()), len(windows))
+            pairs -= w * w
+        return cls(total, pairs, float(sizes.sum()), float((sizes**2).sum()), len(windows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +64,21 @@ class Gap:
 
 def gap(a: Pool, b: Pool, clumping: float) -> Gap:
     """The distance of two pools of two windows or more. clumping: from `clumping_of`."""
-    seen = np.flatnonzero(a.total + b.total)
-    x, y = a.total[seen], b.total[seen]
-    pooled = (x + y) / (a.n + b.n)
-    own = ((x**2 - a.squares[seen]) / pooled).sum() / (a.n**2 - a.n_squares)
-    other = ((y**2 - b.squares[seen]) / pooled).sum() / (b.n**2 - b.n_squares)
-    square = own + other - 2 * (x * y / pooled).sum() / (a.n * b.n)
+    weights, seen = _weights(a.total + b.total)
+    own = _sum(a.pairs, weights) / (a.n**2 - a.n_squares)
+    other = _sum(b.pairs, weights) / (b.n**2 - b.n_squares)
+    square = own + other - 2 * _sum(a.total, b.total, weights) / (a.n * b.n)
     pairs = 2 / (a.n**2 - a.n_squares) + 2 / (b.n**2 - b.n_squares) + 4 / (a.n * b.n)
     # Trace of the squared covariance in units of 1 / n^2: of independent tokens sum((p / m)^2) = K.
-    trace = len(seen) + max(clumping, 0.0) ** 2 / DIRECTIONS
-    return Gap(float(square), float(np.sqrt(trace * pairs)), b.n / (a.n + b.n))
+    trace = seen + max(clumping, 0.0) ** 2 / DIRECTIONS
+    return Gap(square, float(np.sqrt(trace * pairs)), b.n / (a.n + b.n))
 
 
 def single_gap(a: Pool, b: Pool) -> Gap:
     """The distance of two lone windows, tokens taken as independent: too large where documents clump."""
-    seen = np.flatnonzero(a.total + b.total)
-    x, y = a.total[seen], b.total[seen]
-    terms = (x / a.n - y / b.n) ** 2 - x / a.n**2 - y / b.n**2
-    square = (terms * (a.n + b.n) / (x + y)).sum()
-    return Gap(float(square), float(np.sqrt(2 * len(seen)) * (1 / a.n + 1 / b.n)), b.n / (a.n + b.n))
+    weights, seen = _weights(a.total + b.total)
+    terms = (a.total / a.n - b.total / b.n) ** 2 - a.total / a.n**2 - b.total / b.n**2
+    return Gap(_sum(terms, weights), float(np.sqrt(2 * seen) * (1 / a.n + 1 / b.n)), b.n / (a.n + b.n))
 
 
 def clumping_of(first: Floats, second: Floats) -> float:
@@ -90,10 +87,29 @@ def clumping_of(first: Floats, second: Floats) -> float:
     Documents repeat their words, so windows of one text differ by more than tokens drawn one by one would: chi-square
     of the two windows less its expectation.
     """
-    seen = np.flatnonzero(first + second)
-    x, y, n, m = first[seen], second[seen], first.sum(), second.sum()
-    pooled = (x + y) / (n + m)
-    return float(((x / n - y / m) ** 2 / pooled).sum() / (1 / n + 1 / m)) - len(seen)
+    weights, seen = _weights(first + second)
+    n, m = first.sum(), second.sum()
+    return _sum((first / n - second / m) ** 2, weights) / (1 / n + 1 / m) - seen
+
+
+def _sum(*factors: Floats) -> float:
+    """Sum over tokens of a product. Not by BLAS: its threads spin where another job has the cores."""
+    return float(np.einsum(",".join("i" * len(factors)) + "->", *factors))
+
+
+def _weights(counts: Floats) -> tuple[Floats, int]:
+    """One over the pooled shares, 0 where a token was not seen, and the number of tokens seen."""
+    weights = np.divide(counts.sum(), counts, out=np.zeros_like(counts), where=counts > 0)
+    return weights, int(np.count_nonzero(counts))
+
+
+def widest(pairs: Sequence[float]) -> float:
+    """The clumping to reckon with, of that of every pair of neighbours: the second widest, of many the widest tenth.
+
+    Windows of few documents scatter unevenly, so the middle is too little; and the one pair between which the text
+    changes must not count. 0 without pairs.
+    """
+    return sorted(pairs)[min(max(len(pairs) - 2, 0), int(0.9 * len(pairs)))] if pairs else 0.0
 
 
 class OtherText:

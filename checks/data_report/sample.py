@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from checks.data.two_samples import clumping_of
+from checks.data.two_samples import clumping_of, widest
 from checks.data.windows import Window, labels, windows
 from trainvitals.formulas import REFERENCE_WINDOWS
 
@@ -72,7 +72,7 @@ def read(run: Run) -> Sample | None:
         return None
     if not newest:  # a short run is halved
         first, newest = first[: max(count // 2, 1)], deque(first[max(count // 2, 1) :])
-    clumping = np.array([np.median(a) if a else 0.0 for a in apart])
+    clumping = np.array([widest(a) for a in apart])
     return Sample(domains, tokens, first, list(newest), total, clumping, count, (first[0].step, before.step))
 
 
