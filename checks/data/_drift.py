@@ -72,7 +72,7 @@ class Course:
     episodes: list[Episode] = field(default_factory=list)
     windows: int = 0
     resolves: float = float("inf")
-    """Smallest share of other text that would have shown, in the largest bank that was full."""
+    """Smallest share of other text that would have shown if it stayed, since the reference began anew."""
     largest: float = 0.0
     """Largest share that was estimated from it."""
     single: bool = False
@@ -86,6 +86,8 @@ class Course:
     _pool: Pool | None = None
     _other: OtherText | None = None
     _clumping: list[float] = field(default_factory=list)
+    _by_bank: dict[int, float] = field(default_factory=dict)
+    """What each bank resolved when it was last full."""
     _after: int = 0
     """Windows since the last episode, or since the reference began."""
 
@@ -96,6 +98,7 @@ class Course:
         self._first, self._pool, self._other, self.own, self.seen = [], None, None, 0.0, 0
         self._recent.clear()
         self._clumping, self._after = [], 0
+        self.resolves, self._by_bank = float("inf"), {}
 
     def add(self, before: int, step: int, counts: Floats) -> None:
         """Look at one more window that holds tokens. counts: [K]."""
@@ -113,7 +116,8 @@ class Course:
             self._lone(kept)
             return
         wanted = min(self.limits.reference_windows, self.seen // 2)
-        if len(self._first) < wanted and not self._open or self._pool is None:
+        untouched = self._after == self.seen and not self._open
+        if self._pool is None or len(self._first) < wanted and untouched:
             self._refer(wanted)
         for bank in BANKS:
             if bank <= min(self.seen - len(self._first), self._after) and (bank == 2 or self.seen % (bank // 2) == 0):
@@ -143,7 +147,7 @@ class Course:
         first, now = Pool.of([self._first[0].counts]), Pool.of([kept.counts])
         self._other = OtherText(first.total)
         found = single_gap(first, now)
-        self._resolution(found, found.square)
+        self._resolution(found, 1)
         if found.square > self._limit(found):
             self.resolves = 1.0  # clumped documents may explain it, or not
 
@@ -152,7 +156,7 @@ class Course:
         newest = list(self._recent)[-bank:]
         found = gap(self._pool, Pool.of([k.counts for k in newest]), self._scatter)
         self.single = False
-        self._resolution(found, found.square)
+        self._resolution(found, bank)
         if found.square > self._limit(found) + self.limits.deviations * found.sigma:
             self._alarm(found, bank, newest)
         elif (episode := self._open) and bank >= episode.bank and found.square < CALM * self._limit(found):
@@ -163,11 +167,14 @@ class Course:
         assert self._other is not None
         return max(self._other.square(self.limits.warn_share, found.fraction), self.limits.own_factor * self.own)
 
-    def _resolution(self, found: Gap, square: float) -> None:
+    def _resolution(self, found: Gap, bank: int) -> None:
         assert self._other is not None
         least = self._limit(found) + (self.limits.deviations + SURE) * found.sigma
-        self.resolves = self._other.share(least, found.fraction)
-        self.largest = max(self.largest, self._other.share(square, found.fraction))
+        if bank > 1:
+            self._by_bank.pop(1, None)
+        self._by_bank[bank] = self._other.share(least, found.fraction)
+        self.resolves = min(self._by_bank.values())
+        self.largest = max(self.largest, self._other.share(found.square, found.fraction))
 
     def _alarm(self, found: Gap, bank: int, newest: Sequence[Kept]) -> None:
         assert self._other is not None

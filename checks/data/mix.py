@@ -120,8 +120,8 @@ def mix(
 def _no_rows(planned: bool) -> Finding:
     if not planned:
         return Ground().unknown(
-            "The run card has no planned shares, and no row has tokens of a domain.",
-            "Without domains there is no mix to judge.",
+            "The run card has no planned shares, and fewer than two domains have tokens.",
+            "One domain is no mix.",
             "Attach with domains={name: planned share}, and let batches carry a column named domain.",
         )
     return Ground().unknown(

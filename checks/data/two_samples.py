@@ -89,7 +89,7 @@ def clumping_of(first: Floats, second: Floats) -> float:
     """
     weights, seen = _weights(first + second)
     n, m = first.sum(), second.sum()
-    return _sum((first / n - second / m) ** 2, weights) / (1 / n + 1 / m) - seen
+    return _sum((first / n - second / m) ** 2, weights) / float(1 / n + 1 / m) - seen
 
 
 def _sum(*factors: Floats) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NO_COUNTS = "The run has no token counts. Attach with vocab_size or tokenizer, and leave the `tokens` collector on."
 NO_SPELLING = "The vocabulary's spellings are not recorded. Attach with tokenizer=..."
-LANGUAGES = "Scripts are known, languages are not: counts of tokens do not tell Spanish from English. Make each " \
+LANGUAGES = "Counts of tokens tell scripts, and not Spanish from English. Make each " \
     "language a domain, and data/domain_tokens counts it."
 
 

@@ -139,3 +139,19 @@ def test_what_was_said_stays_said() -> None:
         seen = course(windows[:cut]).episodes
         assert [e.onset for e in seen] == [e.onset for e in whole[: len(seen)]]
         assert bool(seen) == (cut > 10)
+
+
+def test_an_early_episode_does_not_become_the_reference() -> None:
+    rng = np.random.default_rng(5)
+    p, q = zipf(3_000, 1.0, rng), zipf(3_000, 1.0, rng)
+    found = course([rng.multinomial(300_000, q if row in (3, 4) else p) for row in range(20)])
+    assert len(found.episodes) == 1 and not found.episodes[0].ongoing and found.episodes[0].onset[0] == 601
+
+
+def test_after_a_switch_nothing_is_known_until_windows_come() -> None:
+    rng = np.random.default_rng(6)
+    p = zipf(3_000, 1.0, rng)
+    found = course([rng.multinomial(3_000_000, p) for _ in range(12)])
+    assert found.resolves < 0.01
+    found.begin_anew()
+    assert found.resolves > 1
