@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainvitals.card import RunCard
 from trainvitals.formulas import REFERENCE_WINDOWS
 from trainvitals.store import RunWriter, open_run
 
+TEXTS = Path(__file__).parents[3] / "shared" / "data" / "text"
 LIMITS = Limits(0.005, 0.04, 3.0, 6.0, REFERENCE_WINDOWS)
 
 
@@ -155,3 +157,28 @@ def test_after_a_switch_nothing_is_known_until_windows_come() -> None:
     assert found.resolves < 0.01
     found.begin_anew()
     assert found.resolves > 1
+
+
+@pytest.mark.skipif(not TEXTS.is_dir(), reason=f"real texts are not at {TEXTS}")
+@pytest.mark.parametrize("length", [200, 2_000])
+def test_real_documents_in_any_order_are_no_drift(length: int) -> None:
+    """Words of five real sources, cut into documents and shuffled over windows; then another source takes over."""
+    words = {path.stem: re.findall(r"\w+|[^\w\s]", path.read_text(encoding="utf-8", errors="replace"))
+             for path in sorted(TEXTS.glob("*.txt"))}
+    common = Counter(word for text in words.values() for word in text).most_common(6_000)
+    numbers = {word: i for i, (word, _) in enumerate(common)}
+    rng = np.random.default_rng(0)
+    pieces = {name: np.array([numbers.get(word, 6_000) for word in text[: len(text) // length * length]])
+              .reshape(-1, length) for name, text in words.items()}
+    alarms = found = 0
+    names = list(pieces)
+    for name, other in zip(names, names[1:] + names[:1], strict=True):
+        for _ in range(4):
+            parts = np.array_split(rng.permutation(pieces[name]), 16)
+            windows = [np.bincount(part.ravel(), minlength=6_001) for part in parts]
+            alarms += bool(course(windows).episodes)
+            moved = np.array_split(rng.permutation(pieces[other]), 16)
+            after = [np.bincount(part.ravel(), minlength=6_001) for part in moved[:6]]
+            found += bool(course(windows[:8] + after).episodes)
+    print(f"false alarms {alarms} of 20, found {found} of 20")
+    assert alarms == 0 and found >= 18
