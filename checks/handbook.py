@@ -41,6 +41,8 @@ DO: Mapping[str, str] = {
     "router.collapse": "Check the balancing loss and its sign, and router precision; restart before the onset.",
     "router.dead": "Check the balancing loss or bias; an expert that gets no token does not come back by itself.",
     "router.overload": "Check the balancing loss; tokens beyond the capacity are dropped or slow the step.",
+    "data.corrupt": "Look at what the loader gave there: a worker that hangs, a sampler begun anew, a damaged shard.",
+    "data.garbled": "Decode some rows of that domain; look for another tokenizer, broken encodings, lost separators.",
     "data.mix": "Compare the loader's shares with the plan; a domain that ran dry shows as one that vanishes.",
     "data.token_drift": "Look at that domain's new shards: another tokenizer, language, format, or a repeat.",
     "data.unattributed": "Let every batch carry its domain; what is not named cannot be held against the plan.",

@@ -46,6 +46,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d_]*\.?\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCI
 ROOMS = {
     "audit": "checks.contamination.command:audit",
     "calibrate": "checks.calibrate.command:calibrate",
+    "data": "checks.data_report.command:data",
     "evals": "trainvitals.evals.command:evals",
     "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SOURCE = "convention (no published limit): total variation distance above what sampling explains"
 MIN_ROWS = 32
+OWN_ROWS = 500
+"""Rows of a stage without planned shares that stand for its plan, at most."""
 ROUNDING = 1e-3
 """Planned shares that miss 1 by less leave nothing to the domains without a share."""
 UNIT = "total variation distance"
@@ -47,8 +49,10 @@ class Segment:
     rows: Rows
     """tokens per planned domain, [n, D]"""
     plan: Floats
-    """[D], sums to 1"""
+    """[D], sums to 1; of a stage without planned shares those of its own first rows"""
     event: Masked | None
+    own_rows: int = 0
+    """How many rows the plan was read from; 0 where it was given"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +96,12 @@ def mix(
     tokens are from the wrong domain) less what sampling explains. The noise is measured on this run's own rows, so
     documents and packing are in it. Every domain of the record counts: one that the plan does not name is planned
     at 0, and those named without a share have together what the others leave of 1. A domain below half its plan
-    fails however small it is. After a stage switch that names no shares there is
-    no plan to judge by. Where even the whole run cannot tell `blind_tvd` from chance the answer is unknown.
+    fails however small it is. A run or a stage without planned shares is held against its own first quarter (32 to 500
+    rows): that the mix stays is all that a pass then says, and a mix that moved warns. Where even the whole stage
+    cannot tell `blind_tvd` from chance the answer is unknown.
     """
     planned = {name: share for name, share in run.card.domains.items() if share is not None}
-    if not planned or sum(planned.values()) <= 0:
-        yield Ground().unknown(
-            "The run card has no planned shares.",
-            "Without a plan any mix may be right.",
-            "Attach with domains={name: planned share}.",
-        )
-        return
-    if len(planned) < len(run.card.domains) and sum(planned.values()) > 1 + ROUNDING:
+    if planned and len(planned) < len(run.card.domains) and sum(planned.values()) > 1 + ROUNDING:
         yield Ground().unknown(
             "The plan has weights that add up to more than 1, and domains without one.",
             "What those domains should get is not said, so any mix may be right.",
@@ -113,10 +111,19 @@ def mix(
     limits = Limits(warn_tvd, fail_tvd, starved, deviations, blind_tvd)
     answers = [_judge(s, limits) for s in _segments(run, run.card.domains)]
     alarms = [f for f in answers if f.level in ("warn", "fail")]
-    yield from alarms or sorted(answers, key=lambda f: f.level != "pass")[:1] or [_no_rows()]
+    passed = [f for f in answers if f.level == "pass"]
+    # A stage that cannot be judged is named beside one that passes: the pass is not of it.
+    blind = [f for f in answers if f.level == "unknown"][-1:]
+    yield from alarms or [*passed[-1:], *blind] or [_no_rows(bool(planned))]
 
 
-def _no_rows() -> Finding:
+def _no_rows(planned: bool) -> Finding:
+    if not planned:
+        return Ground().unknown(
+            "The run card has no planned shares, and fewer than two domains have tokens.",
+            "One domain is no mix.",
+            "Attach with domains={name: planned share}, and let batches carry a column named domain.",
+        )
     return Ground().unknown(
         "No row has tokens of a planned domain.",
         "Either the batches carry no domain, or its names are not those of the plan.",
@@ -126,24 +133,45 @@ def _no_rows() -> Finding:
 
 def _segments(run: Run, planned: Mapping[str, Any]) -> Iterator[Segment]:
     data = vector(run, "data/domain_tokens")
+    edges = _edges(run, planned)
+    for i, (start, event, shares) in enumerate(edges):
+        end = edges[i + 1][0] if i + 1 < len(edges) else np.inf
+        inside = (data.steps >= start) & (data.steps < end)
+        planned_tokens = _planned(data.labels, shares)
+        if planned_tokens is None:
+            if (own := _own(Rows(data.steps[inside], data.values[inside], data.labels), event)) is not None:
+                yield own
+            continue
+        names, members, plan = planned_tokens
+        fed = np.nan_to_num(data.values[inside])
+        tokens = np.stack([fed[:, columns].sum(axis=1) for columns in members], axis=1)
+        some = tokens.sum(axis=1) > 0
+        if some.any():
+            yield Segment(Rows(data.steps[inside][some], tokens[some], names), plan, event)
+
+
+def _own(data: Rows, event: Masked | None) -> Segment | None:
+    """A stage without planned shares: its first rows are what the others are held against. None without domains."""
+    known = [i for i, label in enumerate(data.labels) if label != UNATTRIBUTED]
+    tokens = np.nan_to_num(data.values[:, known])
+    some = tokens.sum(axis=1) > 0
+    steps, tokens = data.steps[some], tokens[some]
+    if len(known) < 2 or not len(tokens):
+        return None
+    first = min(max(len(tokens) // 4, MIN_ROWS), OWN_ROWS, len(tokens))
+    plan = tokens[:first].sum(axis=0) / tokens[:first].sum()
+    return Segment(Rows(steps, tokens, tuple(data.labels[i] for i in known)), plan, event, first)
+
+
+def _edges(run: Run, planned: Mapping[str, Any]) -> list[tuple[int, Masked | None, Mapping[str, Any]]]:
+    """First step of every stage, the switch that began it, and its shares; empty where the switch named none."""
     events = run.events().dropna(subset=["step"])
     switches = events[events["kind"] == "stage_switch"].sort_values("step")
     edges: list[tuple[int, Masked | None, Mapping[str, Any]]] = [(0, None, planned)]
     for step, extra in zip(switches["step"], switches["data"], strict=True):
         new = extra.get("domains") if isinstance(extra, Mapping) else None
         edges.append((int(step) + 1, Masked("stage_switch", int(step), int(step) + window_steps(run)), new or {}))
-    for i, (start, event, shares) in enumerate(edges):
-        end = edges[i + 1][0] if i + 1 < len(edges) else np.inf
-        planned_tokens = _planned(data.labels, shares)
-        if planned_tokens is None:
-            continue
-        names, members, plan = planned_tokens
-        inside = (data.steps >= start) & (data.steps < end)
-        fed = np.nan_to_num(data.values[inside])
-        tokens = np.stack([fed[:, columns].sum(axis=1) for columns in members], axis=1)
-        some = tokens.sum(axis=1) > 0
-        if some.any():
-            yield Segment(Rows(data.steps[inside][some], tokens[some], names), plan, event)
+    return edges
 
 
 def _planned(
@@ -178,8 +206,26 @@ def _positive(share: Any) -> bool:
     return isinstance(share, int | float) and share > 0
 
 
-def _noise(shares: Floats, rows: int) -> Noise:
-    """Noise of the mean of `rows` rows: from neighbouring rows, or windows where rows are not independent."""
+def current_plan(run: Run) -> tuple[tuple[str, ...], Floats, Floats, int] | None:
+    """Names, planned shares [D] and tokens fed [D] of the stage that the last row is in, and the stage's first step.
+
+    None where that stage has no planned shares.
+    """
+    if not run.has("data/domain_tokens") or (last := run.last_step) is None:
+        return None
+    stages = [s for s in _segments(run, run.card.domains) if not s.own_rows]
+    starts = [s for s, *_ in _edges(run, run.card.domains) if s <= last]
+    if not stages or not starts or int(stages[-1].rows.steps[0]) < starts[-1]:
+        return None
+    rows = stages[-1].rows
+    return rows.labels, stages[-1].plan, rows.values.sum(axis=0), int(rows.steps[0])
+
+
+def _noise(shares: Floats, rows: int, own_rows: int = 0) -> Noise:
+    """Noise of the mean of `rows` rows: from neighbouring rows, or windows where rows are not independent.
+
+    With `own_rows` it is that of the distance to the mean of so many other rows.
+    """
     single = np.mean(np.diff(shares, axis=0) ** 2, axis=0) / 2
     variance = single / rows
     blocks = len(shares) // rows
@@ -187,6 +233,8 @@ def _noise(shares: Floats, rows: int) -> Noise:
         means = shares[len(shares) - blocks * rows :].reshape(blocks, rows, -1).mean(axis=1)
         between = (MAD_TO_SIGMA * np.median(np.abs(np.diff(means, axis=0)), axis=0)) ** 2 / 2
         variance = np.maximum(variance, between)
+    if own_rows:
+        variance = variance * (1 + rows / own_rows)
     return Noise(rows, np.sqrt(variance))
 
 
@@ -225,7 +273,7 @@ class Windows:
 
 def _windows(s: Segment, shares: Floats, limits: Limits) -> Windows:
     size = _window_rows(shares, limits.fail_tvd, limits.deviations)
-    noise = _noise(shares, size)
+    noise = _noise(shares, size, s.own_rows)
     windows = len(shares) // size
     tokens = s.rows.values[len(shares) - windows * size :].reshape(windows, size, -1).sum(axis=1)
     by_window = tokens / tokens.sum(axis=1, keepdims=True)
@@ -236,15 +284,19 @@ def _judge(s: Segment, limits: Limits) -> Finding:
     n, masked = len(s.rows), (s.event,) if s.event else ()
     totals = s.rows.values.sum(axis=1)
     shares = s.rows.values / totals[:, None]
-    whole = _noise(shares, n) if n >= MIN_ROWS else None
+    whole = _noise(shares, n, s.own_rows) if n >= MIN_ROWS + s.own_rows else None
     if whole is None or whole.mean_tvd + limits.deviations * whole.sigma_tvd > limits.blind_tvd:
+        since = f" since step {int(s.rows.steps[0]):,}" if s.event else ""
+        of = "its first rows" if s.own_rows else "its plan"
         return Ground(n, masked=masked).unknown(
-            f"{n} rows of data are too few to tell a mix {limits.blind_tvd:g} off its plan from chance.",
+            f"{n} rows of data{since} are too few to tell a mix {limits.blind_tvd:g} off {of} from chance.",
             "Shares of few documents scatter.",
         )
     w = _windows(s, shares, limits)
     total = s.rows.values.sum(axis=0) / totals.sum()
     over_all, tvd_all = _away(total[None], s.plan, whole, limits.warn_tvd, limits)
+    if s.own_rows:
+        over_all[:] = False  # the whole holds the first rows themselves
     resolution = limits.fail_tvd + w.noise.mean_tvd + limits.deviations * w.noise.sigma_tvd
     details = {
         "planned": dict(zip(s.rows.labels, s.plan.tolist(), strict=True)),
@@ -256,6 +308,17 @@ def _judge(s: Segment, limits: Limits) -> Finding:
     ground = Ground(n, Threshold(limits.warn_tvd, limits.fail_tvd, UNIT, SOURCE), masked, details)
     if w.hot.any() or over_all[0]:
         return _alarm(ground, s, w, total, amount, limits)
+    if s.own_rows:
+        most = float(w.tvd.max())
+        since = f"of the stage since step {int(s.rows.steps[0]):,}" if s.event else "of the run"
+        return ground.passed(
+            f"No shares are planned; the mix stays with the first {s.own_rows:,} rows {since}: {most:.3g} away at "
+            "most.",
+            Statistic(f"{UNIT} to the first rows, sampling noise subtracted", most, "1"),
+            f"Whether it is the right mix nobody has said. A shift of more than {100 * resolution:.2g} % of the tokens "
+            "would have been seen.",
+            "Give the shares: domains={name: planned share} at attach, or with the stage switch.",
+        )
     return ground.passed(
         f"The mix follows its plan: {amount:.3g} away over the run, sampling noise subtracted.",
         Statistic(f"{UNIT}, sampling noise subtracted", amount, "1", 0.0, amount),
@@ -297,18 +360,21 @@ def _alarm(ground: Ground, s: Segment, w: Windows, total: Floats, amount: float,
     ]
     error = 2 * w.noise.sigma_tvd
     return ground.alarm(
-        f"The mix left its plan at step {spell.first:,}: {', '.join(worst)}, {spell.end}.",
+        f"The mix left {'its first rows' if s.own_rows else 'its plan'} at step {spell.first:,}: {', '.join(worst)}, "
+        f"{spell.end}.",
         Statistic(
             f"{UNIT} since the onset, sampling noise subtracted", amount, "1", max(amount - error, 0.0), amount + error
         ),
         spell,
-        level="fail" if hungry else None,
+        level="warn" if s.own_rows else "fail" if hungry else None,
         evidence=[
             Evidence("data/domain_share", spell.steps, name)
             for i in np.argsort(-np.abs(gap))[:5]
             for name in names[i].split(" + ")
         ][:5],
-        means="The model is trained on another mixture than planned; losses of domains are not comparable with before.",
+        means="The model is trained on another mixture than "
+        + ("at first, and no plan says so" if s.own_rows else "planned")
+        + "; losses of domains are not comparable with before.",
         do=f"Look at the loader's weights and shards at step {spell.first:,}"
         + (f"; {', '.join(hungry)} gets less than half of what was planned." if hungry else "."),
         details={"since_onset": dict(zip(names, now.tolist(), strict=True)), "starved": hungry},

@@ -20,9 +20,10 @@ from collectors.batch import Batch
 from collectors.fingerprint import batch_lanes
 from collectors.signals.collector import Collector
 from collectors.tally import HELD, Tally
-from collectors.text import SCRIPTS, script_table, token_labels
+from collectors.text import script_table, token_labels
 from collectors.transfer import is_asynchronous
 from trainvitals import fingerprint
+from trainvitals.spelling import SCRIPTS
 
 
 class DataCollector(Collector):

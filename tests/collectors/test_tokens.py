@@ -13,8 +13,9 @@ import torch
 
 import trainvitals as tv
 from collectors.model.routers import find_routers, register
-from collectors.text import SCRIPTS, script_of, script_table
+from collectors.text import script_table
 from tests.collectors import tiny
+from trainvitals.spelling import SCRIPTS, script_of
 
 ROWS = len(tiny.DOMAINS) + 1
 
