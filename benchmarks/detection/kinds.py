@@ -351,6 +351,8 @@ FINDERS: Mapping[str, tuple[str, ...]] = {
     "router.collapse": ("balance_lost",),
     "router.overload": ("balance_lost",),
     "data.mix": ("mix_shift", "starvation"),
+    "data.corrupt": ("repeated_data",),
+    "data.garbled": ("tokenizer_changed",),
     "data.token_drift": ("repeated_data", "tokenizer_changed"),
     "throughput.data_wait": ("loader_slow",),
     "throughput.drop": ("loader_slow", "straggler"),
