@@ -14,9 +14,10 @@ import numpy as np
 from checks.finding import Evidence, Masked
 from checks.ground import Spell, unexplained
 from checks.masking import quiet
-from checks.reading import vector
-from checks.robust import Floats, best_split, excursions, segmented_baseline
+from checks.robust import Floats, best_split, excursions, held_level, segmented_baseline
+from checks.routing._domains import Mix, distance
 from checks.routing._loads import Loads
+from checks.routing._mix import UNSEEN, Account, explain
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -25,6 +26,8 @@ MIN_OWN = 8
 """Windows before a run's own level is known."""
 MIX_NOTE = 0.1
 """Total variation distance from which on a change of the data is named."""
+BEFORE, GAP, EARLY = 32, 2, 8
+"""Windows before an onset whose mix is the earlier one, those that may already be mixed, and those of the later one."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,8 +85,12 @@ def excused(run: Run, loads: Loads, found: list[Episode]) -> tuple[list[Episode]
 
 
 def sustained(values: Floats, found: list[Episode]) -> float:
-    """The largest median of an episode's values [w, L]."""
-    return max(float(np.median(values[e.first : e.last + 1, e.layer])) for e in found)
+    """The highest level that three of four windows of an episode reached: it never falls as windows come. [w, L]."""
+    return max(held_level(values[e.first : e.last + 1, e.layer], *_three_of(e.last + 1 - e.first)) for e in found)
+
+
+def _three_of(windows: int) -> tuple[int, int]:
+    return min(3, windows), min(4, windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,13 @@ class Course:
     loads: Loads
     episodes: list[Episode]
     spell: Spell
-    mix_shift: float | None
-    """Total variation distance between the domain shares before and after the onset; None where unknown."""
+    account: Account
+    before: Floats | None
+    """[D] mix of the windows before the onset; None where unknown."""
+    after: Floats | None
+    """[D] mix of the first windows since."""
+    unseen: float
+    """How little of the mix since then was ever seen, 0 to 1; in the layer that moved first."""
 
     @property
     def born(self) -> bool:
@@ -107,9 +119,18 @@ class Course:
         return list(dict.fromkeys(self.loads.layers[e.layer] for e in self.episodes))
 
     @property
+    def mix_shift(self) -> float | None:
+        """Total variation distance between the domain shares before and after the onset; None where unknown."""
+        if self.before is None or self.after is None:
+            return None
+        return float(distance(self.before, self.after))
+
+    @property
     def details(self) -> dict[str, object]:
         """What an alarm about layers keeps, as JSON types."""
-        return {"layers": self.layers, "mix_shift": self.mix_shift, "rows_per_window": self.loads.rows_per_window}
+        known = {"top_k": self.loads.top_k, "top_k_known": self.loads.top_k_known}
+        return {"layers": self.layers, "mix_shift": self.mix_shift, "rows_per_window": self.loads.rows_per_window,
+                "mix_recorded": self.account.explained is not None, "mix_unseen": self.unseen, **known}
 
     def evidence(self, signal: str) -> list[Evidence]:
         """The first episodes in a signal by layer."""
@@ -121,14 +142,44 @@ class Course:
         return "over from the first window" if self.born else f"best two-level split of {what} around the first window"
 
     @property
-    def mix_sentence(self) -> str:
-        """What a simultaneous change of the data says about a router."""
-        if self.mix_shift is None or self.mix_shift < MIX_NOTE:
+    def moved(self) -> str:
+        """The domains that moved most, as words, where the mix moved at the onset; else empty."""
+        mix, before, after = self.account.mix, self.before, self.after
+        if mix is None or before is None or after is None or (self.mix_shift or 0.0) < MIX_NOTE:
             return ""
-        return (
-            f" The domain mix changed by {self.mix_shift:.2f} at the same time: a new mix moves loads without any "
-            "fault of the router, so look at data.mix first."
-        )
+        return mix.moved(before, after)
+
+    @property
+    def into_the_unseen(self) -> bool:
+        """Whether the mix moved to one of which this run cannot say what loads it asks for."""
+        return bool(self.moved) and self.unseen > UNSEEN
+
+    @property
+    def lead(self) -> str:
+        """How a summary begins where the mix moved to one that was never seen."""
+        return f"The mix moved to one that this run had not seen ({self.moved}); " if self.into_the_unseen else ""
+
+    @property
+    def mix_sentence(self) -> str:
+        """What the mix, or that it is not known, says about an alarm."""
+        if self.account.explained is None:
+            return f" {self.account.missing}"
+        if self.into_the_unseen:
+            return (" The router was never seen on this mix, so text that asks for these experts and a router that "
+                    "fails look alike.")  # fmt: skip
+        if self.moved:
+            return (f" The mix moved at the same time ({self.moved}); what loads of it ask for is known from before, "
+                    "and is taken out.")  # fmt: skip
+        return " The mix of domains stayed as it was, and does not explain it."
+
+    @property
+    def log_sentence(self) -> str:
+        """What to record so that the next answer is surer; empty where nothing is missing."""
+        if self.account.mix is None:
+            return " Let batches carry their domain (attach with domains={name: share}): then the mix is held against it."
+        if self.into_the_unseen:
+            return " Route a batch of the earlier mix through it: a healthy router spreads that as before."
+        return ""
 
 
 def course(run: Run, loads: Loads, found: list[Episode], expert: int | None) -> Course:
@@ -136,7 +187,25 @@ def course(run: Run, loads: Loads, found: list[Episode], expert: int | None) -> 
     head = found[0]
     first = int(loads.first[0]) if head.first == 0 else _onset(run, loads, head, expert)
     spell = Spell(first, max(int(loads.last[e.last]) for e in found), any(not e.recovered for e in found))
-    return Course(loads, found, spell, _mix_shift(run, first, 4 * int(loads.last[0] - loads.first[0] + 1)))
+    account = explain(run)
+    before, after = mixes(account.mix, head)
+    unseen = 0.0
+    if account.explained is not None:
+        unseen = float(account.explained.unseen[_early(head), head.layer].mean())
+    return Course(loads, found, spell, account, before, after, unseen)
+
+
+def mixes(mix: Mix | None, head: Episode) -> tuple[Floats | None, Floats | None]:
+    """Mean mix of the windows before an episode and of its first ones; None where there are none, or no mix."""
+    if mix is None:
+        return None, None
+    pair = mix.mean(head.first - BEFORE - GAP, head.first - GAP - 1), mix.mean(_early(head).start, _early(head).stop - 1)
+    before, after = (m if np.isfinite(m).all() else None for m in pair)
+    return before, after
+
+
+def _early(head: Episode) -> slice:
+    return slice(head.first, min(head.first + EARLY, head.last + 1))
 
 
 def _onset(run: Run, loads: Loads, head: Episode, expert: int | None) -> int:
@@ -147,14 +216,3 @@ def _onset(run: Run, loads: Loads, head: Episode, expert: int | None) -> int:
     p = tokens / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
     values = p[:, expert] if expert is not None else -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
     return int(rows.steps[best_split(values)])
-
-
-def _mix_shift(run: Run, step: int, around: int) -> float | None:
-    data = vector(run, "data/domain_tokens")
-    if not len(data):
-        return None
-    before = np.nansum(data.values[(data.steps >= step - around) & (data.steps < step)], axis=0)
-    after = np.nansum(data.values[(data.steps >= step) & (data.steps < step + around)], axis=0)
-    if not before.sum() or not after.sum():
-        return None
-    return float(0.5 * np.abs(before / before.sum() - after / after.sum()).sum())
