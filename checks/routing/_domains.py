@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from checks.reading import has, vector
 from checks.robust import Floats
@@ -36,9 +37,9 @@ class Mix:
     shares: Floats
     """[w, D]; of a window without data rows those of the one before, NaN before the first."""
 
-    def mean(self, first: int, last: int) -> Floats:
-        """[D] mean mix of the windows from `first` to `last`, both included; NaN where there are none."""
-        inside = self.shares[max(first, 0) : last + 1]
+    def mean(self, windows: slice | NDArray[np.int64]) -> Floats:
+        """[D] mean mix of these windows; NaN where there are none."""
+        inside = self.shares[windows]
         inside = inside[np.isfinite(inside[:, 0])]
         mean: Floats = inside.mean(axis=0) if len(inside) else np.full(len(self.labels), np.nan)
         return mean

@@ -152,7 +152,7 @@ class Course:
     @property
     def into_the_unseen(self) -> bool:
         """Whether the mix moved to one of which this run cannot say what loads it asks for."""
-        return bool(self.moved) and self.unseen > UNSEEN
+        return self.unseen > UNSEEN and bool(self.moved)
 
     @property
     def lead(self) -> str:
@@ -188,20 +188,23 @@ def course(run: Run, loads: Loads, found: list[Episode], expert: int | None) -> 
     first = int(loads.first[0]) if head.first == 0 else _onset(run, loads, head, expert)
     spell = Spell(first, max(int(loads.last[e.last]) for e in found), any(not e.recovered for e in found))
     account = explain(run)
-    before, after = mixes(account.mix, head)
-    unseen = 0.0
-    if account.explained is not None:
-        unseen = float(account.explained.unseen[_early(head), head.layer].mean())
+    unseen = float(account.explained.unseen[_early(head), head.layer].mean()) if account.explained is not None else 0.0
+    before, after = mixes(account.mix, head, unlike=unseen > UNSEEN)
     return Course(loads, found, spell, account, before, after, unseen)
 
 
-def mixes(mix: Mix | None, head: Episode) -> tuple[Floats | None, Floats | None]:
-    """Mean mix of the windows before an episode and of its first ones; None where there are none, or no mix."""
+def mixes(mix: Mix | None, head: Episode, unlike: bool = False) -> tuple[Floats | None, Floats | None]:
+    """Mean mix of the windows before an episode and of its first ones; None where there are none, or no mix.
+
+    unlike: of those before, the last whose mix was another one, however long ago that was.
+    """
     if mix is None:
         return None, None
-    pair = mix.mean(head.first - BEFORE - GAP, head.first - GAP - 1), mix.mean(_early(head).start, _early(head).stop - 1)
-    before, after = (m if np.isfinite(m).all() else None for m in pair)
-    return before, after
+    after, earlier = mix.mean(_early(head)), np.arange(max(head.first - GAP, 0))
+    if unlike:
+        earlier = earlier[distance(mix.shares[earlier], after) > MIX_NOTE]
+    before = mix.mean(earlier[-BEFORE:])
+    return before if np.isfinite(before).all() else None, after if np.isfinite(after).all() else None
 
 
 def _early(head: Episode) -> slice:

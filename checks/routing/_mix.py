@@ -22,19 +22,25 @@ import numpy as np
 from checks.reading import remember
 from checks.robust import Bools, Floats
 from checks.routing._domains import Mix, distance, loads_by_domain, mix_of, one_domain
-from checks.routing._loads import Loads, effective_number, loads
+from checks.routing._loads import TOKENS_PER_EXPERT, Loads, effective_number, loads
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
-VARIETY = 100.0
-"""Prior variance of a domain's load about the common one, in variances of a window: at 200 tokens per expert a window
-knows a load to 7 %, and domains differ by about 70 % of a fair load (OLMoE's CV is 0.3-0.5 on mixed text and 1.35 on
-a single domain)."""
+VARIETY = 30.0
+"""Prior variance of a domain's load about the common one, in variances of a window. At 200 tokens per expert and some
+tens of documents a window knows a load to 7-15 %, and domains differ by about 70 % of a fair load (OLMoE's CV is
+0.3-0.5 on mixed text and up to 1.35 on a single domain)."""
 COMMON = 10.0
 """How much wider the prior of what domains have in common is: it is nearly free."""
 HALF_LIFE = 16.0
 """Windows' worth of a domain's own tokens after which what was known of it counts half."""
+HALF_LIFE_BY_DOMAIN = 4.0
+"""The same where the tokens were counted by domain: they say more, so less memory is needed."""
+NOISE_WINDOWS = 64
+"""Windows over which the noise of a load is known."""
+DOUBT = 2.0
+"""Standard deviations of a prediction within which the mix may ask for more, or for nothing."""
 FAR = 0.2
 """Total variation distance from which on a mix is not the usual one."""
 AS_EVEN = 0.1
@@ -53,8 +59,10 @@ class Explained:
     mix: Mix
     expected: Floats
     """[w, L, E] load ratio."""
-    raised: Floats
-    """[w, L, E] by how much of the mean load the mix raises it above that of the usual mix; 0 where it lowers it."""
+    doubt: Floats
+    """[w, L, E] two standard deviations of it, as far as the mix was seen."""
+    at_usual: Floats
+    """[w, L, E] the ratio that the usual mix asks for."""
     concentrated: Floats
     """[w, L] degree of collapse that the mix explains: the expected one less that at the usual mix."""
     unseen: Floats
@@ -67,6 +75,12 @@ class Explained:
         """
         part: Floats = (degree - self.concentrated) / (1 - self.concentrated)
         return np.clip(part, 0.0, 1.0)
+
+    def standard(self, ratio: Floats) -> Floats:
+        """[w, L, E] the load ratio at the usual mix: what differs from the expected one, less doubt, is the router's."""
+        surprise = ratio - self.expected
+        beyond: Floats = self.at_usual + np.sign(surprise) * np.maximum(np.abs(surprise) - self.doubt, 0.0)
+        return beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +136,12 @@ class Learner:
         """Inverse covariance [L, D, D], in units of a window."""
         self.usual = np.full((layers, domains), 1 / domains)
         self.count = np.zeros(layers)
+        self.noise = np.full((layers, experts), 1.0 / (TOKENS_PER_EXPERT * experts**2))
+        """Variance of a load's share in a window, beside what the mix does."""
         self.may_learn = np.ones(layers, bool)
         shape = (windows, layers, experts)
-        self.explained = Explained(mix, np.ones(shape, np.float32), np.zeros(shape, np.float32),
-                                   np.zeros(shape[:2]), np.ones(shape[:2]))  # fmt: skip
+        ones, zeros = (np.full(shape, value, np.float32) for value in (1, 0))
+        self.explained = Explained(mix, ones, zeros, ones.copy(), np.zeros(shape[:2]), np.ones(shape[:2]))
 
     def window(self, w: int) -> None:
         """Say what is expected of a window, then learn from it."""
@@ -139,22 +155,23 @@ class Learner:
         expected, usual = _shares(told), _shares(np.einsum("ld,lde->le", self.usual, self.asks))
         at_usual = self.loads.degree_of(effective_number(usual))
         e, experts = self.explained, len(self.loads.experts)
-        e.expected[w], e.raised[w] = experts * expected, experts * np.maximum(expected - usual, 0)
-        rise = self.loads.degree_of(effective_number(expected)) - at_usual
-        e.concentrated[w] = np.clip(rise, 0.0, MOST_EXPLAINED)
+        e.expected[w], e.at_usual[w] = experts * expected, experts * usual
         e.unseen[w] = np.clip(unknown / VARIETY, 0.0, 1.0)
+        e.doubt[w] = DOUBT * experts * np.sqrt(np.minimum(unknown, UNSEEN * VARIETY)[:, None] * self.noise)
+        rise = self.loads.degree_of(effective_number(expected)) - at_usual
+        e.concentrated[w] = np.clip(rise, -MOST_EXPLAINED, MOST_EXPLAINED)
         tokens = self.loads.tokens[w]
         total = tokens.sum(axis=-1)
         near = (distance(s, self.usual) <= FAR) | (self.count == 0)
         self.may_learn = (total > 0) & (near | (self.degree[w] <= at_usual + AS_EVEN))
-        self._update(s, known, direction / (1 + unknown)[:, None], tokens / np.maximum(total, 1)[:, None] - told)
+        self._update(s, known, direction, unknown, tokens / np.maximum(total, 1)[:, None] - told)
 
     def by_domain(self, tokens: Floats) -> None:
         """Learn from the tokens [D, L, E] that each domain sent to each expert."""
         total = tokens.sum(axis=2).T  # [L, D]
         per_window = max(float(np.median(self.loads.tokens[0].sum(axis=-1))), 1.0)
         weight = np.where(self.may_learn[:, None], total / per_window, 0.0)
-        fade = 0.5 ** (weight / HALF_LIFE / 2)
+        fade = 0.5 ** (weight / HALF_LIFE_BY_DOMAIN / 2)
         self.known *= fade[:, :, None] * fade[:, None, :]
         variance = np.diagonal(np.linalg.inv(self.known), axis1=1, axis2=2)
         gain = weight * variance / (1 + weight * variance)
@@ -167,8 +184,10 @@ class Learner:
         fade = 0.5 ** (s / HALF_LIFE / 2)
         return self.known * np.outer(fade, fade)
 
-    def _update(self, s: Floats, known: Floats, gain: Floats, surprise: Floats) -> None:
-        learn = self.may_learn
+    def _update(self, s: Floats, known: Floats, direction: Floats, unknown: Floats, surprise: Floats) -> None:
+        learn, gain = self.may_learn, direction / (1 + unknown)[:, None]
+        weight = learn[:, None] / np.minimum(self.count + 2, NOISE_WINDOWS)[:, None]
+        self.noise += weight * (surprise**2 / (1 + unknown)[:, None] - self.noise)
         self.asks[learn] += gain[learn][:, :, None] * surprise[learn][:, None, :]
         self.known[learn] = known[learn] + np.outer(s, s)
         self.count[learn] += 1

@@ -101,9 +101,9 @@ def _asked(loads: Loads, explained: Explained | None, span: Episode) -> Episode 
     alive = ratio > ALIVE
     if (alive & alike).sum() >= ALIVE_WINDOWS or (alive & ~alike).sum() < ALIVE_WINDOWS:
         return span
-    asked = explained.expected[first : span.last + 1, span.layer, span.expert] > ALIVE
-    known = explained.unseen[first : span.last + 1, span.layer] < UNSEEN
-    due = np.flatnonzero(k_of_n(asked | ~known, ALIVE_WINDOWS, ALIVE_WINDOWS))
+    inside = slice(first, span.last + 1), span.layer
+    asked = (explained.expected - explained.doubt)[*inside, span.expert] > ALIVE
+    due = np.flatnonzero(k_of_n(asked | (explained.unseen[inside] > UNSEEN), ALIVE_WINDOWS, ALIVE_WINDOWS))
     if not len(due):
         return None
     return replace(span, first=first + int(due[0]) - ALIVE_WINDOWS + 1)

@@ -65,7 +65,7 @@ def overload(
         warn_of_ceiling * found.ceiling,
         windows,
     )
-    rest = found.ratio - account.explained.raised if account.explained is not None else found.ratio
+    rest = account.explained.standard(found.ratio) if account.explained is not None else found.ratio
     violation = _violation(found, rest)
     overloaded, masked = episodes(run, found, violation, limits)
     threshold = Threshold(limits.absolute, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)

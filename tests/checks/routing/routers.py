@@ -18,8 +18,10 @@ from trainvitals.store import Series
 
 USUAL = {"web": 0.4, "code": 0.25, "math": 0.15, "wiki": 0.1, "chat": 0.1}
 DOMAINS = tuple(USUAL)
-SPECIALISED = 1.1
-"""Scatter of a domain's log loads that leaves exp(-s^2 / 2) = 55 % of the experts: what OLMoE's do on one domain."""
+SPECIALISED = 1.4
+"""Scatter of a domain's log loads that leaves about 55 % of 64 experts, none of them silent: as OLMoE's on one domain."""
+LEAST_TASTE = 1.3
+"""In standard deviations."""
 BY_DOMAIN_EVERY = 50
 
 
@@ -56,14 +58,16 @@ class Routers:
         self.rng = np.random.default_rng(self.seed)
         self.steps = np.arange(1, self.n + 1)
         self.mix = np.tile([*USUAL.values()], (self.n, 1))
-        self.tastes = self.rng.standard_normal((self.layers, len(DOMAINS), self.experts))
+        tastes = self.rng.standard_normal((self.layers, len(DOMAINS), self.experts))
+        self.tastes = np.maximum(tastes, -LEAST_TASTE) * (1 if self.experts > 8 else 0.5)
         self.asks = np.repeat(self.balanced(self.specialised)[None], self.n, axis=0)
         """[n, L, D, E] where the tokens of each domain go."""
 
-    def balanced(self, scatter: float, even: float = 0.15) -> np.ndarray:
+    def balanced(self, scatter: float) -> np.ndarray:
         """Where domains go [L, D, E] under a balancing loss: each has its experts, and the usual mix loads all alike."""
         asks = np.exp(scatter * self.tastes)
         usual = np.array([*USUAL.values()])
+        even = 0.35 if self.experts > 8 else 0.1
         aim = np.exp(even * np.random.default_rng(self.seed + 1).standard_normal((self.layers, self.experts)))
         for _ in range(30):
             asks = self.possible(asks)
