@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checks.reading import has, vector
-from checks.robust import Floats
+from checks.robust import Bools, Floats
 from checks.routing._loads import MAX_VALUES, Loads
 from trainvitals.card import UNATTRIBUTED
 
@@ -24,6 +24,7 @@ MOST_DOMAINS = 64
 """Those beyond are one."""
 MOST_VALUES = 4 * MAX_VALUES
 """Counts by domain that are read of a run; rows after them are left to the regression on the mix."""
+ALONE = 0.9
 PART = 0.005
 """Share of the tokens of a run from which on a domain is a part of its mix."""
 
@@ -75,6 +76,12 @@ def mix_of(run: Run, loads: Loads) -> Mix | None:
     newest = np.maximum.accumulate(np.where(some, np.arange(len(some)), -1))
     shares = fed / np.maximum(fed.sum(axis=1, keepdims=True), 1.0)
     return Mix(labels, np.where((newest >= 0)[:, None], shares[newest], np.nan))
+
+
+def single(mix: Mix) -> Bools:
+    """[w] windows of one domain, but for a tenth of their tokens at most."""
+    alone: Bools = mix.shares.max(axis=1) >= ALONE
+    return alone
 
 
 def one_domain(mix: Mix) -> bool:

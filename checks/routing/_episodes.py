@@ -50,8 +50,8 @@ class Limits:
     """Makes the run's own limit of the median and sigma of the windows before."""
     margin: float
     """An episode ends below that median plus this."""
-    absolute: float
-    """Limit in any run."""
+    absolute: float | Floats
+    """Limit in any run, or in each window [w, 1]; infinite where only the run's own holds."""
     windows: int
     """Windows whose median is usual."""
 
@@ -156,8 +156,8 @@ class Course:
 
     @property
     def lead(self) -> str:
-        """How a summary begins where the mix moved to one that was never seen."""
-        return f"The mix moved to one that this run had not seen ({self.moved}); " if self.into_the_unseen else ""
+        """How a summary begins where the mix moved to one of which too little was seen."""
+        return f"The mix moved ({self.moved}), and what that asks for is not known; " if self.into_the_unseen else ""
 
     @property
     def mix_sentence(self) -> str:
@@ -165,8 +165,8 @@ class Course:
         if self.account.explained is None:
             return f" {self.account.missing}"
         if self.into_the_unseen:
-            return (" The router was never seen on this mix, so text that asks for these experts and a router that "
-                    "fails look alike.")  # fmt: skip
+            return (" Too little was seen of these domains to know their experts, so text that asks for them and a "
+                    "router that fails look alike.")  # fmt: skip
         if self.moved:
             return (f" The mix moved at the same time ({self.moved}); what loads of it ask for is known from before, "
                     "and is taken out.")  # fmt: skip

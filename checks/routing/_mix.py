@@ -158,7 +158,9 @@ class Learner:
         e.expected[w], e.at_usual[w] = experts * expected, experts * usual
         e.unseen[w] = np.clip(unknown / VARIETY, 0.0, 1.0)
         e.doubt[w] = DOUBT * experts * np.sqrt(np.minimum(unknown, UNSEEN * VARIETY)[:, None] * self.noise)
+        # The prior shrinks what domains ask for beyond the common load, and a degree goes with its square.
         rise = self.loads.degree_of(effective_number(expected)) - at_usual
+        rise = np.where(rise > 0, rise / (1 - np.minimum(e.unseen[w], UNSEEN)) ** 2, rise)
         e.concentrated[w] = np.clip(rise, -MOST_EXPLAINED, MOST_EXPLAINED)
         tokens = self.loads.tokens[w]
         total = tokens.sum(axis=-1)

@@ -12,6 +12,7 @@ from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.ground import Ground
 from checks.registry import check
 from checks.robust import Floats
+from checks.routing._domains import single
 from checks.routing._episodes import Course, Limits, course, episodes, sustained
 from checks.routing._loads import Loads, loads, no_choice, too_few
 from checks.routing._mix import Account, explain
@@ -48,8 +49,9 @@ def overload(
     Why it matters: the overloaded expert sets the speed of its rank and drops tokens where capacity is bounded. How
     to read it: MaxVio = (largest - mean) / mean load of a layer, in windows of at least 200 tokens per expert, less
     what chance adds. It can reach E/k - 1 (every token takes the same k experts), so the limits depend on the
-    experts. Text of one domain alone can bring a healthy router near it, so what the mix of each window asks of an
-    expert beyond the usual mix, by what its domains asked for before, is taken out.
+    experts. Text of one domain alone brings healthy routers near it. So what the mix of each window asks of an expert
+    beyond the usual mix, by what its domains asked for before, is taken out; on one domain only the run's own level
+    counts; and where nothing says what the mix asks for, the answer is a warning at most.
     """
     found = loads(run)
     if found is None:
@@ -58,17 +60,17 @@ def overload(
     if (answer := no_choice(found)) is not None:
         yield answer
         return
-    account, plain = explain(run), _violation(found, found.ratio)
+    account, plain, warn = explain(run), _violation(found, found.ratio), warn_of_ceiling * found.ceiling
     limits = Limits(
         lambda center, sigma: np.fmax(own_factor * center + own_margin, center + z * sigma),
         own_margin,
-        warn_of_ceiling * found.ceiling,
+        np.where(single(account.mix), np.inf, warn)[:, None] if account.mix is not None else warn,
         windows,
     )
     rest = account.explained.standard(found.ratio) if account.explained is not None else found.ratio
     violation = _violation(found, rest)
     overloaded, masked = episodes(run, found, violation, limits)
-    threshold = Threshold(limits.absolute, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)
+    threshold = Threshold(warn, fail_of_ceiling * found.ceiling, "MaxVio", SOURCE)
     ground = Ground(len(found.first), threshold, details=_details(found, account))
     if overloaded:
         head = overloaded[0]
@@ -112,7 +114,7 @@ def _alarm(ground: Ground, c: Course, expert: int, violation: float) -> Finding:
         + (f", {len(c.layers)} layers affected." if many else "."),
         Statistic("MaxVio beyond what the mix explains, held by three of four windows", violation, "MaxVio"),
         c.spell,
-        level="warn" if c.into_the_unseen else None,
+        level="warn" if c.into_the_unseen or c.account.explained is None else None,
         evidence=[Evidence("router/load", c.spell.steps, f"{layer}.{name}"), *c.evidence("router/max_vio")],
         means=f"This expert slows its rank and, where capacity is bounded, drops tokens. {MAX_VIO}" + c.mix_sentence,
         do=f"Compare router inputs and the load-balancing term before and after step {c.spell.first:,}; raise its "

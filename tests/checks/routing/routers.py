@@ -18,10 +18,10 @@ from trainvitals.store import Series
 
 USUAL = {"web": 0.4, "code": 0.25, "math": 0.15, "wiki": 0.1, "chat": 0.1}
 DOMAINS = tuple(USUAL)
-SPECIALISED = 1.4
+SPECIALISED = 1.25
 """Scatter of a domain's log loads that leaves about 55 % of 64 experts, none of them silent: as OLMoE's on one domain."""
-LEAST_TASTE = 1.3
-"""In standard deviations."""
+LEAST = 0.03
+"""Load ratio that every expert has on any domain."""
 BY_DOMAIN_EVERY = 50
 
 
@@ -58,8 +58,8 @@ class Routers:
         self.rng = np.random.default_rng(self.seed)
         self.steps = np.arange(1, self.n + 1)
         self.mix = np.tile([*USUAL.values()], (self.n, 1))
-        tastes = self.rng.standard_normal((self.layers, len(DOMAINS), self.experts))
-        self.tastes = np.maximum(tastes, -LEAST_TASTE) * (1 if self.experts > 8 else 0.5)
+        # Mixtral's 8 experts differ far less by domain.
+        self.tastes = self.rng.standard_normal((self.layers, len(DOMAINS), self.experts)) * (1 if self.experts > 8 else 0.5)
         self.asks = np.repeat(self.balanced(self.specialised)[None], self.n, axis=0)
         """[n, L, D, E] where the tokens of each domain go."""
 
@@ -73,7 +73,7 @@ class Routers:
             asks = self.possible(asks)
             load = np.einsum("d,lde->le", usual, asks) * self.experts
             asks = asks * (aim / load)[:, None, :]
-        return self.possible(asks)
+        return (1 - LEAST) * self.possible(asks) + LEAST / self.experts
 
     def possible(self, asks: np.ndarray) -> np.ndarray:
         """As shares: no expert has more than 1 / k, for a token takes it once."""
