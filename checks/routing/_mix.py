@@ -18,19 +18,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from checks.reading import remember
-from checks.robust import Bools, Floats
+from checks.robust import Floats
 from checks.routing._domains import Mix, distance, loads_by_domain, mix_of, one_domain
 from checks.routing._loads import TOKENS_PER_EXPERT, Loads, effective_number, loads
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
 
-VARIETY = 30.0
-"""Prior variance of a domain's load about the common one, in variances of a window. At 200 tokens per expert and some
-tens of documents a window knows a load to 7-15 %, and domains differ by about 70 % of a fair load (OLMoE's CV is
-0.3-0.5 on mixed text and up to 1.35 on a single domain)."""
+Table = NDArray[np.float32]
+
+VARIETY = 1.0
+"""Prior variance of a domain's load about the common one, relative to the load: OLMoE's CV is 0.3-0.5 on mixed text and
+up to 1.35 on a single domain."""
 COMMON = 10.0
 """How much wider the prior of what domains have in common is: it is nearly free."""
 HALF_LIFE = 16.0
@@ -57,11 +59,11 @@ class Explained:
     """What the mix of each window asks of the experts, by what was known before it."""
 
     mix: Mix
-    expected: Floats
+    expected: Table
     """[w, L, E] load ratio."""
-    doubt: Floats
+    doubt: Table
     """[w, L, E] two standard deviations of it, as far as the mix was seen."""
-    at_usual: Floats
+    at_usual: Table
     """[w, L, E] the ratio that the usual mix asks for."""
     concentrated: Floats
     """[w, L] degree of collapse that the mix explains: the expected one less that at the usual mix."""
@@ -131,33 +133,34 @@ class Learner:
         domains = len(mix.labels)
         self.loads, self.mix, self.degree = found, mix, found.degree
         self.asks = np.full((layers, domains, experts), 1 / experts)
-        prior = VARIETY * (np.eye(domains) + COMMON)
-        self.known = np.tile(np.linalg.inv(prior), (layers, 1, 1))
-        """Inverse covariance [L, D, D], in units of a window."""
+        self.prior = np.linalg.inv(np.eye(domains) + COMMON)
+        self.known = np.zeros((layers, domains, domains))
+        """What rows said of the domains: their part of the inverse covariance [L, D, D], in units of a window's noise."""
         self.usual = np.full((layers, domains), 1 / domains)
         self.count = np.zeros(layers)
         self.noise = np.full((layers, experts), 1.0 / (TOKENS_PER_EXPERT * experts**2))
         """Variance of a load's share in a window, beside what the mix does."""
         self.may_learn = np.ones(layers, bool)
         shape = (windows, layers, experts)
-        ones, zeros = (np.full(shape, value, np.float32) for value in (1, 0))
-        self.explained = Explained(mix, ones, zeros, ones.copy(), np.zeros(shape[:2]), np.ones(shape[:2]))
+        tables = [np.full(shape, value, np.float32) for value in (1, 0, 1)]
+        self.explained = Explained(mix, *tables, np.zeros(shape[:2]), np.ones(shape[:2]))
 
     def window(self, w: int) -> None:
         """Say what is expected of a window, then learn from it."""
         s = self.mix.shares[w]
         if not np.isfinite(s[0]):
             return
-        known = self._faded(s)
-        direction = np.linalg.solve(known, np.broadcast_to(s, self.usual.shape)[..., None])[..., 0]
+        known, variety = self._faded(s), self._variety()
+        with_prior = known + self.prior / variety[:, None, None]
+        direction = np.linalg.solve(with_prior, np.broadcast_to(s, self.usual.shape)[..., None])[..., 0]
         unknown = direction @ s
         told = np.einsum("d,lde->le", s, self.asks)
         expected, usual = _shares(told), _shares(np.einsum("ld,lde->le", self.usual, self.asks))
         at_usual = self.loads.degree_of(effective_number(usual))
         e, experts = self.explained, len(self.loads.experts)
         e.expected[w], e.at_usual[w] = experts * expected, experts * usual
-        e.unseen[w] = np.clip(unknown / VARIETY, 0.0, 1.0)
-        e.doubt[w] = DOUBT * experts * np.sqrt(np.minimum(unknown, UNSEEN * VARIETY)[:, None] * self.noise)
+        e.unseen[w] = np.clip(unknown / variety, 0.0, 1.0)
+        e.doubt[w] = DOUBT * experts * np.sqrt(np.minimum(unknown, UNSEEN * variety)[:, None] * self.noise)
         # The prior shrinks what domains ask for beyond the common load, and a degree goes with its square.
         rise = self.loads.degree_of(effective_number(expected)) - at_usual
         rise = np.where(rise > 0, rise / (1 - np.minimum(e.unseen[w], UNSEEN)) ** 2, rise)
@@ -175,12 +178,19 @@ class Learner:
         weight = np.where(self.may_learn[:, None], total / per_window, 0.0)
         fade = 0.5 ** (weight / HALF_LIFE_BY_DOMAIN / 2)
         self.known *= fade[:, :, None] * fade[:, None, :]
-        variance = np.diagonal(np.linalg.inv(self.known), axis1=1, axis2=2)
+        with_prior = self.known + self.prior / self._variety()[:, None, None]
+        variance = np.diagonal(np.linalg.inv(with_prior), axis1=1, axis2=2)
         gain = weight * variance / (1 + weight * variance)
         seen = tokens.transpose(1, 0, 2) / np.maximum(total, 1.0)[..., None]
         self.asks += gain[..., None] * (seen - self.asks)
         i = np.arange(weight.shape[1])
         self.known[:, i, i] += weight
+
+    def _variety(self) -> Floats:
+        """[L] prior variance of a domain's load, in units of a window's noise."""
+        usual = _shares(np.einsum("ld,lde->le", self.usual, self.asks))
+        variety: Floats = VARIETY * (usual**2).sum(axis=-1) / np.maximum(self.noise.sum(axis=-1), 1e-12)
+        return variety
 
     def _faded(self, s: Floats) -> Floats:
         fade = 0.5 ** (s / HALF_LIFE / 2)
