@@ -114,26 +114,15 @@ def loads_by_domain(run: Run, loads: Loads, mix: Mix) -> Iterator[tuple[int, Flo
             return
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the mix was to be at a step."""
-
-    shares: Floats
-    """[D]"""
-    since: int
-    """Step of the stage switch that set it; 0 for the run card's."""
-
-
-def plan_at(run: Run, mix: Mix, step: int) -> Plan | None:
-    """The planned mix at a step: of the card, or of the last stage switch; None where it is not said for all."""
+def plan_at(run: Run, mix: Mix, step: int) -> Floats | None:
+    """[D] planned mix at a step: of the card, or of the last stage switch; None where it is not said for all."""
     shares: Mapping[str, Any] = run.card.domains
-    since = 0
     events = run.events().dropna(subset=["step"])
-    for _, event in events[(events["kind"] == "stage_switch") & (events["step"] <= step)].sort_values("step").iterrows():
-        data = event["data"]
+    switches = events[(events["kind"] == "stage_switch") & (events["step"] <= step)].sort_values("step")
+    for data in switches["data"]:
         new = data.get("domains") if isinstance(data, Mapping) else None
-        shares, since = new if isinstance(new, Mapping) else {}, int(event["step"])
-    if not shares or not all(isinstance(s, int | float) and s >= 0 for s in shares.values()):
+        shares = new if isinstance(new, Mapping) else {}
+    if not all(isinstance(share, int | float) and share >= 0 for share in shares.values()):
         return None
     planned = np.array([float(shares.get(label, 0.0)) for label in mix.labels])
-    return Plan(planned / planned.sum(), since) if planned.sum() > 0 else None
+    return planned / planned.sum() if planned.sum() > 0 else None

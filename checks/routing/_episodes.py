@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.finding import Evidence, Masked
-from checks.ground import Spell, unexplained
+from checks.finding import Evidence, Finding, Masked
+from checks.ground import Ground, Spell, unexplained
 from checks.masking import quiet
 from checks.robust import Floats, best_split, excursions, held_level, segmented_baseline
 from checks.routing._domains import Mix, distance
@@ -168,15 +168,15 @@ class Course:
             return (" Too little was seen of these domains to know their experts, so text that asks for them and a "
                     "router that fails look alike.")  # fmt: skip
         if self.moved:
-            return (f" The mix moved at the same time ({self.moved}); what loads of it ask for is known from before, "
-                    "and is taken out.")  # fmt: skip
-        return " The mix of domains stayed as it was, and does not explain it."
+            return (f" The mix moved at the same time ({self.moved}); what it asks for is known from before, and is "
+                    "taken out.")  # fmt: skip
+        return " The mix of domains stayed as it was, and does not explain it." if self.before is not None else ""
 
     @property
     def log_sentence(self) -> str:
         """What to record so that the next answer is surer; empty where nothing is missing."""
         if self.account.mix is None:
-            return " Let batches carry their domain (attach with domains={name: share}): then the mix is held against it."
+            return " Let batches carry their domain (attach with domains={name: share}), for then the mix is judged by."
         if self.into_the_unseen:
             return " Route a batch of the earlier mix through it: a healthy router spreads that as before."
         return ""
@@ -188,7 +188,7 @@ def course(run: Run, loads: Loads, found: list[Episode], expert: int | None) -> 
     first = int(loads.first[0]) if head.first == 0 else _onset(run, loads, head, expert)
     spell = Spell(first, max(int(loads.last[e.last]) for e in found), any(not e.recovered for e in found))
     account = explain(run)
-    unseen = float(account.explained.unseen[_early(head), head.layer].mean()) if account.explained is not None else 0.0
+    unseen = float(account.explained.unseen[early(head), head.layer].mean()) if account.explained is not None else 0.0
     before, after = mixes(account.mix, head, unlike=unseen > UNSEEN)
     return Course(loads, found, spell, account, before, after, unseen)
 
@@ -200,14 +200,15 @@ def mixes(mix: Mix | None, head: Episode, unlike: bool = False) -> tuple[Floats 
     """
     if mix is None:
         return None, None
-    after, earlier = mix.mean(_early(head)), np.arange(max(head.first - GAP, 0))
+    after, earlier = mix.mean(early(head)), np.arange(max(head.first - GAP, 0))
     if unlike:
         earlier = earlier[distance(mix.shares[earlier], after) > MIX_NOTE]
     before = mix.mean(earlier[-BEFORE:])
     return before if np.isfinite(before).all() else None, after if np.isfinite(after).all() else None
 
 
-def _early(head: Episode) -> slice:
+def early(head: Episode) -> slice:
+    """The first windows of an episode: what is said of them stays."""
     return slice(head.first, min(head.first + EARLY, head.last + 1))
 
 
@@ -219,3 +220,12 @@ def _onset(run: Run, loads: Loads, head: Episode, expert: int | None) -> int:
     p = tokens / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
     values = p[:, expert] if expert is not None else -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
     return int(rows.steps[best_split(values)])
+
+
+def unseen(ground: Ground, c: Course, does: str) -> Finding:
+    """The answer where loads moved with a mix of which too little is known, and no further than that may bring."""
+    return ground.unknown(
+        f"{c.lead}the router of layer {c.layers[0]} {does} {c.spell.words}.",
+        "The mix may ask for it, or the router may be at fault; the change is not large enough to tell.",
+        "Log loads by domain from a mixed run on (the tap does), or route a batch of the earlier mix through it.",
+    )

@@ -79,7 +79,8 @@ class Explained:
         return np.clip(part, 0.0, 1.0)
 
     def standard(self, ratio: Floats) -> Floats:
-        """[w, L, E] the load ratio at the usual mix: what differs from the expected one, less doubt, is the router's."""
+        """[w, L, E] the ratio at the usual mix: by what differs from the expected one beyond doubt, for that is the
+        router's."""
         surprise = ratio - self.expected
         beyond: Floats = self.at_usual + np.sign(surprise) * np.maximum(np.abs(surprise) - self.doubt, 0.0)
         return beyond
@@ -104,8 +105,8 @@ def _explain(run: Run) -> Account:
     found = loads(run)
     mix = mix_of(run, found) if found is not None else None
     if found is None or mix is None:
-        return Account(None, None, "The domain mix is not recorded, and text of one domain moves the loads of a healthy "
-                      "router, too: the data may be the cause.")  # fmt: skip
+        return Account(None, None, "The domain mix is not recorded, and text of one domain moves the loads of a "
+                       "healthy router, too: the data may be the cause.")  # fmt: skip
     if one_domain(mix):
         return Account(mix, None, "The record knows one domain only: what changed within it does not show, and text of "
                       "one kind moves the loads of a healthy router, too.")  # fmt: skip
@@ -135,15 +136,15 @@ class Learner:
         self.asks = np.full((layers, domains, experts), 1 / experts)
         self.prior = np.linalg.inv(np.eye(domains) + COMMON)
         self.known = np.zeros((layers, domains, domains))
-        """What rows said of the domains: their part of the inverse covariance [L, D, D], in units of a window's noise."""
+        """What rows said of the domains: their part of the inverse covariance [L, D, D], in units of window noise."""
         self.usual = np.full((layers, domains), 1 / domains)
         self.count = np.zeros(layers)
         self.noise = np.full((layers, experts), 1.0 / (TOKENS_PER_EXPERT * experts**2))
         """Variance of a load's share in a window, beside what the mix does."""
         self.may_learn = np.ones(layers, bool)
         shape = (windows, layers, experts)
-        tables = [np.full(shape, value, np.float32) for value in (1, 0, 1)]
-        self.explained = Explained(mix, *tables, np.zeros(shape[:2]), np.ones(shape[:2]))
+        fair = np.ones(shape, np.float32)
+        self.explained = Explained(mix, fair, 0 * fair, fair.copy(), np.zeros(shape[:2]), np.ones(shape[:2]))
 
     def window(self, w: int) -> None:
         """Say what is expected of a window, then learn from it."""

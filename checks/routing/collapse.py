@@ -13,7 +13,7 @@ from checks.ground import Ground
 from checks.registry import check
 from checks.robust import Floats
 from checks.routing._domains import distance, plan_at
-from checks.routing._episodes import MIX_NOTE, Course, Episode, Limits, course, episodes, mixes, sustained
+from checks.routing._episodes import MIX_NOTE, Course, Limits, course, episodes, sustained, unseen
 from checks.routing._loads import Loads, loads, no_choice, too_few
 from checks.routing._mix import Account, Explained, explain
 
@@ -67,14 +67,20 @@ def collapse(
     limits = Limits(lambda center, sigma: center + np.fmax(own_rise, z * sigma), own_rise / 2, warn_degree, windows)
     beyond = account.explained.beyond(degree) if account.explained is not None else degree
     collapsed, masked = episodes(run, found, beyond, limits)
-    ground = Ground(len(found.first), Threshold(warn_degree, fail_degree, UNIT, SOURCE), details=_details(found, account))
+    threshold = Threshold(warn_degree, fail_degree, UNIT, SOURCE)
+    ground = Ground(len(found.first), threshold, details=_details(found, account))
     if collapsed:
         yield _alarm(ground, course(run, found, collapsed, None), sustained(beyond, collapsed))
         return
     ground = replace(ground, masked=masked)
-    concentrated = episodes(run, found, degree, limits)[0] if account.explained is not None else []
-    if concentrated and account.explained is not None:
-        yield _specialised(run, ground, found, account.explained, concentrated)
+    explained = account.explained
+    told = episodes(run, found, degree, limits)[0] if explained is not None else []
+    c = course(run, found, told, None) if told else None
+    if c is not None and c.into_the_unseen:
+        yield unseen(ground, c, "concentrates its tokens")
+        return
+    if c is not None and c.moved and explained is not None:
+        yield _specialised(run, ground, c, explained)
         return
     if found.top_k_known == "nowhere" and (most := _most_experts_per_token(run, found, limits)):
         yield ground.unknown(
@@ -104,8 +110,8 @@ def _caveats(found: Loads, account: Account) -> str:
 
 def _some_by_construction(found: Loads) -> str:
     equal = int(found.by_construction.sum())
-    return (f"No router has collapsed in {len(found.layers) - equal} of {len(found.layers)} layers; in the others loads "
-            "are equal by construction and say nothing.")  # fmt: skip
+    return (f"No router has collapsed in {len(found.layers) - equal} of {len(found.layers)} layers; in the others "
+            "loads are equal by construction and say nothing.")  # fmt: skip
 
 
 def _most_experts_per_token(run: Run, found: Loads, limits: Limits) -> int:
@@ -123,30 +129,27 @@ def _most_experts_per_token(run: Run, found: Loads, limits: Limits) -> int:
     return 0
 
 
-def _specialised(run: Run, ground: Ground, found: Loads, explained: Explained, told: list[Episode]) -> Finding:
+def _specialised(run: Run, ground: Ground, c: Course, explained: Explained) -> Finding:
     """Loads that crowd onto few experts because the mix asks for these."""
-    head, mix = told[0], explained.mix
+    head, found, mix = c.episodes[0], c.loads, explained.mix
     inside = slice(head.first, head.last + 1)
     effective = float(np.median(found.effective_experts[inside, head.layer]))
-    usual = float(np.median(found.effective_experts[: head.first, head.layer])) if head.first else float(len(found.experts))
-    before, after = mixes(mix, head)
-    moved = mix.moved(before, after) if before is not None and after is not None else "its domains"
-    c = course(run, found, told, None)
-    says = (f"the mix moved ({moved}), and explains that layer {found.layers[head.layer]} spreads its tokens over "
+    usual = float(np.median(found.effective_experts[: head.first, head.layer]))
+    says = (f"the mix moved ({c.moved}), and explains that layer {c.layers[0]} spreads its tokens over "
             f"{effective:.1f} effective experts of {len(found.experts)}, {usual:.1f} before.")  # fmt: skip
     means = ("Specialisation, not collapse: experts of domains that are hardly fed rest. What the domains asked for "
              "before the change gives the same load.")  # fmt: skip
     statistic = Statistic("collapse beyond what the mix explains, median over the windows since",
                           float(np.median(explained.beyond(found.degree)[inside, head.layer])), UNIT)  # fmt: skip
     plan = plan_at(run, mix, c.spell.last)
-    if plan is None or after is None or distance(after, plan.shares) < MIX_NOTE:
+    if plan is None or c.after is None or distance(c.after, plan) < MIX_NOTE:
         return ground.passed(says[0].upper() + says[1:], statistic, means, details={"specialised_since": c.spell.first})
     return ground.alarm(
         f"Off its plan, {says}",
         statistic,
         c.spell,
         level="warn",
-        evidence=[Evidence("data/domain_share", c.spell.steps, mix.labels[int((after - plan.shares).argmax())]),
+        evidence=[Evidence("data/domain_share", c.spell.steps, mix.labels[int((c.after - plan).argmax())]),
                   *c.evidence("router/entropy")],
         means=means + " The plan has another mix.",
         do=f"Look at data.mix and the loader at step {c.spell.first:,}; the router needs nothing.",

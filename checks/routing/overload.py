@@ -13,7 +13,7 @@ from checks.ground import Ground
 from checks.registry import check
 from checks.robust import Floats
 from checks.routing._domains import single
-from checks.routing._episodes import Course, Limits, course, episodes, sustained
+from checks.routing._episodes import Course, Limits, course, early, episodes, sustained, unseen
 from checks.routing._loads import Loads, loads, no_choice, too_few
 from checks.routing._mix import Account, explain
 
@@ -74,17 +74,23 @@ def overload(
     ground = Ground(len(found.first), threshold, details=_details(found, account))
     if overloaded:
         head = overloaded[0]
-        expert = int(rest[head.first : head.last + 1, head.layer].mean(axis=0).argmax())
+        expert = int(rest[early(head), head.layer].mean(axis=0).argmax())
         yield _alarm(ground, course(run, found, overloaded, expert), expert, sustained(violation, overloaded))
         return
+    ground = replace(ground, masked=masked)
     told = episodes(run, found, plain, limits)[0] if account.explained is not None else []
-    yield replace(ground, masked=masked).passed(
-        "No expert is overloaded." if not told else "The mix explains the busiest experts: no other is overloaded.",
+    c = course(run, found, told, None) if told else None
+    if c is not None and c.into_the_unseen:
+        yield unseen(ground, c, "loads one expert more than before")
+        return
+    yield ground.passed(
+        f"The mix moved ({c.moved}), and explains the busiest experts."
+        if c and c.moved else "No expert is overloaded.",
         Statistic(
             "MaxVio, median over windows of the worst layer", float(np.median(violation, axis=0).max()), "MaxVio"
         ),
         f"Loads are as even as this router's have been on such text. {MAX_VIO}{_caveats(found, account)}",
-    )
+    )  # fmt: skip
 
 
 def _violation(found: Loads, ratio: Floats) -> Floats:

@@ -19,7 +19,7 @@ from trainvitals.store import Series
 USUAL = {"web": 0.4, "code": 0.25, "math": 0.15, "wiki": 0.1, "chat": 0.1}
 DOMAINS = tuple(USUAL)
 SPECIALISED = 1.25
-"""Scatter of a domain's log loads that leaves about 55 % of 64 experts, none of them silent: as OLMoE's on one domain."""
+"""Scatter of a domain's log loads that leaves about 55 % of 64 experts, none silent: as OLMoE's on one domain."""
 LEAST = 0.03
 """Load ratio that every expert has on any domain."""
 BY_DOMAIN_EVERY = 50
@@ -59,12 +59,13 @@ class Routers:
         self.steps = np.arange(1, self.n + 1)
         self.mix = np.tile([*USUAL.values()], (self.n, 1))
         # Mixtral's 8 experts differ far less by domain.
-        self.tastes = self.rng.standard_normal((self.layers, len(DOMAINS), self.experts)) * (1 if self.experts > 8 else 0.5)
+        scale = 1 if self.experts > 8 else 0.5
+        self.tastes = scale * self.rng.standard_normal((self.layers, len(DOMAINS), self.experts))
         self.asks = np.repeat(self.balanced(self.specialised)[None], self.n, axis=0)
         """[n, L, D, E] where the tokens of each domain go."""
 
     def balanced(self, scatter: float) -> np.ndarray:
-        """Where domains go [L, D, E] under a balancing loss: each has its experts, and the usual mix loads all alike."""
+        """Where domains go [L, D, E] under a balancing loss: to experts of their own, and the usual mix to all alike."""
         asks = np.exp(scatter * self.tastes)
         usual = np.array([*USUAL.values()])
         even = 0.35 if self.experts > 8 else 0.1
@@ -125,7 +126,8 @@ class Routers:
             rows = stop // BY_DOMAIN_EVERY
             table = routed[: rows * BY_DOMAIN_EVERY].reshape(rows, BY_DOMAIN_EVERY, *routed.shape[1:]).sum(axis=1)
             table = np.pad(table, [(0, 0), (0, 1), (0, 0), (0, 0)])
-            found["router/domain_tokens"] = (BY_DOMAIN_EVERY * np.arange(1, rows + 1), table, (domains, layers, experts))
+            at = BY_DOMAIN_EVERY * np.arange(1, rows + 1)
+            found["router/domain_tokens"] = (at, table, (domains, layers, experts))
         card = RunCard(domains=self.plan if "mix" in self.logs else {}, experts=self.experts,
                        top_k=self.top_k if "top k" in self.logs else None, total_steps=self.n)  # fmt: skip
         return Recorded(found, card, [e for e in self.events if e[1] <= self.steps[stop - 1]])
