@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from checks.reading import has, vector
 from checks.robust import Bools, Floats
-from checks.routing._loads import MAX_VALUES, Loads
+from checks.routing._loads import MAX_VALUES, Loads, counts
 from trainvitals.card import UNATTRIBUTED
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def mix_of(run: Run, loads: Loads) -> Mix | None:
     data = vector(run, "data/domain_tokens")
     if not len(data) or not set(data.labels) - {UNATTRIBUTED}:
         return None
-    labels, tokens = data.labels, np.nan_to_num(data.values)
+    labels, tokens = data.labels, counts(data.values)
     if len(labels) > MOST_DOMAINS:
         rest = tokens[:, MOST_DOMAINS - 1 :].sum(axis=1, keepdims=True)
         labels, tokens = (*labels[: MOST_DOMAINS - 1], "others"), np.hstack([tokens[:, : MOST_DOMAINS - 1], rest])
@@ -107,7 +107,7 @@ def loads_by_domain(run: Run, loads: Loads, mix: Mix) -> Iterator[tuple[int, Flo
         rows = run.array("router/domain_tokens", steps=(start, min(start + per_piece, last + 1) - 1))
         for step, tokens in zip(rows.steps[:left].tolist(), rows.values[:left], strict=True):
             table = np.zeros((len(mix.labels), len(layers), len(columns)))
-            np.add.at(table, place, np.nan_to_num(tokens[:, :, columns]))
+            np.add.at(table, place, counts(tokens[:, :, columns]))
             yield step, table
         left -= len(rows)
         if left <= 0:

@@ -13,7 +13,8 @@ import numpy as np
 
 from checks.finding import Evidence, Finding, Masked
 from checks.ground import Ground, Spell, unexplained
-from checks.masking import quiet
+from checks.masking import Quiet, quiet
+from checks.reading import remember
 from checks.robust import Floats, best_split, excursions, held_level, segmented_baseline
 from checks.routing._domains import Mix, distance
 from checks.routing._loads import Loads
@@ -61,7 +62,7 @@ def episodes(run: Run, loads: Loads, values: Floats, limits: Limits) -> tuple[li
 
     values: [w, L]. Planned events excuse an episode, and come second.
     """
-    starts = quiet(run, "routing").level_rows(loads.first)
+    starts = _quiet(run).level_rows(loads.first)
     center, sigma = segmented_baseline(values, starts, window=limits.windows, min_rows=MIN_OWN)
     limit, calm = limits.own(center, sigma), center + limits.margin
     # Where nothing in this run is known yet, only the absolute limit holds.
@@ -80,8 +81,12 @@ def episodes(run: Run, loads: Loads, values: Floats, limits: Limits) -> tuple[li
 
 def excused(run: Run, loads: Loads, found: list[Episode]) -> tuple[list[Episode], tuple[Masked, ...]]:
     """Episodes that no planned event explains, earliest first, and the events that explained the others."""
-    kept, masked = unexplained(found, quiet(run, "routing"), lambda e: (loads.first[e.first], loads.last[e.last]))
+    kept, masked = unexplained(found, _quiet(run), lambda e: (loads.first[e.first], loads.last[e.last]))
     return sorted(kept), masked
+
+
+def _quiet(run: Run) -> Quiet:
+    return remember(run, "quiet routing", lambda: quiet(run, "routing"))
 
 
 def sustained(values: Floats, found: list[Episode]) -> float:

@@ -30,6 +30,8 @@ WINDOWS_PER_TIER = 512
 """After so many windows those that follow take twice as many rows: 4,608 windows hold a run of a million rows."""
 MAX_VALUES = 30_000_000
 """Numbers read at a time: 240 MB."""
+MOST_TOKENS = 1e15
+"""In one row, more than any run has seen."""
 TOO_EVEN = 0.01
 """Variance of loads over that of independent choices, below which no router chose: its loads are equal by
 construction. Trained top-k routers are at 1 or far above."""
@@ -123,6 +125,11 @@ def effective_number(shares: Floats) -> Floats:
     return np.exp(entropy)
 
 
+def counts(values: Floats) -> Floats:
+    """Stored counts as such: what is missing, negative or beyond any run is no count."""
+    return np.clip(np.nan_to_num(values), 0.0, MOST_TOKENS)
+
+
 def loads(run: Run) -> Loads | None:
     """Loads of the run, None where it has fewer than `MIN_WINDOWS` windows of enough tokens."""
     return remember(run, "loads", lambda: _loads(run))
@@ -155,7 +162,7 @@ def _windows(pieces: Iterable[Series], enough: float) -> Iterator[tuple[int, int
     done = rows = start = 0
     total, held = 0.0, np.zeros(())
     for piece in pieces:
-        tokens = np.nan_to_num(piece.values)
+        tokens = counts(piece.values)
         sums = np.concatenate([[0.0], np.cumsum(np.median(tokens.sum(axis=-1), axis=-1))])
         a, n = 0, len(tokens)
         while a < n:

@@ -33,6 +33,8 @@ Table = NDArray[np.float32]
 VARIETY = 1.0
 """Prior variance of a domain's load about the common one, relative to the load: OLMoE's CV is 0.3-0.5 on mixed text and
 up to 1.35 on a single domain."""
+MOST_VARIETY = 1e4
+"""In variances of a window: loads without any noise are of a simulation, and would make the prior nothing."""
 COMMON = 10.0
 """How much wider the prior of what domains have in common is: it is nearly free."""
 HALF_LIFE = 16.0
@@ -79,8 +81,7 @@ class Explained:
         return np.clip(part, 0.0, 1.0)
 
     def standard(self, ratio: Floats) -> Floats:
-        """[w, L, E] the ratio at the usual mix: by what differs from the expected one beyond doubt, for that is the
-        router's."""
+        """[w, L, E] the ratio at the usual mix, and what differs from the expected one beyond doubt."""
         surprise = ratio - self.expected
         beyond: Floats = self.at_usual + np.sign(surprise) * np.maximum(np.abs(surprise) - self.doubt, 0.0)
         return beyond
@@ -191,7 +192,7 @@ class Learner:
         """[L] prior variance of a domain's load, in units of a window's noise."""
         usual = _shares(np.einsum("ld,lde->le", self.usual, self.asks))
         variety: Floats = VARIETY * (usual**2).sum(axis=-1) / np.maximum(self.noise.sum(axis=-1), 1e-12)
-        return variety
+        return np.minimum(variety, MOST_VARIETY)
 
     def _faded(self, s: Floats) -> Floats:
         fade = 0.5 ** (s / HALF_LIFE / 2)

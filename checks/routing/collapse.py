@@ -168,7 +168,8 @@ def _alarm(ground: Ground, c: Course, degree: float) -> Finding:
         c.lead + f"{'t' if c.lead else 'T'}he router of layer {c.layers[0]} {verb[not c.spell.ongoing]} "
         f"{c.spell.words}: {effective:.1f} effective experts of {experts}"
         + (f"; {len(c.layers)} layers affected." if many else "."),
-        Statistic("collapse beyond what the mix explains, held by three of four windows", degree, UNIT),
+        Statistic(f"collapse{' beyond what the mix explains' if c.account.explained else ''}, held by three of four "
+                  "windows", degree, UNIT),
         c.spell,
         level="warn" if c.into_the_unseen and degree < BEYOND_ANY_TEXT else None,
         evidence=c.evidence("router/entropy"),
@@ -179,4 +180,4 @@ def _alarm(ground: Ground, c: Course, degree: float) -> Finding:
         + c.log_sentence,
         details=c.details,
         onset=c.onset("the layer's load entropy"),
-    )
+    )  # fmt: skip

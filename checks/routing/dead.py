@@ -56,22 +56,22 @@ def dead(
         return
     account = explain(run)
     spans = list(_silent(found, share_of_fair, windows_in_a_row))
-    needed = [e for span in spans if (e := _asked(found, account.explained, span)) is not None]
-    silent, masked = excused(run, found, needed)
+    due = [_asked(found, account.explained, span) for span in spans]
+    silent, masked = excused(run, found, [episode for episode in due if episode is not None])
     ground = Ground(len(found.first), Threshold(share_of_fair, None, "of the fair share", SOURCE))
     if silent:
         yield _alarm(ground, course(run, found, silent, silent[0].expert), fail_share)
         return
-    resting = len({(e.layer, e.expert) for e in spans if not e.recovered}) if len(spans) > len(needed) else 0
+    resting = sum(one is None and not span.recovered for one, span in zip(due, spans, strict=True))
     yield replace(ground, masked=masked).passed(
-        f"{resting} experts rest: the present mix asks nothing of them. Every other one gets tokens."
-        if resting else "Every expert gets tokens.",
+        f"{resting} expert{'s rest' if resting > 1 else ' rests'}: the present mix is not known to ask for more. Every "
+        "other one gets tokens." if resting else "Every expert gets tokens.",
         Statistic(
             f"smallest load held by {windows_in_a_row} windows in a row",
             -held_level(-found.ratio, windows_in_a_row, windows_in_a_row),
             "of the fair share",
         ),
-        "They had tokens on other text, and should have them again when it returns." if resting
+        "Its tokens came with other text, and should come again when that returns." if resting
         else "No expert stands idle.",
         details={"rows_per_window": found.rows_per_window, "resting": resting},
     )  # fmt: skip

@@ -118,7 +118,8 @@ def _alarm(ground: Ground, c: Course, expert: int, violation: float) -> Finding:
         f"overloaded {c.spell.words}: "
         f"MaxVio {violation:.2g} of at most {c.loads.ceiling:.2g}"
         + (f", {len(c.layers)} layers affected." if many else "."),
-        Statistic("MaxVio beyond what the mix explains, held by three of four windows", violation, "MaxVio"),
+        Statistic(f"MaxVio{' beyond what the mix explains' if c.account.explained else ''}, held by three of four "
+                  "windows", violation, "MaxVio"),
         c.spell,
         level="warn" if c.into_the_unseen or c.account.explained is None else None,
         evidence=[Evidence("router/load", c.spell.steps, f"{layer}.{name}"), *c.evidence("router/max_vio")],

@@ -12,14 +12,15 @@ Kind = Callable[[int], Routers]
 SHAPES = ((8, 2), (64, 8), (128, 8), (64, 1), (8, 1), (64, 2))
 NO_PLAN: dict[str, float | None] = dict.fromkeys(DOMAINS)
 MIX_ONLY = frozenset({"mix", "top k"})
-ONSET = 241
+ONSET = 161
 
 
 def shape(seed: int, **more: object) -> Routers:
     """Experts and choices per token by seed; odd seeds log no loads by domain."""
     experts, top_k = SHAPES[seed % len(SHAPES)]
     logs = MIX_ONLY if seed % 2 else frozenset({"mix", "by domain", "top k"})
-    return Routers(**{"seed": seed, "experts": experts, "top_k": top_k, "logs": logs, **more})  # type: ignore[arg-type]
+    settings = {"seed": seed, "experts": experts, "top_k": top_k, "logs": logs, "layers": 1, **more}
+    return Routers(**settings)  # type: ignore[arg-type]
 
 
 def steady(seed: int) -> Routers:
@@ -27,7 +28,7 @@ def steady(seed: int) -> Routers:
 
 
 def few_documents(seed: int) -> Routers:
-    return shape(seed, documents=3, n=960)
+    return shape(seed, documents=3, n=640)
 
 
 def planned_switch(seed: int) -> Routers:
@@ -58,23 +59,23 @@ def one_domain_from_the_start(seed: int) -> Routers:
 
 def domains_come_and_go(seed: int) -> Routers:
     made = shape(seed, plan=NO_PLAN)
-    for start in range(160, made.n, 160):
-        made.mix[start : start + 80] = only(DOMAINS[start // 160 % 5], 0.9)
+    for start in range(100, made.n, 100):
+        made.mix[start : start + 50] = only(DOMAINS[start // 100 % 5], 0.9)
     return made
 
 
 def specialises_slowly(seed: int) -> Routers:
     made = shape(seed, plan=NO_PLAN)
-    early, part = made.balanced(0.1), np.clip(np.arange(made.n) / 200, 0, 1)[:, None, None, None]
+    early, part = made.balanced(0.1), np.clip(np.arange(made.n) / 130, 0, 1)[:, None, None, None]
     made.asks = (1 - part) * early + part * made.asks
-    made.mix[300:] = only("code")
+    made.mix[200:] = only("code")
     return made
 
 
 def balances_anew(seed: int) -> Routers:
     """After the change to one domain the balancing loss spreads its tokens again."""
     made = tuned_on_one_domain(seed)
-    made.becomes(made.balanced(0.2), ONSET + 20, 150)
+    made.becomes(made.balanced(0.2), ONSET + 20, 100)
     return made
 
 
@@ -88,7 +89,7 @@ def shared_experts(seed: int) -> Routers:
 
 def more_tokens_a_row(seed: int) -> Routers:
     """Much larger batches: hardly any noise, so that nothing is learned from how the mix scatters."""
-    return shape(seed, documents=400, n=240)
+    return shape(seed, documents=400)
 
 
 HEALTHY: dict[str, Kind] = {f.__name__: f for f in (
@@ -110,7 +111,13 @@ def domain_never_seen(seed: int) -> Routers:
     return made
 
 
-UNKNOWABLE: dict[str, Kind] = {f.__name__: f for f in (one_domain_unrecorded, domain_never_seen)}
+def mixed_exactly(seed: int) -> Routers:
+    made = shape(seed, plan=NO_PLAN, exact=True, logs=MIX_ONLY)
+    made.mix[ONSET - 1 :] = only("code")
+    return made
+
+
+UNKNOWABLE: dict[str, Kind] = {f.__name__: f for f in (one_domain_unrecorded, domain_never_seen, mixed_exactly)}
 """Healthy, and nothing in the record says so: a warning that names the mix, and no failure."""
 
 
@@ -121,9 +128,9 @@ def collapses(seed: int) -> Routers:
 
 
 def crowds(seed: int) -> Routers:
-    """Onto twice the experts that a token takes, within 60 rows."""
+    """Onto twice the experts that a token takes, within 40 rows."""
     made = shape(seed)
-    made.becomes(made.few(min(2 * made.top_k, made.experts // 4)), ONSET, 60)
+    made.becomes(made.few(min(2 * made.top_k, made.experts // 4)), ONSET, 40)
     return made
 
 
@@ -141,13 +148,13 @@ def collapses_as_the_mix_moves(seed: int) -> Routers:
 
 def collapses_on_one_domain(seed: int) -> Routers:
     made = tuned_on_one_domain(seed)
-    made.becomes(made.few(made.top_k), ONSET + 60, 120)
+    made.becomes(made.few(made.top_k), ONSET + 40, 80)
     return made
 
 
 def collapses_slowly(seed: int) -> Routers:
     made = shape(seed)
-    made.becomes(made.few(made.top_k), ONSET - 120, 300)
+    made.becomes(made.few(made.top_k), ONSET - 80, 200)
     return made
 
 
@@ -160,7 +167,7 @@ def collapses_unrecorded(seed: int) -> Routers:
 def balance_lost(seed: int) -> Routers:
     """The rich get richer: loads to the power of a rising exponent."""
     made = shape(seed)
-    rise = np.clip((np.arange(made.n) - ONSET + 1) / 120, 0, 1)[:, None, None, None]
+    rise = np.clip((np.arange(made.n) - ONSET + 1) / 80, 0, 1)[:, None, None, None]
     scatter = np.exp(3.0 * made.rng.standard_normal((made.layers, 1, made.experts)))
     made.asks = made.possible(made.asks * scatter**rise)
     return made
@@ -189,14 +196,14 @@ def overloaded_as_the_mix_moves(seed: int) -> Routers:
 
 
 def oscillates(seed: int) -> Routers:
-    """Experts take turns of 40 rows at 70 % of the most they can take."""
+    """Experts take turns of 32 rows at 70 % of the most they can take."""
     made = shape(seed)
     share, usual = 0.7 / made.top_k, made.asks[0]
-    for turn, start in enumerate(range(ONSET - 1, made.n, 40)):
+    for turn, start in enumerate(range(ONSET - 1, made.n, 32)):
         shares, e = usual.copy(), turn % 2
         shares *= ((1 - share) / (1 - shares[..., e]))[..., None]
         shares[..., e] = share
-        made.asks[start : start + 40] = shares
+        made.asks[start : start + 32] = shares
     return made
 
 
@@ -215,7 +222,7 @@ def dies(seed: int) -> Routers:
 
 
 def dies_slowly(seed: int) -> Routers:
-    return _dying(shape(seed), 100, 250)
+    return _dying(shape(seed), 60, 170)
 
 
 def dies_as_the_mix_moves(seed: int) -> Routers:
@@ -237,7 +244,7 @@ def rests(seed: int) -> Routers:
     asks[0, -1, own] = 1
     made.asks[:] = made.possible(asks)
     made.mix[:, -1] = 0.25
-    made.mix[ONSET - 1 : 400, -1] = 0
+    made.mix[ONSET - 1 : 270, -1] = 0
     return made
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from trainvitals.card import UNATTRIBUTED, RunCard
 from trainvitals.catalogue import SIGNALS
-from trainvitals.store import Series
+from trainvitals.store import Run, RunWriter, Series, open_run
 
 USUAL = {"web": 0.4, "code": 0.25, "math": 0.15, "wiki": 0.1, "chat": 0.1}
 DOMAINS = tuple(USUAL)
@@ -40,7 +41,7 @@ class Routers:
     experts: int = 64
     top_k: int = 8
     layers: int = 2
-    n: int = 480
+    n: int = 320
     documents: int = 16
     """Per row."""
     length: int = 256
@@ -51,6 +52,8 @@ class Routers:
     events: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     by_experts: bool = False
     """Experts choose their tokens."""
+    exact: bool = False
+    """The mix of every row is the wanted one to the token, so that nothing shows which domain asks for what."""
     shared: int = 0
     """Experts that take every token, logged with the others."""
 
@@ -65,7 +68,7 @@ class Routers:
         """[n, L, D, E] where the tokens of each domain go."""
 
     def balanced(self, scatter: float) -> np.ndarray:
-        """Where domains go [L, D, E] under a balancing loss: to experts of their own, and the usual mix to all alike."""
+        """Where domains go [L, D, E] under a balancing loss: each to its experts, and the usual mix to all alike."""
         asks = np.exp(scatter * self.tastes)
         usual = np.array([*USUAL.values()])
         even = 0.35 if self.experts > 8 else 0.1
@@ -97,8 +100,9 @@ class Routers:
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Tokens [n, D] that came in and [n, D, L, E] that were routed."""
         rng = self.rng
-        documents = rng.multinomial(self.documents, self.mix / self.mix.sum(axis=1, keepdims=True))
-        tokens = documents * self.length
+        mix = self.mix / self.mix.sum(axis=1, keepdims=True)
+        documents = self.documents * mix if self.exact else rng.multinomial(self.documents, mix)
+        tokens = np.round(documents * self.length).astype(np.int64)
         # A document has a subject of its own: loads scatter by 70 % of themselves between documents.
         size = np.maximum(documents, 1e-9)[:, None, :, None] * 2 * self.experts
         asks = rng.gamma(np.maximum(self.asks * size, 1e-3))
@@ -159,3 +163,19 @@ class Recorded:
     def events(self) -> pd.DataFrame:
         """What was marked."""
         return pd.DataFrame(self.marks, columns=["kind", "step", "data"])
+
+
+def stored(recorded: Recorded, path: Path) -> Run:
+    """The same run, written and opened by the real store."""
+    writer = RunWriter(path, when_full="wait", flush_seconds=60)
+    writer.write_card(recorded.card)
+    for kind, step, data in recorded.marks:
+        writer.event(kind, step=step, **data)
+    axes = {"router/tokens": ("router_layer", "expert"), "data/domain_tokens": ("domain",),
+            "router/domain_tokens": ("domain", "router_layer", "expert")}  # fmt: skip
+    for name, (steps, values, labels) in recorded.found.items():
+        frame = writer.frame(name.replace("/", "_"), [name], labels=dict(zip(axes[name], map(list, labels), strict=True)))
+        for step, row in zip(steps.tolist(), values, strict=True):
+            frame.append(step, {name: np.asarray(row, np.int64)})
+    writer.close()
+    return open_run(path)
