@@ -59,11 +59,11 @@ def distance(a: Floats, b: Floats) -> Floats:
 
 
 def mix_of(run: Run, loads: Loads) -> Mix | None:
-    """The mix of each window; None where batches carry no domain."""
+    """The mix of each window; None where no token has a domain."""
     data = vector(run, "data/domain_tokens")
-    if not len(data) or not set(data.labels) - {UNATTRIBUTED}:
-        return None
     labels, tokens = data.labels, counts(data.values)
+    if not tokens[:, [label != UNATTRIBUTED for label in labels]].any():
+        return None
     if len(labels) > MOST_DOMAINS:
         rest = tokens[:, MOST_DOMAINS - 1 :].sum(axis=1, keepdims=True)
         labels, tokens = (*labels[: MOST_DOMAINS - 1], "others"), np.hstack([tokens[:, : MOST_DOMAINS - 1], rest])

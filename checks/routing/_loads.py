@@ -127,7 +127,8 @@ def effective_number(shares: Floats) -> Floats:
 
 def counts(values: Floats) -> Floats:
     """Stored counts as such: what is missing, negative or beyond any run is no count."""
-    return np.clip(np.nan_to_num(values), 0.0, MOST_TOKENS)
+    known = np.nan_to_num(values)
+    return np.clip(known, 0.0, MOST_TOKENS, out=known)
 
 
 def loads(run: Run) -> Loads | None:

@@ -13,8 +13,8 @@ from checks.ground import Ground
 from checks.registry import check
 from checks.robust import Floats
 from checks.routing._domains import distance, plan_at
-from checks.routing._episodes import MIX_NOTE, Course, Limits, course, episodes, sustained, unseen
-from checks.routing._loads import Loads, loads, no_choice, too_few
+from checks.routing._episodes import MIX_NOTE, Course, Limits, course, early, episodes, sustained, unseen
+from checks.routing._loads import Loads, effective_number, loads, no_choice, too_few
 from checks.routing._mix import Account, Explained, explain
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ def collapse(
         return
     yield ground.passed(
         "No router has collapsed." if not found.by_construction.any() else _some_by_construction(found),
-        Statistic("collapse, median over windows of the worst layer", float(np.median(degree, axis=0).max()), UNIT),
+        Statistic(f"collapse{' beyond what the mix explains' if explained else ''}, median over windows of the worst "
+                  "layer", float(np.median(beyond, axis=0).max()), UNIT),
         f"Layers use the experts they have.{_caveats(found, account)}",
-    )
+    )  # fmt: skip
 
 
 def _details(found: Loads, account: Account) -> dict[str, object]:
@@ -135,10 +136,12 @@ def _specialised(run: Run, ground: Ground, c: Course, explained: Explained) -> F
     inside = slice(head.first, head.last + 1)
     effective = float(np.median(found.effective_experts[inside, head.layer]))
     usual = float(np.median(found.effective_experts[: head.first, head.layer]))
+    asked = explained.expected[early(head), head.layer] / len(found.experts)
     says = (f"the mix moved ({c.moved}), and explains that layer {c.layers[0]} spreads its tokens over "
-            f"{effective:.1f} effective experts of {len(found.experts)}, {usual:.1f} before.")  # fmt: skip
-    means = ("Specialisation, not collapse: experts of domains that are hardly fed rest. What the domains asked for "
-             "before the change gives the same load.")  # fmt: skip
+            f"{effective:.1f} effective experts of {len(found.experts)}, {usual:.1f} before: "
+            f"{float(np.median(effective_number(asked))):.1f} were to be expected.")  # fmt: skip
+    means = ("Specialisation, not collapse: experts of domains that are hardly fed rest. What was to be expected is "
+             "what the domains asked for before the change.")  # fmt: skip
     statistic = Statistic("collapse beyond what the mix explains, median over the windows since",
                           float(np.median(explained.beyond(found.degree)[inside, head.layer])), UNIT)  # fmt: skip
     plan = plan_at(run, mix, c.spell.last)

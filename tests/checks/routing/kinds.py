@@ -135,7 +135,7 @@ def crowds(seed: int) -> Routers:
 
 
 def one_layer_collapses(seed: int) -> Routers:
-    made = shape(seed, layers=4)
+    made = shape(seed, layers=3)
     made.becomes(made.few(made.top_k), ONSET, 30, slice(2, 3))
     return made
 

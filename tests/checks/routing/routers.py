@@ -73,7 +73,7 @@ class Routers:
         usual = np.array([*USUAL.values()])
         even = 0.35 if self.experts > 8 else 0.1
         aim = np.exp(even * np.random.default_rng(self.seed + 1).standard_normal((self.layers, self.experts)))
-        for _ in range(30):
+        for _ in range(15):
             asks = self.possible(asks)
             load = np.einsum("d,lde->le", usual, asks) * self.experts
             asks = asks * (aim / load)[:, None, :]
@@ -81,7 +81,7 @@ class Routers:
 
     def possible(self, asks: np.ndarray) -> np.ndarray:
         """As shares: no expert has more than 1 / k, for a token takes it once."""
-        for _ in range(20):
+        for _ in range(5):
             asks = np.minimum(asks / asks.sum(axis=-1, keepdims=True), 1 / self.top_k)
         return asks / asks.sum(axis=-1, keepdims=True)
 
@@ -174,7 +174,8 @@ def stored(recorded: Recorded, path: Path) -> Run:
     axes = {"router/tokens": ("router_layer", "expert"), "data/domain_tokens": ("domain",),
             "router/domain_tokens": ("domain", "router_layer", "expert")}  # fmt: skip
     for name, (steps, values, labels) in recorded.found.items():
-        frame = writer.frame(name.replace("/", "_"), [name], labels=dict(zip(axes[name], map(list, labels), strict=True)))
+        by_axis = dict(zip(axes[name], map(list, labels), strict=True))
+        frame = writer.frame(name.replace("/", "_"), [name], labels=by_axis)
         for step, row in zip(steps.tolist(), values, strict=True):
             frame.append(step, {name: np.asarray(row, np.int64)})
     writer.close()

@@ -69,7 +69,7 @@ def test_what_a_domain_asks_for_is_known_before_it_is_fed_alone(seed: int) -> No
 
 
 def test_degrees_are_those_of_the_experts_that_the_mix_leaves() -> None:
-    """k of E experts is 1, what the mix asks for 0, whatever it asks for; and half way is half way."""
+    """The same k of E experts is 1, what the mix asks for 0, whatever it asks for; and half way is half way."""
     found = loads(shape(0).run())  # type: ignore[arg-type]
     explained = explain(shape(0).run()).explained  # type: ignore[arg-type]
     assert found is not None and explained is not None
@@ -114,7 +114,8 @@ def _told(run: Recorded) -> dict[str, np.ndarray]:
     assert found is not None
     tables = {"first": found.first, "last": found.last, "tokens": found.tokens}
     if explained is not None:
-        tables |= {name: getattr(explained, name) for name in ("expected", "doubt", "at_usual", "concentrated", "unseen")}
+        names = ("expected", "doubt", "at_usual", "concentrated", "unseen")
+        tables |= {name: getattr(explained, name) for name in names}
     return tables
 
 
