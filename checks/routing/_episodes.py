@@ -168,7 +168,7 @@ class Course:
     def mix_sentence(self) -> str:
         """What the mix, or that it is not known, says about an alarm."""
         if self.account.explained is None:
-            return f" {self.account.missing}"
+            return f" {self.account.missing} So the data may be the cause."
         if self.into_the_unseen:
             return (" Too little was seen of these domains to know their experts, so text that asks for them and a "
                     "router that fails look alike.")  # fmt: skip
@@ -181,7 +181,8 @@ class Course:
     def log_sentence(self) -> str:
         """What to record so that the next answer is surer; empty where nothing is missing."""
         if self.account.mix is None:
-            return " Let batches carry their domain (attach with domains={name: share}), for then the mix is judged by."
+            return (" Let batches carry their domain (attach with domains={name: share}), so that loads can be held "
+                    "against the mix.")  # fmt: skip
         if self.into_the_unseen:
             return " Route a batch of the earlier mix through it: a healthy router spreads that as before."
         return ""

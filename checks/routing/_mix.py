@@ -107,7 +107,7 @@ def _explain(run: Run) -> Account:
     mix = mix_of(run, found) if found is not None else None
     if found is None or mix is None:
         return Account(None, None, "The domain mix is not recorded, and text of one domain moves the loads of a "
-                       "healthy router, too: the data may be the cause.")  # fmt: skip
+                       "healthy router, too.")  # fmt: skip
     if one_domain(mix):
         return Account(mix, None, "The record knows one domain only: what changed within it does not show, and text of "
                       "one kind moves the loads of a healthy router, too.")  # fmt: skip

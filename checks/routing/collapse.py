@@ -72,27 +72,31 @@ def collapse(
     if collapsed:
         yield _alarm(ground, course(run, found, collapsed, None), sustained(beyond, collapsed))
         return
-    ground = replace(ground, masked=masked)
     explained = account.explained
+    ground = replace(ground, masked=masked)
     told = episodes(run, found, degree, limits)[0] if explained is not None else []
-    c = course(run, found, told, None) if told else None
-    if c is not None and c.into_the_unseen:
-        yield unseen(ground, c, "concentrates its tokens")
-        return
-    if c is not None and c.moved and explained is not None:
-        yield _specialised(run, ground, c, explained)
-        return
+    if explained is not None and told:
+        c = course(run, found, told, None)
+        if c.into_the_unseen:
+            yield unseen(ground, c, "concentrates its tokens")
+            return
+        if c.moved:
+            yield _specialised(run, ground, c, explained)
+            return
+    yield _passed(run, ground, found, account, limits, beyond)
+
+
+def _passed(run: Run, ground: Ground, found: Loads, account: Account, limits: Limits, beyond: Floats) -> Finding:
     if found.top_k_known == "nowhere" and (most := _most_experts_per_token(run, found, limits)):
-        yield ground.unknown(
+        return ground.unknown(
             f"How many experts a token takes is not recorded; if it is {most} or more, a router may have collapsed.",
             "The effective number of experts has k as its floor, so the same load is even or collapsed by k.",
             "Write top_k into the run card.",
         )
-        return
-    yield ground.passed(
+    return ground.passed(
         "No router has collapsed." if not found.by_construction.any() else _some_by_construction(found),
-        Statistic(f"collapse{' beyond what the mix explains' if explained else ''}, median over windows of the worst "
-                  "layer", float(np.median(beyond, axis=0).max()), UNIT),
+        Statistic(f"collapse{' beyond what the mix explains' if account.explained else ''}, median over windows of the "
+                  "worst layer", float(np.median(beyond, axis=0).max()), UNIT),
         f"Layers use the experts they have.{_caveats(found, account)}",
     )  # fmt: skip
 

@@ -89,13 +89,13 @@ def overload(
         if c and c.moved else "No expert is overloaded.",
         Statistic(f"MaxVio{' at the usual mix' if account.explained else ''}, median over windows of the worst layer",
                   float(np.median(violation, axis=0).max()), "MaxVio"),
-        f"Loads are as even as this router's have been on such text. {MAX_VIO}{_caveats(found, account)}",
+        f"No load is far above what is usual in this run. {MAX_VIO}{_caveats(found, account)}",
     )  # fmt: skip
 
 
 def _violation(found: Loads, ratio: Floats) -> Floats:
     """[w, L] MaxVio less what chance adds."""
-    violation: Floats = np.maximum(ratio.max(axis=-1) - 1 - found.noise, 0.0)
+    violation: Floats = np.clip(ratio.max(axis=-1) - 1 - found.noise, 0.0, found.ceiling)
     return violation
 
 

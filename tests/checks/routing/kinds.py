@@ -13,13 +13,15 @@ SHAPES = ((8, 2), (64, 8), (128, 8), (64, 1), (8, 1), (64, 2))
 NO_PLAN: dict[str, float | None] = dict.fromkeys(DOMAINS)
 MIX_ONLY = frozenset({"mix", "top k"})
 ONSET = 161
+FAMILY: dict[str, object] = {}
+"""What all kinds have in common; another family of routers is other settings in here."""
 
 
 def shape(seed: int, **more: object) -> Routers:
     """Experts and choices per token by seed; odd seeds log no loads by domain."""
     experts, top_k = SHAPES[seed % len(SHAPES)]
     logs = MIX_ONLY if seed % 2 else frozenset({"mix", "by domain", "top k"})
-    settings = {"seed": seed, "experts": experts, "top_k": top_k, "logs": logs, "layers": 1, **more}
+    settings = {"seed": seed, "experts": experts, "top_k": top_k, "logs": logs, "layers": 1, **FAMILY, **more}
     return Routers(**settings)  # type: ignore[arg-type]
 
 
