@@ -13,9 +13,9 @@ from checks.finding import Evidence, Finding, Statistic, Threshold
 from checks.ground import Ground
 from checks.registry import check
 from checks.robust import Floats, excursions, held_level, k_of_n
-from checks.routing._domains import distance
+from checks.routing._domains import Mix, distance
 from checks.routing._episodes import MIX_NOTE, Course, Episode, course, excused
-from checks.routing._loads import Loads, loads, no_choice, too_few
+from checks.routing._loads import MIN_WINDOWS, loads, no_choice, too_few
 from checks.routing._mix import UNSEEN, Explained, explain
 
 if TYPE_CHECKING:
@@ -55,8 +55,11 @@ def dead(
         yield answer
         return
     account = explain(run)
-    spans = list(_silent(found, share_of_fair, windows_in_a_row))
-    due = [_asked(found, account.explained, span) for span in spans]
+    ratio, explained = found.ratio, account.explained
+    spans = list(_silent(ratio, share_of_fair, windows_in_a_row))
+    calm = _scattered(explained.mix) if explained is not None else 1
+    smooth = _means(explained.mix.shares, calm) if explained is not None else np.zeros(0)
+    due = [span if explained is None else _asked(ratio, explained, span, smooth, calm) for span in spans]
     silent, masked = excused(run, found, [episode for episode in due if episode is not None])
     ground = Ground(len(found.first), Threshold(share_of_fair, None, "of the fair share", SOURCE))
     if silent:
@@ -68,17 +71,16 @@ def dead(
         "other one gets tokens." if resting else "Every expert gets tokens.",
         Statistic(
             f"smallest load held by {windows_in_a_row} windows in a row",
-            -held_level(-found.ratio, windows_in_a_row, windows_in_a_row),
+            -held_level(-ratio, windows_in_a_row, windows_in_a_row),
             "of the fair share",
         ),
-        "Its tokens came with other text, and should come again when that returns." if resting
+        "Tokens came with other text, and should come again when that returns." if resting
         else "No expert stands idle.",
         details={"rows_per_window": found.rows_per_window, "resting": resting},
     )  # fmt: skip
 
 
-def _silent(loads: Loads, share_of_fair: float, in_a_row: int) -> Iterator[Episode]:
-    ratio = loads.ratio
+def _silent(ratio: Floats, share_of_fair: float, in_a_row: int) -> Iterator[Episode]:
     silent = ratio < share_of_fair
     calm = np.full(len(silent), -5 * share_of_fair)
     for layer, expert in zip(*np.nonzero(silent.any(axis=0)), strict=True):
@@ -87,18 +89,17 @@ def _silent(loads: Loads, share_of_fair: float, in_a_row: int) -> Iterator[Episo
             yield Episode(e.first, e.last, e.recovered, int(layer), int(expert))
 
 
-def _asked(loads: Loads, explained: Explained | None, span: Episode) -> Episode | None:
+def _asked(ratio: Floats, explained: Explained, span: Episode, smooth: Floats, calm: int) -> Episode | None:
     """The part of a silence since which tokens were due; None where the mix asked nothing of the expert.
 
     Nothing is asked of an expert that had tokens on another mix, never on one like the present, and of which the
-    domains of the present mix are not known to ask.
+    domains of the present mix are not known to ask. smooth: [w, D] mixes averaged over the `calm` windows that a mix
+    needs to be told from another.
     """
-    if explained is None:
-        return span
     shares, first = explained.mix.shares, span.first
-    ratio = loads.ratio[:first, span.layer, span.expert]
-    alike = distance(shares[:first], _present(shares, span)) < MIX_NOTE
-    alive = ratio > ALIVE
+    present = shares[first : min(first + max(calm, ALIVE_WINDOWS), span.last + 1)].mean(axis=0)
+    alike = distance(smooth[:first], present) < MIX_NOTE
+    alive = ratio[:first, span.layer, span.expert] > ALIVE
     if (alive & alike).sum() >= ALIVE_WINDOWS or (alive & ~alike).sum() < ALIVE_WINDOWS:
         return span
     inside = slice(first, span.last + 1), span.layer
@@ -109,10 +110,20 @@ def _asked(loads: Loads, explained: Explained | None, span: Episode) -> Episode 
     return replace(span, first=first + int(due[0]) - ALIVE_WINDOWS + 1)
 
 
-def _present(shares: Floats, span: Episode) -> Floats:
-    """[D] mix of the first windows of a silence."""
-    present: Floats = shares[span.first : min(span.first + ALIVE_WINDOWS, span.last + 1)].mean(axis=0)
-    return present
+def _scattered(mix: Mix) -> int:
+    """Windows over which a mix is to be averaged for its scatter to be half of `MIX_NOTE`; 32 at most."""
+    steps = distance(mix.shares[1:], mix.shares[:-1])[: 8 * MIN_WINDOWS]
+    noise = float(np.median(steps[np.isfinite(steps)])) / np.sqrt(2) if np.isfinite(steps).any() else 0.0
+    return int(np.clip(np.ceil((2 * noise / MIX_NOTE) ** 2), 1, 32))
+
+
+def _means(shares: Floats, windows: int) -> Floats:
+    """[w, D] mean of each window and those before it, `windows` together at most."""
+    sums = np.concatenate([np.zeros((1, shares.shape[1])), np.cumsum(np.nan_to_num(shares), axis=0)])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - windows, 0)
+    means: Floats = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    return means
 
 
 def _alarm(ground: Ground, c: Course, fail_share: float) -> Finding:
