@@ -82,7 +82,7 @@ class Check:
         try:
             missing = [name for name in self.reads
                        if not _has(run, name) and not _has(run, self.instead.get(name, name))]
-            found = list(self.function(run, **(settings or {}))) if not missing else [_absent(missing)]
+            found = [_absent(missing, _told(run, missing))] if missing else list(self.function(run, **(settings or {})))
         # A check that fails must cost its own answer only, not the other checks' nor the caller's.
         except Exception as error:
             found = [_broken(self.name, error)]
@@ -194,11 +194,21 @@ def remedy(signal: str) -> str:
     return REMEDIES.get(signal) or REMEDIES.get(signal.partition("/")[0], f"Log {signal} in the training script.")
 
 
-def _absent(missing: list[str]) -> Finding:
+def _told(run: Run, missing: list[str]) -> list[str]:
+    """What a collector wrote down about signals of its family, such as why it does not record them."""
+    events = run.events()
+    families = tuple(f"{name.partition('/')[0]}_" for name in missing)
+    told = events[events["kind"].astype(str).str.startswith(families)]
+    return list(dict.fromkeys(str(message) for message in told["message"] if isinstance(message, str) and message))
+
+
+def _absent(missing: list[str], told: list[str]) -> Finding:
     return Finding(
         level="unknown",
         summary=f"No data for {', '.join(missing)}.",
-        what_it_means="The signals that this check reads were never written, so it can say nothing.",
+        what_it_means=" ".join(
+            ["The signals that this check reads were never written, so it can say nothing.", *told[:3]]
+        ),
         what_to_do=" ".join(dict.fromkeys(remedy(name) for name in missing)),
         details={"missing": missing},
     )

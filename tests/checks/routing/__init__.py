@@ -1,0 +1,1 @@
+"""Checks of mixture-of-experts routers, on simulated routers with the noise of documents."""
