@@ -74,9 +74,8 @@ def own_rows(run: Run) -> LossRows:
 
 
 def _known(run: Run) -> Iterator[tuple[LossRows, Pair]]:
-    mine = own_rows(run)
     for other in [*_others(run), *_left(run)]:
-        pair = recognise(mine, other)
+        pair = recognise(own_rows(run), other)
         if pair.twin:
             yield other, pair
 

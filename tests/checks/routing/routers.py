@@ -142,7 +142,7 @@ class Recorded:
 
     def __init__(self, found: dict[str, Any], card: RunCard, events: list[tuple[str, int, dict[str, Any]]]) -> None:
         self.found, self.card, self.marks = found, card, events
-        self.version = "1"
+        self.version, self.path = "1", "memory://"
         self.last_step = int(found["router/tokens"][0][-1])
 
     def has(self, name: str) -> bool:
@@ -159,6 +159,10 @@ class Recorded:
         at, values, labels = self.found[name]
         inside = slice(None) if steps is None else (at >= steps[0]) & (at <= steps[1])
         return Series(SIGNALS["router/load"], at[inside], values[inside].astype(np.float64), None, labels)
+
+    def branches(self) -> pd.DataFrame:
+        """No attempt was left."""
+        return pd.DataFrame({"branch": []})
 
     def events(self) -> pd.DataFrame:
         """What was marked."""
