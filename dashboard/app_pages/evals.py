@@ -1,0 +1,129 @@
+"""Evals: which scores moved from checkpoint to checkpoint, beyond chance, and on which items?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from dashboard import address
+from dashboard.charts import text
+from dashboard.evals import compared, items, matrix, overview
+from dashboard.evals.frame import labels_of, results_page
+from dashboard.evals.stored import Pair, Stored
+from dashboard.failing import guarded
+from dashboard.sidebar import Choice
+
+ICON, PLACE, RUN, SECTION = ":material/checklist:", 20, "always", "Release"
+
+KINDS = {"model": "The model alone", "workflow": "The workflow around it"}
+BEFORE = "the checkpoint before"
+POLL_SECONDS = 1.5
+
+
+def body(choice: Choice, stored: Stored) -> None:
+    """Draw the page."""
+    kind = _kind(stored)
+    steps = None if choice.first is None and choice.last is None else (choice.first or 0, choice.last or 1 << 62)
+    every = matrix.shown_checkpoints(stored, kind, steps)
+    if not every:
+        st.caption(":material/visibility_off: No checkpoint has results in these steps. Widen the range in the sidebar.")
+        return
+    shown = every[::-1][: matrix.MOST_CHECKPOINTS]  # newest first: a narrow screen shows the left end
+    against = _against(stored)
+    pairs = [p for c in shown if (p := matrix.pair_of(stored, c, against)) is not None]
+    stored.ask(pairs)
+    _live(stored, kind, shown, len(every), against, pairs)
+    _chosen(stored, kind, every, against)
+
+
+def _kind(stored: Stored) -> str:
+    found = [kind for kind in KINDS if (stored.summaries["kind"] == kind).any()]
+    if len(found) < 2:
+        return found[0] if found else "model"
+    chosen = st.segmented_control("Level", found, default=found[0], key="level", bind="query-params", required=True,
+                                  format_func=lambda kind: KINDS[kind], label_visibility="collapsed")
+    return str(chosen or found[0])
+
+
+def _against(stored: Stored) -> str:
+    with st.sidebar:
+        address.miss("against", [BEFORE, *stored.evals.checkpoints])
+        chosen = st.selectbox("Held against", [BEFORE, *reversed(stored.evals.checkpoints)], key="against",
+                              bind="query-params", format_func=lambda name: text.plain(name, 60),
+                              on_change=address.found, args=("against",),
+                              help="What every checkpoint of the matrix is compared with.")
+    address.say_missed("against", "checkpoint", chosen)
+    return "" if chosen == BEFORE else str(chosen)
+
+
+def _live(stored: Stored, kind: str, shown: list[str], every: int, against: str, pairs: list[Pair]) -> None:
+    """The part that waits for comparisons: it looks again while some are to come."""
+    waiting = stored.pending(pairs)
+
+    def section() -> None:
+        with guarded("The matrix"):
+            if waiting and not stored.pending(pairs):
+                st.rerun()
+            _matrix(stored, kind, shown, every, against, pairs)
+
+    st.fragment(section, run_every=POLL_SECONDS if waiting else None, key="evals")()
+
+
+def _matrix(stored: Stored, kind: str, shown: list[str], every: int, against: str, pairs: list[Pair]) -> None:
+    whole = matrix.grid(stored, kind, shown, against)
+    overview.draw(stored, whole, pairs)
+    chosen, page = overview.narrowed(whole)
+    clicked = matrix.draw(stored, chosen, labels_of(stored, shown), page)
+    left = stored.pending(pairs)
+    more = f"The newest {len(shown)} of {every:,} checkpoints; the step range in the sidebar chooses others. " \
+        if every > len(shown) else "The newest checkpoint is on the left. "
+    st.caption(
+        f"{more}Scores as each metric has them; {matrix.legend()}. A loss is corrected over the tasks of its column "
+        "(Holm), not over the columns. Click a cell for the comparison behind it."
+        + (f" {text.plural(left, 'column')} still being compared." if left else ""))
+    if clicked is not None and clicked != st.session_state.get("_clicked"):
+        st.session_state["_clicked"] = clicked
+        st.session_state["task"], st.session_state["checkpoint"] = clicked
+        st.rerun()
+
+
+def _chosen(stored: Stored, kind: str, every: list[str], against: str) -> None:
+    """One checkpoint against its reference: a task, all tasks, the items."""
+    own = stored.summaries[stored.summaries["kind"] == kind]
+    left, right = st.columns([1, 2], gap="small")
+    names = [c for c in reversed(every) if matrix.pair_of(stored, c, against) is not None]
+    if not names:
+        st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import results "
+                   "of another, or of a reference model.")
+        return
+    address.miss("checkpoint", names)
+    checkpoint = left.selectbox("Checkpoint", names, key="checkpoint", bind="query-params", on_change=address.found,
+                                args=("checkpoint",), format_func=lambda name: text.plain(name, 80))
+    pair = matrix.pair_of(stored, checkpoint, against)
+    assert pair is not None
+    with st.spinner(f"Comparing {text.plain(pair[1], 60)} with {text.plain(pair[0], 60)}"):
+        found = stored.wait(pair)
+    asked = set(own.loc[own["checkpoint"].isin(pair), "task"])
+    tasks = [task for task in found if task in asked]
+    if not tasks:
+        st.caption(":material/visibility_off: Neither of the two has results of this level.")
+        return
+    address.miss("task", tasks)
+    task = right.selectbox("Task, the worst first", tasks, key="task", bind="query-params", on_change=address.found,
+                           args=("task",), format_func=lambda name: text.plain(name, 120))
+    address.say_missed("checkpoint", "checkpoint", checkpoint)
+    address.say_missed("task", "task", task)
+    parts = {
+        "Comparison": partial(compared.draw, stored, pair, found[task], [found[t] for t in tasks]),
+        "Items": partial(items.draw, stored, pair, task),
+    }
+    tabs = st.tabs(list(parts), key="part", bind="query-params", on_change="rerun")
+    for tab, (title, part) in zip(tabs, parts.items(), strict=True):
+        if tab.open:
+            with tab, guarded(title):
+                part()
+
+
+if __name__ == "__main__":
+    results_page(body)

@@ -1,0 +1,160 @@
+"""Results of evals as the board reads them: kept while the files are unchanged, compared in the background.
+
+One comparison of two checkpoints takes about 50 ms of CPU for each task. A page asks for all that it shows and draws
+what is known by then; a thread works through the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from checks.evals.compare import Compared, compare
+from trainvitals.evals import Evals, Sheet, Summary, read_evals
+from trainvitals.store.folder import open_folder
+
+KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_PAIRS = 600.0, 4, 64, 128
+LOOK_SECONDS = 2.0
+"""A folder's results are listed at most this often, however many viewers ask."""
+
+Pair = tuple[str, str]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Locked(Evals):
+    """Results that several threads may read."""
+
+    def __init__(self, evals: Evals) -> None:
+        self.__dict__.update(vars(evals))
+        self._lock = threading.RLock()
+        self._summaries = evals.summaries
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """Of every task and checkpoint; must not be changed."""
+        return self._summaries
+
+    def sheet(self, task: str, checkpoint: str) -> Sheet | None:
+        """One result with its items, as of `Evals`."""
+        with self._lock:
+            return super().sheet(task, checkpoint)
+
+
+class Stored:
+    """The results in one run's folder, for all viewers."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.evals = Locked(read_evals(path))
+        self.summaries = pd.DataFrame(
+            [(s.task, s.checkpoint, s.step, s.items, s.rows, s.missing, s.mean, s.family, s.kind, s.metric)
+             for s in self.evals.summaries],
+            columns=["task", "checkpoint", "step", "items", "rows", "missing", "mean", "family", "kind", "metric"],
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, object] = OrderedDict()
+        self._pairs: OrderedDict[Pair, Future[dict[str, Compared]]] = OrderedDict()
+
+    def steps(self, checkpoint: str) -> int | None:
+        """Training step of a checkpoint; None where nobody knows."""
+        found = self.summaries.loc[self.summaries["checkpoint"] == checkpoint, "step"].dropna()
+        return int(found.max()) if len(found) else None
+
+    def read(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, kept under `key`. Readers share the value and must not change it."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]  # type: ignore[return-value]  # a key always holds what its own `make` gave
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+    def ask(self, pairs: Sequence[Pair]) -> None:
+        """Have these compared in the background, in this order."""
+        with self._lock:
+            for pair in pairs:
+                if pair not in self._pairs:
+                    self._pairs[pair] = _worker().submit(self._compare, pair)
+                self._pairs.move_to_end(pair)
+            while len(self._pairs) > MOST_PAIRS:
+                self._pairs.popitem(last=False)[1].cancel()
+
+    def known(self, pair: Pair) -> dict[str, Compared] | None:
+        """Task -> comparison; None where it is not made yet, or could not be (see the server's log)."""
+        with self._lock:
+            future = self._pairs.get(pair)
+        done = future is not None and future.done() and not future.cancelled() and future.exception() is None
+        return future.result() if done and future is not None else None
+
+    def pending(self, pairs: Sequence[Pair]) -> int:
+        """How many of these are still to come."""
+        with self._lock:
+            return sum(pair in self._pairs and not self._pairs[pair].done() for pair in pairs)
+
+    def wait(self, pair: Pair) -> dict[str, Compared]:
+        """Task -> comparison, made now where it is not known; one that the thread is at is waited for."""
+        with self._lock:
+            future = self._pairs.get(pair)
+            if future is None or future.cancel() or future.cancelled():
+                future = self._pairs[pair] = Future()
+                future.set_running_or_notify_cancel()
+                mine = True
+            else:
+                mine = False
+        if mine:
+            try:
+                future.set_result(self._compare(pair))
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _compare(self, pair: Pair) -> dict[str, Compared]:
+        try:
+            return {one.task: one for one in compare(self.evals, *pair)}
+        except Exception:
+            log.exception("%s and %s of %s cannot be compared", *pair, self.path)
+            raise
+
+
+@st.cache_resource(show_spinner=False)
+def _worker() -> ThreadPoolExecutor:
+    """One thread for all viewers: comparing never takes more than one core."""
+    return ThreadPoolExecutor(1, "evals")
+
+
+@st.cache_data(ttl=LOOK_SECONDS, max_entries=32, show_spinner=False)
+def _stamp(path: str) -> tuple[tuple[str, int, float], ...]:
+    folder = open_folder(path)
+    times = folder.times("evals")
+    return tuple(sorted((name, size, times.get(name, 0.0)) for name, size in folder.sizes("evals").items()))
+
+
+def has_evals(path: str) -> bool:
+    """Whether a run's folder holds files of results."""
+    return any(name.endswith(".parquet") for name, _, _ in _stamp(path))
+
+
+def stored(path: str) -> Stored:
+    """The results of a run as they are now.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    return _opened(path, _stamp(path))
+
+
+@st.cache_resource(ttl=KEEP_SECONDS, max_entries=MOST_STORES, show_spinner=False)
+def _opened(path: str, stamp: tuple[tuple[str, int, float], ...]) -> Stored:
+    return Stored(path)
