@@ -27,7 +27,8 @@ def body(choice: Choice, stored: Stored) -> None:
     steps = None if choice.first is None and choice.last is None else (choice.first or 0, choice.last or 1 << 62)
     every = matrix.shown_checkpoints(stored, kind, steps)
     if not every:
-        st.caption(":material/visibility_off: No checkpoint has results in these steps. Widen the range in the sidebar.")
+        st.caption(":material/visibility_off: No checkpoint has results in these steps. Widen the range in the "
+                   "sidebar.")
         return
     shown = every[::-1][: matrix.MOST_CHECKPOINTS]  # newest first: a narrow screen shows the left end
     against = _against(stored)
@@ -94,8 +95,8 @@ def _chosen(stored: Stored, kind: str, every: list[str], against: str) -> None:
     left, right = st.columns([1, 2], gap="small")
     names = [c for c in reversed(every) if matrix.pair_of(stored, c, against) is not None]
     if not names:
-        st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import results "
-                   "of another, or of a reference model.")
+        st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import "
+                   "results of another, or of a reference model.")
         return
     address.miss("checkpoint", names)
     checkpoint = left.selectbox("Checkpoint", names, key="checkpoint", bind="query-params", on_change=address.found,

@@ -87,7 +87,8 @@ def _table(rows: pd.DataFrame, shown: NDArray[np.int64], pair: Pair) -> int:
 def _one(row: pd.Series, pair: Pair) -> None:
     with st.container(border=True, gap="xsmall", key="item-whole"):
         about = [f"{name} {text.plain(row[name], 60)}" for name in ("cluster", "group", "tool") if _told(row[name])]
-        st.markdown(f"**{text.md(row['item'], 120)}** {FLIPS[row['flip']]} :gray[:small[{text.md(' · '.join(about), 200)}]]")
+        st.markdown(f"**{text.md(row['item'], 120)}** {FLIPS[row['flip']]}"
+                    f" :gray[:small[{text.md(' · '.join(about), 200)}]]")
         if _told(row["text"]):
             st.caption("**Prompt**")
             _side(row["text"])

@@ -93,15 +93,15 @@ def draw(stored: Stored, shown: Grid, labels: dict[str, str], page: int) -> tupl
     rows = list(shown.tasks)[page * MOST_TASKS : (page + 1) * MOST_TASKS]
     table = pd.DataFrame({
         TASK: [text.plain(task, 80) for task in rows],
+        **{labels[c]: [_cell(shown, task, c) for task in rows] for c in shown.checkpoints},
         FAMILY: [family_words(text.plain(shown.families[task], 40)) for task in rows],
         METRIC: [text.plain(shown.metrics[task], 30) for task in rows],
-        **{labels[c]: [_cell(shown, task, c) for task in rows] for c in shown.checkpoints},
     })  # fmt: skip
     styles = pd.DataFrame("", index=table.index, columns=table.columns)
     for checkpoint in shown.checkpoints:
         styles[labels[checkpoint]] = [_style(shown.signs.at[task, checkpoint]) for task in rows]
     form: dict[str, Any] = {
-        TASK: st.column_config.TextColumn(width=180, pinned=True), FAMILY: st.column_config.TextColumn(width=90),
+        TASK: st.column_config.TextColumn(width=160, pinned=True), FAMILY: st.column_config.TextColumn(width=90),
         METRIC: st.column_config.TextColumn(width=80, help="As the harness calls it; a score is shown as it has it."),
     }  # fmt: skip
     form |= {labels[c]: st.column_config.TextColumn(width=92, help=text.md(_help(stored, c), 200))

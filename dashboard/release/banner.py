@@ -19,8 +19,9 @@ def banner(level: Level, word: str, sentence: str, lines: Sequence[str] = ()) ->
         f"border:1px solid {level.hue}55;border-left:6px solid {level.hue};border-radius:8px;padding:10px 18px;"
         f"background:{level.hue}1c;unicode-bidi:isolate;overflow-wrap:anywhere"
     )
-    head = tag("b", text(f"{SHAPES[level.word]} {word}", MOST_WORD), style=f"color:{level.hue};font-size:24px;line-height:1.3")
+    head = tag("b", text(f"{SHAPES[level.word]} {word}", MOST_WORD),
+               style=f"color:{level.hue};font-size:24px;line-height:1.3")
     said = tag("div", text(sentence, MOST_LINE), style="font-size:15px;font-weight:600;line-height:1.35")
-    listed = tag("ul", *(tag("li", text(line, MOST_LINE), style="margin:0") for line in lines),
-                 style="margin:6px 0 0;padding-left:20px;font-size:13px;line-height:1.45") if lines else None  # fmt: skip
-    st.html(tag("div", head, said, listed, style=style, role="status"))
+    items = [tag("li", text(line, MOST_LINE), style="margin:0") for line in lines]
+    listed = tag("ul", *items, style="margin:6px 0 0;padding-left:20px;font-size:13px;line-height:1.45")
+    st.html(tag("div", head, said, listed if items else None, style=style, role="status"))

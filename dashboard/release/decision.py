@@ -14,7 +14,7 @@ from dashboard.release.banner import banner
 from dashboard.release.reviews import Review
 from dashboard.release.rows import HUES, SHAPES
 
-MOST_REASONS, MOST_CHANGES = 4, 10
+MOST_REASONS, MOST_CHANGES = 3, 8
 
 
 def draw(review: Review, found: Verified | str) -> None:

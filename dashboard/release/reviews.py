@@ -111,7 +111,7 @@ def verified(path: str, keys: tuple[str, ...]) -> Verified | str:
     return _verified(path, keys, _stamp(path), dt.datetime.now(dt.UTC).date())
 
 
-@st.cache_resource(ttl=KEEP_SECONDS, max_entries=32, show_spinner="Verifying: the evidence is judged again")
+@st.cache_resource(ttl=10 * KEEP_SECONDS, max_entries=32, show_spinner="Verifying: the evidence is judged again")
 def _verified(path: str, keys: tuple[str, ...], stamp: object, today: dt.date) -> Verified | str:
     try:
         with tempfile.TemporaryDirectory() as name:

@@ -69,7 +69,11 @@ def figure(row: Row, value: float | None) -> str:
 
 
 def _bounds(row: Row) -> str:
-    return "–" if row.low is None and row.high is None else f"{figure(row, row.low)} to {figure(row, row.high)}"
+    if row.low is None and row.high is None:
+        return "–"
+    low, high = figure(row, row.low), figure(row, row.high)
+    unit = high[len(high.rstrip("abcdefghijklmnopqrstuvwxyz% ")) :]
+    return f"{low.removesuffix(unit) if unit.strip() else low} to {high}"
 
 
 def _small(row: Row) -> Html | None:

@@ -39,8 +39,8 @@ def signatures(review: Review, found: Verified | str) -> None:
             st.markdown(f":green[:material/signature:] Signed by {text.md(line, 300)}")
         for line in found.open[:MOST_LINES]:
             st.markdown(f":orange[:material/pending:] {text.md(line, 400)}")
-        st.caption("Trusted keys never come from the review itself: add public keys in the sidebar. A signature is made "
-                   "where the private key is:")
+        st.caption("Trusted keys never come from the review itself: add public keys in the sidebar. A signature is "
+                   "made where the private key is:")
         st.code(f"trainvitals review --sign {review.path} --key key.pem --name NAME --role ROLE\n"
                 f"trainvitals review --verify {review.path} --trusted-keys KEYS", language="bash", wrap_lines=True)
 
