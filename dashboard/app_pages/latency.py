@@ -120,8 +120,8 @@ def _costs(spent: pd.DataFrame) -> None:
     with card("Cost of a solved task", "all that was spent over the tasks that were solved"):
         known = spent[spent["Per solved task"].notna()] if len(spent) else spent
         if known.empty:
-            st.caption(":material/visibility_off: **No cost.** The results tell no dollars and no tokens for every item, "
-                       "or no task is solved. Import results with tokens_in, tokens_out or cost_usd.")
+            st.caption(":material/visibility_off: **No cost.** The results tell no dollars and no tokens for every "
+                       "item, or no task is solved. Import results with tokens_in, tokens_out or cost_usd.")
             return
         if (spent["Why unknown"] == "").all():
             spent = spent.drop(columns="Why unknown")

@@ -54,9 +54,9 @@ def page(choice: Choice) -> None:
 def _newer(choice: Choice, review: Review) -> None:
     """A decision about a checkpoint says nothing of a later one."""
     judged = (review.record["steps"] or [None])[-1]
-    steps = stored(choice.path).summaries["step"].dropna() if has_evals(choice.path) else []
-    if judged is not None and len(steps) and steps.max() > judged:
-        st.warning(f"The run has results of step {int(steps.max()):,}. This review is about step {judged:,} and says "
+    newest = stored(choice.path).summaries["step"].max() if has_evals(choice.path) else None
+    if judged is not None and newest is not None and newest > judged:
+        st.warning(f"The run has results of step {int(newest):,}. This review is about step {judged:,} and says "
                    "nothing of it.", icon=":material/update:")
 
 

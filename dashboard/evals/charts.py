@@ -18,7 +18,8 @@ from dashboard.evals.signs import SIGNS, points, sign_of
 from dashboard.evals.speed import Speed
 
 SHAPES = {"fail": "triangle-down", "warn": "triangle-down", "unknown": "cross", "gain": "triangle-up", "pass": "circle"}
-ROW, MOST_ROWS = 20, 30
+ROW, MOST_ROWS, AXIS = 20, 30, 46
+"""Pixels of a row, rows of a chart, pixels below it for the axis and its title."""
 PLAIN_HUE = "#5b7fb5"
 
 
@@ -54,7 +55,7 @@ def forest(found: Sequence[Compared], chosen: str) -> alt.LayerChart | None:
                                 tooltip=tips),
         base.mark_point(filled=True, opacity=1, size=80).encode(y=y, x=x, color=color, shape=shape, tooltip=tips),
     ]  # fmt: skip
-    return sized(alt.layer(*layers), max(ROW * len(names), 60))
+    return sized(alt.layer(*layers), AXIS + ROW * len(names))
 
 
 def bounds(found: Sequence[tuple[str, Gate]], limits: Sequence[float | None]) -> alt.LayerChart:
@@ -80,7 +81,7 @@ def bounds(found: Sequence[tuple[str, Gate]], limits: Sequence[float | None]) ->
         base.mark_tick(thickness=2.5, height=14, color=MARK_HUE).encode(
             y=y, x=alt.X("limit:Q", title="share of prompts"), tooltip=tips),
     ]  # fmt: skip
-    return sized(alt.layer(*layers), max(ROW * len(data), 60))
+    return sized(alt.layer(*layers), AXIS + ROW * len(data))
 
 
 def latencies(found: Sequence[Speed], now: str, before: str) -> alt.LayerChart | None:
@@ -119,4 +120,4 @@ def latencies(found: Sequence[Speed], now: str, before: str) -> alt.LayerChart |
         base.transform_filter(alt.datum.when != now).mark_point(filled=False, size=46, opacity=0.7).encode(
             y=y, yOffset=offset, x=x, shape=shape, color=color, tooltip=tips),
     ]  # fmt: skip
-    return sized(alt.layer(*layers), max(38 * len(names), 80))
+    return sized(alt.layer(*layers), AXIS + 24 + 40 * len(names))

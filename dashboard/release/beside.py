@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from checks.review.report import WORDS
+from checks.review.report import ORDER, WORDS
 from dashboard import sidebar
 from dashboard.charts import text
 from dashboard.charts.levels import LEVELS
@@ -45,16 +45,16 @@ def draw(choice: Choice, kinds: Collection[str], subject: str, how: str) -> Revi
     if wrong:
         st.error(f"The review {text.md(name, 80)} does not count: {text.md(wrong, 300)}", icon=":material/gpp_bad:")
         return None
-    own = sorted((r for r in review.rows if r.kind in kinds), key=lambda r: rows.ORDER.index(r.verdict))
+    own = sorted((r for r in review.rows if r.kind in kinds), key=lambda r: ORDER.index(r.verdict))
     if not own:
         st.caption(f":material/gavel: The policy of {text.md(name, 80)} asks for nothing here. Lines such as "
                    f"`{how}` would.")
         return review
     level = next((v for v in ("fail", "unknown", "warn") if any(r.verdict == v for r in own)), "pass")
-    counts = [f"{n:,} {WORDS[v]}" for v in rows.ORDER if (n := sum(r.verdict == v for r in own))]
+    counts = [f"{n:,} {WORDS[v]}" for v in ORDER if (n := sum(r.verdict == v for r in own))]
     banner(LEVELS[level], f"{subject}: {HEADS[level]}",
            f"Of {text.plural(len(own), 'requirement')} in {name}: {', '.join(counts)}.",
            [f"{r.name}: {r.sentence}" for r in own if r.verdict in ("fail", "unknown")][:2])
-    with st.expander(f"All {text.plural(len(own), 'requirement')} of the review", expanded=level != "pass"):
+    with st.expander(f"All {text.plural(len(own), 'requirement')} of the review"):
         rows.draw(own)
     return review
