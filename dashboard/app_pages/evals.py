@@ -83,8 +83,8 @@ def _matrix(stored: Stored, kind: str, shown: list[str], every: int, against: st
         f"{more}Scores as each metric has them; {matrix.legend()}. A loss is corrected over the tasks of its column "
         "(Holm), not over the columns. Click a cell for the comparison behind it."
         + (f" {text.plural(left, 'column')} still being compared." if left else ""))
-    if clicked is not None and clicked != st.session_state.get("_clicked"):
-        st.session_state["_clicked"] = clicked
+    before, st.session_state["_clicked"] = st.session_state.get("_clicked"), clicked
+    if clicked is not None and clicked != before:
         st.session_state["task"], st.session_state["checkpoint"] = clicked
         st.rerun()
 

@@ -8,10 +8,11 @@ import streamlit as st
 
 from dashboard import address, sidebar
 from dashboard.charts import text
-from dashboard.evals.stored import has_evals, stored
+from dashboard.evals.stored import stored
 from dashboard.failing import guarded
 from dashboard.release import decision, rows, sign
 from dashboard.release.reviews import Review, open_review, reviews_of, verified
+from dashboard.server.results import has_evals
 from dashboard.sidebar import Choice
 from trainvitals.errors import RunDamaged
 

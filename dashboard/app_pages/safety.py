@@ -96,7 +96,8 @@ def _table(found: Sequence[Gate], judged: Mapping[str, Row], key: str, what: str
     data = pd.DataFrame([
         {
             what: text.plain(g.category or g.task, 80), "Answer": _answer(g, judged.get(g.row)),
-            "Violations": g.violations, "Prompts": g.n or None, "Attack families": g.families or None,
+            "Violations": g.violations, "Prompts": g.n or None,
+            "Attack families": g.families if g.families != g.n else None,
             "Share seen": "unknown" if g.share is None else percent(g.share),
             "At most (95 %)": "unknown" if g.high is None else percent(g.high),
             "Limit": _limit(judged.get(g.row)), "Why unknown": text.plain(g.why, 300),

@@ -111,7 +111,8 @@ def latencies(found: Sequence[Speed], now: str, before: str) -> alt.LayerChart |
     color = alt.Color("hue:N", scale=None)
     faint = alt.condition(alt.datum.when == now, alt.value(1.0), alt.value(0.45))
     shape = alt.Shape("q:N", scale=alt.Scale(domain=["p50", "p95", "p99"], range=["circle", "square", "diamond"]),
-                      legend=alt.Legend(title=None, orient="top", offset=2))
+                      legend=alt.Legend(title=None, orient="top", offset=2, symbolFillColor=MARK_HUE,
+                                        symbolStrokeColor=MARK_HUE))
     layers = [
         base.mark_rule(strokeWidth=2).encode(y=y, yOffset=offset, x=alt.X("low:Q", title="seconds"), x2="high:Q",
                                              color=color, opacity=faint, tooltip=tips),

@@ -16,8 +16,8 @@ from dashboard.evals.stored import Pair, Stored
 from dashboard.page import card, show
 
 ERRORS = {
-    "paired": "of paired items",
-    "clustered": "over clusters of items that belong together",
+    "paired": "paired items",
+    "clustered": "clustered, over items that belong together",
     "exact": "exact bounds on the items that changed, as few did",
     "none": "none",
 }
@@ -56,10 +56,11 @@ def _task(stored: Stored, pair: Pair, one: Compared) -> None:
     scale, unit = (100, " points") if share else (1, "")
     facts = [
         f"Scores: {_mean(stored, one.task, pair[0])} before, {_mean(stored, one.task, pair[1])} now",
-        f"Standard error {text.number(scale * one.se)}{unit}, {ERRORS.get(one.se_kind, one.se_kind)}"
+        f"Standard error {text.number(scale * one.se)}{unit}: {ERRORS.get(one.se_kind, one.se_kind)}"
         if one.se is not None else "",
         f"{one.clusters:,} clusters" if one.clusters is not None else "",
-        f"{text.number(scale * one.se_unpaired)}{unit} were the items not the same" if one.se_unpaired else "",
+        f"Without pairing, and without what checkpoints add, it would be {text.number(scale * one.se_unpaired)}{unit}"
+        if one.se_unpaired else "",
         f"A loss of {text.number(scale * one.detectable)}{unit} would show with 80 % chance"
         if one.detectable is not None else "",
         f"{one.lost:,} items from right to wrong, {one.won:,} from wrong to right" if one.lost is not None else "",

@@ -17,12 +17,10 @@ import pandas as pd
 import streamlit as st
 
 from checks.evals.compare import Compared, compare
+from dashboard.server.results import Stamp, stamp
 from trainvitals.evals import Evals, Sheet, Summary, read_evals
-from trainvitals.store.folder import open_folder
 
 KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_PAIRS = 600.0, 4, 64, 128
-LOOK_SECONDS = 2.0
-"""A folder's results are listed at most this often, however many viewers ask."""
 
 Pair = tuple[str, str]
 T = TypeVar("T")
@@ -134,27 +132,15 @@ def _worker() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "evals")
 
 
-@st.cache_data(ttl=LOOK_SECONDS, max_entries=32, show_spinner=False)
-def _stamp(path: str) -> tuple[tuple[str, int, float], ...]:
-    folder = open_folder(path)
-    times = folder.times("evals")
-    return tuple(sorted((name, size, times.get(name, 0.0)) for name, size in folder.sizes("evals").items()))
-
-
-def has_evals(path: str) -> bool:
-    """Whether a run's folder holds files of results."""
-    return any(name.endswith(".parquet") for name, _, _ in _stamp(path))
-
-
 def stored(path: str) -> Stored:
     """The results of a run as they are now.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    return _opened(path, _stamp(path))
+    return _opened(path, stamp(path))
 
 
 @st.cache_resource(ttl=KEEP_SECONDS, max_entries=MOST_STORES, show_spinner=False)
-def _opened(path: str, stamp: tuple[tuple[str, int, float], ...]) -> Stored:
+def _opened(path: str, found: Stamp) -> Stored:
     return Stored(path)
