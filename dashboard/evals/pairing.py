@@ -13,9 +13,10 @@ from trainvitals.evals import Sheet
 from trainvitals.spreadsheet import safe_cell
 
 FLIPS = {
-    "lost": "▼ lost", "won": "▲ won", "same": "= same", "no score": "? no score", "only before": "only before",
-    "only now": "only now",
+    "lost": "▼ lost", "no score": "? no score", "only before": "only before", "only now": "only now",
+    "won": "▲ won", "same": "= same",
 }  # fmt: skip
+"""In the order in which they are shown."""
 TEXTS = ("text", "answer", "cluster", "group", "tool", "error")
 COLUMNS = ("flip", "item", "before", "now", "answer_before", "answer_now", "text", "cluster", "group", "tool",
            "error_before", "error_now", "latency_before_s", "latency_now_s")  # fmt: skip
@@ -26,10 +27,9 @@ MOST_CSV = 100_000
 def paired(before: Sheet | None, after: Sheet | None) -> pd.DataFrame:
     """`COLUMNS`, a row for each item: scores are means over samples, texts those of the first sample.
 
-    Worst first: lost by how much, then without a score, then only on one side, won, the same.
+    In the order of `FLIPS`, the largest loss first.
     """
-    sides = [_side(one) for one in (before, after)]
-    both = sides[0].join(sides[1], how="outer", lsuffix="_before", rsuffix="_now")
+    both = _side(before).add_suffix("_before").join(_side(after).add_suffix("_now"), how="outer")
     lower = any(one is not None and not one.higher_is_better for one in (before, after))
     change = (both["score_now"] - both["score_before"]) * (-1 if lower else 1)
     there = [both[f"there_{name}"].notna() for name in ("before", "now")]
@@ -45,7 +45,7 @@ def paired(before: Sheet | None, after: Sheet | None) -> pd.DataFrame:
         "error_before": both["error_before"], "error_now": both["error_now"],
         "latency_before_s": both["latency_s_before"], "latency_now_s": both["latency_s_now"],
     })  # fmt: skip
-    rank = pd.Series(flip).map({"lost": 0, "no score": 1, "only before": 2, "only now": 3, "won": 4, "same": 5})
+    rank = pd.Series(flip).map({name: i for i, name in enumerate(FLIPS)})
     order = np.lexsort((found["item"].astype(str), change.fillna(0).to_numpy(), rank))
     return found.iloc[order].reset_index(drop=True)
 
@@ -65,7 +65,7 @@ def matching(table: pd.DataFrame, flips: list[str], words: str) -> NDArray[np.in
         hit = np.zeros(len(table), bool)
         for name in ("item", "answer_before", "answer_now", "text", "cluster", "group", "tool", "error_now"):
             hit |= table[name].fillna("").astype(str).str.lower().str.contains(word, regex=False).to_numpy(bool)
-        keep &= hit
+        keep = keep & hit
     return np.flatnonzero(keep)
 
 
