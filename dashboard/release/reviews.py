@@ -26,7 +26,7 @@ from trainvitals.errors import RunDamaged, TrainVitalsError
 from trainvitals.untrusted import misfit, parse_json
 
 DECISION = "decision.json"
-DEPTH, MOST_FOLDERS, MOST_BYTES = 4, 2_000, 16 << 20
+DEPTH, MOST_FOLDERS, MOST_FILES, MOST_BYTES = 4, 2_000, 20_000, 16 << 20
 NOT_REVIEWS = {"frames", "events", "evals", "audits", "findings", "samples", "forecasts"}
 LOOK_SECONDS, KEEP_SECONDS = 5.0, 60.0
 VERDICTS = ("pass", "warn", "fail", "unknown", "waived")
@@ -156,6 +156,8 @@ def _stamp(path: str) -> tuple[tuple[str, int, int, int], ...]:
                 told = os.stat(f"{parent}/{name}", follow_symlinks=False)
             except OSError:
                 continue
+            if len(found) > MOST_FILES:
+                return tuple(found)  # verification refuses a folder of so many
             found.append((f"{parent}/{name}", told.st_mtime_ns, told.st_size, told.st_ctime_ns))
     return tuple(found)
 
