@@ -148,7 +148,7 @@ def _bytes(path: str, name: str) -> bytes:
 
 def _stamp(path: str) -> tuple[tuple[str, int, int, int], ...]:
     """Changes when any file of a review does."""
-    found = []
+    found: list[tuple[str, int, int, int]] = []
     for parent, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
