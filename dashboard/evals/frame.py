@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboard.charts import text
+from dashboard.evals.matrix import FAMILY, METRIC, TASK
 from dashboard.evals.stored import Stored, stored
 from dashboard.sidebar import Choice
 
@@ -52,10 +53,12 @@ def none(choice: Choice) -> None:
 def labels_of(found: Stored, checkpoints: Sequence[str]) -> dict[str, str]:
     """Checkpoint -> a heading that is its alone: the step where the name says no more."""
     named: dict[str, str] = {}
+    taken = {TASK, METRIC, FAMILY}
     for name in checkpoints:
         step = found.steps(name)
         label = f"step {step:,}" if step is not None and name == f"step-{step}" else text.plain(name, 30)
-        while label in named.values():
+        while label in taken:
             label += "'"
+        taken.add(label)
         named[name] = label
     return named

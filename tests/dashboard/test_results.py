@@ -230,6 +230,30 @@ def test_hostile_texts_are_inert_bounded_and_run_in_no_spreadsheet(board, result
     assert pd.read_csv(StringIO(lines)).shape == (N, len(pairing.COLUMNS))
 
 
+NAMES = ("Task", "**a** [x](javascript:1)", "<img src=x onerror=1>", "\u202eevil", "evil", "=1+1", "$x$ :rocket:",
+         "n" * 500)  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_names_are_shown_as_they_are(board, tmp_path, page):
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(NAMES):
+        kind = "workflow" if page == "latency" else "model"
+        facts = {"checkpoint": name, "metric": name, "source": name, "kind": kind}
+        write_sheets(tmp_path / "run", [
+            with_items(sheet(task, i, rng.random(60) < 0.5, family=family, **facts), tool=name, group=name)
+            for task, family in {name: name, NAMES[0]: "a", "jailbreak": "jailbreak"}.items()])  # fmt: skip
+    test = board(tmp_path, page=page, run="run").run()
+    assert not test.exception and not test.error
+    html = "".join(e.proto.body for e in test.get("html")).lower()
+    assert "<img" not in html and "\u202e" not in html
+    if page == "evals":
+        assert test.dataframe[0].value.shape == (len(NAMES) + 1, len(NAMES) + 3)
+        for name in NAMES[1:3]:
+            test.selectbox(key="checkpoint").set_value(name).run()
+            assert not test.exception and not test.error
+
+
 # -- safety ------------------------------------------------------------------------------------------------------------
 
 
