@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from checks.evals.items import columns, fingerprint
+from checks.evals.noise import Noise, noise_between
 from checks.evals.safety import leaks
 from checks.review.policy import Policy
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.evals import Evals, Sheet, read_evals, write_sheet
 from trainvitals.untrusted import parse_json
 
-LEAST_CHECKPOINTS = 10
-"""Fewer say too little of how much one checkpoint differs from the next."""
 MOST_SECRETS = 1_000
 MOST_LABELS = 8 << 20
 
@@ -48,9 +46,9 @@ class Evidence:
     findings: Mapping[str, Any] | None = None
 
     @property
-    def noise(self) -> Mapping[str, float]:
-        """Standard deviation of a task's score from checkpoint to checkpoint, beyond its items."""
-        return dict(self.facts.get("noise", {}))
+    def noise(self) -> Mapping[str, Noise]:
+        """Of each task's checkpoints, where enough are known."""
+        return {task: Noise(float(one["sd"]), float(one["df"])) for task, one in self.facts.get("noise", {}).items()}
 
     @property
     def copies(self) -> Mapping[str, str]:
@@ -109,7 +107,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         "baseline_run": policy.baseline_run,
         "steps": [_step(other, baseline), _step(own, candidate)],
         "problems": [str(p)[:300] for p in (*own.problems, *(other.problems if other is not own else ()))][:50],
-        "noise": {t: sd for t in policy.tasks if (sd := noise_of(own, t)) is not None},
+        "noise": {t: asdict(one) for t in policy.tasks if (one := noise_between(own, t, baseline, candidate)) is not None},
         "copies": _copies(own, other, candidate, baseline, used_tasks(policy)),
         "secrets": _secrets(own, candidate, policy, place),
     }
@@ -164,24 +162,6 @@ def _newest(evals: Evals) -> str:
 def _step(evals: Evals, checkpoint: str) -> int | None:
     steps = [s.step for t in evals.tasks if (s := evals.sheet(t, checkpoint)) is not None and s.step is not None]
     return max(steps, default=None)
-
-
-def noise_of(evals: Evals, task: str) -> float | None:
-    """Standard deviation around a quadratic of the newest checkpoints, without what their items explain."""
-    known = [s for c in evals.checkpoints if (s := evals.sheet(task, c)) is not None and s.step is not None]
-    known = sorted(known, key=lambda s: s.step or 0)[-LEAST_CHECKPOINTS:]
-    if len({s.step for s in known}) < LEAST_CHECKPOINTS:
-        return None
-    means = np.array([float(s.items["score"].mean()) for s in known])
-    if not np.isfinite(means).all():
-        return None
-    x = np.linspace(-1, 1, len(known))
-    residual = means - np.polyval(np.polyfit(x, means, 2), x)
-    variance = float((residual**2).sum()) / (len(known) - 3)
-    last, previous = (s.items.groupby("item")["score"].mean() for s in known[:-3:-1])
-    d = (last - previous).dropna()
-    own = float(d.var(ddof=1)) / len(d) if len(d) > 1 else 0.0
-    return math.sqrt(max(0.0, variance - own / 2))
 
 
 def _copies(own: Evals, other: Evals, candidate: str, baseline: str, tasks: Iterable[str]) -> dict[str, str]:

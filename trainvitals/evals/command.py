@@ -6,7 +6,11 @@ import importlib
 
 import click
 
-ROOMS = {"compare": "checks.evals.command:compare_", "import": "collectors.importers.evals.command:import_"}
+ROOMS = {
+    "compare": "checks.evals.command:compare_",
+    "import": "collectors.importers.evals.command:import_",
+    "trend": "checks.evals.trend_command:trend",
+}
 
 
 class Group(click.Group):
