@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import address
 from dashboard.charts import text
-from dashboard.evals import compared, items, matrix, overview
+from dashboard.evals import compared, items, matrix, overview, trend
 from dashboard.evals.frame import labels_of, results_page
 from dashboard.evals.stored import Pair, Stored
 from dashboard.failing import guarded
@@ -60,11 +60,12 @@ def _against(stored: Stored) -> str:
 
 def _live(stored: Stored, kind: str, shown: list[str], every: int, against: str, pairs: list[Pair]) -> None:
     """The part that waits for comparisons: it looks again while some are to come."""
-    waiting = stored.pending(pairs)
+    jobs = [*pairs, trend.JOB]
+    waiting = stored.pending(jobs)
 
     def section() -> None:
         with guarded("The matrix"):
-            if waiting and not stored.pending(pairs):
+            if waiting and not stored.pending(jobs):
                 st.rerun()
             _matrix(stored, kind, shown, every, against, pairs)
 
@@ -117,6 +118,7 @@ def _chosen(stored: Stored, kind: str, every: list[str], against: str) -> None:
     address.say_missed("task", "task", task)
     parts = {
         "Comparison": partial(compared.draw, stored, pair, found[task], [found[t] for t in tasks]),
+        "Trend": partial(trend.draw, stored, task, kind),
         "Items": partial(items.draw, stored, pair, task),
     }
     tabs = st.tabs(list(parts), key="part", bind="query-params", on_change="rerun")

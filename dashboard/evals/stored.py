@@ -11,7 +11,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -20,7 +21,7 @@ from checks.evals.compare import Compared, compare
 from dashboard.server.results import Stamp, stamp
 from trainvitals.evals import Evals, Sheet, Summary, read_evals
 
-KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_PAIRS = 600.0, 4, 64, 128
+KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_JOBS = 600.0, 4, 64, 128
 
 Pair = tuple[str, str]
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class Stored:
         )  # fmt: skip
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
-        self._pairs: OrderedDict[Pair, Future[dict[str, Compared]]] = OrderedDict()
+        self._jobs: OrderedDict[Hashable, Future[Any]] = OrderedDict()
 
     def steps(self, checkpoint: str) -> int | None:
         """Training step of a checkpoint; None where nobody knows."""
@@ -81,49 +82,60 @@ class Stored:
 
     def ask(self, pairs: Sequence[Pair]) -> None:
         """Have these compared in the background, in this order."""
-        with self._lock:
-            for pair in pairs:
-                if pair not in self._pairs:
-                    self._pairs[pair] = _worker().submit(self._compare, pair)
-                self._pairs.move_to_end(pair)
-            while len(self._pairs) > MOST_PAIRS:
-                self._pairs.popitem(last=False)[1].cancel()
+        for pair in pairs:
+            self.later(pair, partial(self._compare, pair))
 
-    def known(self, pair: Pair) -> dict[str, Compared] | None:
-        """Task -> comparison; None where it is not made yet, or could not be (see the server's log)."""
+    def later(self, key: Hashable, make: Callable[[], object]) -> None:
+        """Have something worked out in the background, once; see `known`."""
         with self._lock:
-            future = self._pairs.get(pair)
+            if key not in self._jobs:
+                self._jobs[key] = _worker().submit(_logged, make, f"{key} of {self.path}")
+            self._jobs.move_to_end(key)
+            while len(self._jobs) > MOST_JOBS:
+                self._jobs.popitem(last=False)[1].cancel()
+
+    def done(self, key: Hashable) -> Any:
+        """What was worked out in the background; None where it is not yet, or could not be (see the server's log)."""
+        with self._lock:
+            future = self._jobs.get(key)
         done = future is not None and future.done() and not future.cancelled() and future.exception() is None
         return future.result() if done and future is not None else None
 
-    def pending(self, pairs: Sequence[Pair]) -> int:
+    def known(self, pair: Pair) -> dict[str, Compared] | None:
+        """Task -> comparison; None where it is not made yet, or could not be."""
+        found: dict[str, Compared] | None = self.done(pair)
+        return found
+
+    def pending(self, keys: Sequence[Hashable]) -> int:
         """How many of these are still to come."""
         with self._lock:
-            return sum(pair in self._pairs and not self._pairs[pair].done() for pair in pairs)
+            return sum(key in self._jobs and not self._jobs[key].done() for key in keys)
 
     def wait(self, pair: Pair) -> dict[str, Compared]:
         """Task -> comparison, made now where it is not known; one that the thread is at is waited for."""
         with self._lock:
-            future = self._pairs.get(pair)
-            if future is None or future.cancel() or future.cancelled():
-                future = self._pairs[pair] = Future()
-                future.set_running_or_notify_cancel()
-                mine = True
-            else:
-                mine = False
+            future = self._jobs.get(pair)
+            mine = future is None or future.cancel() or future.cancelled()
+            if future is None or mine:
+                future = self._jobs[pair] = Future()
         if mine:
             try:
                 future.set_result(self._compare(pair))
             except Exception as error:
                 future.set_exception(error)
-        return future.result()
+        found: dict[str, Compared] = future.result()
+        return found
 
     def _compare(self, pair: Pair) -> dict[str, Compared]:
-        try:
-            return {one.task: one for one in compare(self.evals, *pair)}
-        except Exception:
-            log.exception("%s and %s of %s cannot be compared", *pair, self.path)
-            raise
+        return {one.task: one for one in compare(self.evals, *pair)}
+
+
+def _logged(make: Callable[[], object], what: str) -> object:
+    try:
+        return make()
+    except Exception:
+        log.exception("%s could not be worked out", what)
+        raise
 
 
 @st.cache_resource(show_spinner=False)

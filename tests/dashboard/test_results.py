@@ -143,7 +143,7 @@ def test_a_matrix_shows_the_newest_checkpoints_and_what_is_wrong_first(tmp_path)
     pair = matrix.pair_of(stored, newest[0], "")
     assert pair == ("step-13", "step-14")
     levels = {"t3": "fail", "t1": "warn"}
-    stored._pairs[pair] = _done({f"t{t}": Compared(f"t{t}", levels.get(f"t{t}", "pass"), "") for t in range(5)})
+    stored._jobs[pair] = _done({f"t{t}": Compared(f"t{t}", levels.get(f"t{t}", "pass"), "") for t in range(5)})
     whole = matrix.grid(stored, "model", newest, "")
     assert whole.tasks == ("t3", "t1", "t0", "t2", "t4") and whole.means.shape == (5, matrix.MOST_CHECKPOINTS)
     assert set(whole.signs[newest[1]]) == {"pending"}
