@@ -78,7 +78,7 @@ def _chart(own: Trend) -> alt.LayerChart:
 
 def _best(own: Trend) -> None:
     clusters = f" in {own.clusters:,} clusters" if own.clusters else ""
-    facts = [f"{len(own.points):,} checkpoints, {own.n:,} items{clusters}"]
+    facts = [f"{len(own.points):,} checkpoints, {f'{own.n:,} items{clusters}' if own.n else 'items not known'}"]
     if own.noise is not None:
         facts.append(f"one checkpoint adds a standard deviation of {text.number(own.noise)} beside the course")
     if own.best is not None:
@@ -94,7 +94,7 @@ def _table(found: Sequence[Trend]) -> None:
         "": [MARKS.get(t.level, "?") for t in shown],
         "Task": [text.plain(t.task, 80) for t in shown],
         "Course": [_course(t) for t in shown],
-        "Fall": [None if t.fall is None else t.fall.size for t in shown],
+        "Fall": ["" if t.fall is None else f"{t.fall.size:+.3g}" for t in shown],
         "Began after": ["" if t.fall is None else text.plain(t.fall.last_good, 40) for t in shown],
         "Recovered": ["" if t.fall is None else "yes" if t.fall.recovered else "no" for t in shown],
         "Best": ["" if t.best is None else text.plain(t.best.checkpoint, 40) for t in shown],
@@ -105,7 +105,7 @@ def _table(found: Sequence[Trend]) -> None:
         st.dataframe(data, hide_index=True, key="trends", row_height=28, height=min(36 + 28 * len(data), 400),
                      column_config={"": st.column_config.TextColumn(width=40),
                                     "Course": st.column_config.LineChartColumn(help="Scores, oldest first."),
-                                    "Fall": st.column_config.NumberColumn(format="%.3g", help="Negative is worse."),
+                                    "Fall": st.column_config.TextColumn(help="Of the score; negative is worse."),
                                     "As good": st.column_config.NumberColumn(help="Checkpoints that may be the best.")},
                      alt="Trend of every task")  # fmt: skip
         if len(found) > MOST_ROWS:
