@@ -124,8 +124,8 @@ def error_clusters(evals: Evals, before: str, after: str) -> Found:
     sizes = whole.groupby("task").size().to_dict()
     rows = _without_copies(whole)
     found, looked, more = clusters_of_rows(rows, sizes)
-    return Found(before, after, tuple(found), len(rows), len(whole) - len(rows), int((rows["right"] & ~rows["now"]).sum()),
-                 int((~rows["right"] & rows["now"]).sum()), looked, (*notes, *more))  # fmt: skip
+    lost, won = int((rows["right"] & ~rows["now"]).sum()), int((~rows["right"] & rows["now"]).sum())
+    return Found(before, after, tuple(found), len(rows), len(whole) - len(rows), lost, won, looked, (*notes, *more))
 
 
 def _without_copies(rows: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +205,8 @@ def _lengths(rows: pd.DataFrame) -> pd.Series:
     names = ["shortest quarter", "second quarter", "third quarter", "longest quarter"]
     length = rows["text"].str.len()
     place = length.groupby(rows["task"]).rank(pct=True, method="average")
-    told = pd.Series(np.array(names, object)[np.clip(np.ceil(place.to_numpy(float) * 4).astype(int) - 1, 0, 3)], rows.index)
+    quarter = np.clip(np.ceil(place.to_numpy(float) * 4).astype(int) - 1, 0, 3)
+    told = pd.Series(np.array(names, object)[quarter], rows.index)
     varied = length.groupby(rows["task"]).transform("nunique") >= 4
     return told.where(varied & (length > 0), "")
 
@@ -221,9 +222,10 @@ def _cluster(rows: pd.DataFrame, facet: str, value: str, inside: NDArray[np.bool
     right = int((inside & rows["right"].to_numpy(bool)).sum())
     k = int((inside & lost).sum())
     gain = sum(gains.values()) / len(sizes)
-    look = (f"{k} of {right} items that were right are wrong now, {size:.2g} times the share of the rest"
-            f"{'' if facet == 'task' else ' of ' + ', '.join(tasks[:3])}. Read the examples, and what the training data "
-            f"has of this kind; mended, the mean over {len(sizes)} tasks gains {100 * gain:.2g} points.")  # fmt: skip
+    rest = "" if facet == "task" else f" of {', '.join(tasks[:3])}"
+    look = (f"{k} of {right} items that were right are wrong now, {size:.2g} times the share of the rest{rest}. Read "
+            f"them, and what the training data has of this kind; mended, the mean over {len(sizes)} "
+            f"task{'s' * (len(sizes) > 1)} gains {100 * gain:.2g} points.")  # fmt: skip
     items = tuple(Lost(r.task, r.item, r.text[:MOST_TEXT], str(r.before)[:MOST_ANSWER], str(r.after)[:MOST_ANSWER])
                   for r in gone.itertuples())  # fmt: skip
     return Cluster(name, facet, value, tasks, int(inside.sum()), right, k, int((inside & won).sum()), size, p, q, gain,
