@@ -54,6 +54,7 @@ class Side:
 class Aligned:
     """The same items before and after."""
 
+    items: pd.Index
     before: Floats
     after: Floats
     clusters: NDArray[np.int64] | None
@@ -171,10 +172,11 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
     if keyless:
         notes.append(f"{keyless} items have no cluster key and count as one cluster")
     return Aligned(
+        both,
         x,
         y,
         clusters,
-        _named(after, "group", both),
+        first_values(after, "group", both),
         b.wrong[either].to_numpy(),
         a.wrong[either].to_numpy(),
         tuple(notes),
@@ -225,7 +227,8 @@ def _informative(before: Floats, after: Floats, chance: float | None, higher_is_
         )
 
 
-def _named(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | None:
+def first_values(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | None:
+    """A column's first value for each of the items, "" where it has none; None where the whole column is empty."""
     values = columns(sheet, column)
     if values is None:
         return None
@@ -236,7 +239,7 @@ def _named(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | 
 
 def clusters_of(sheet: Sheet, items: pd.Index) -> tuple[NDArray[np.int64] | None, int]:
     """Number of each item's cluster, and how many items have none."""
-    named = _named(sheet, "cluster", items)
+    named = first_values(sheet, "cluster", items)
     if named is None:
         return None, 0
     codes = np.unique(named.astype(str), return_inverse=True)[1]

@@ -3,11 +3,11 @@
     found = scan(means)                    # the largest fall, in its own noise
     p = null_p(found.size, len(means))     # how often a course that never falls shows as much
 
-At each place the mean of the w checkpoints before is held against that of the w after it, for w = 1, 2, 4, ... The null
-is a course that stays or rises, and of those a flat one shows the largest falls, so it is the one that is simulated. The
-noise comes from the differences of neighbours and of next neighbours, those of a step trimmed off, so that a fall does
-not hide itself; where next neighbours, or means of several, differ more, checkpoints wander together, and their means are
-worth less.
+At each place the mean of the w checkpoints before is held against that of the w after it, for w = 1, 2, 4, ... The
+null is a course that stays or rises, and of those a flat one shows the largest falls, so it is the one that is
+simulated. The noise comes from the differences of neighbours and of next neighbours, those of a step trimmed off, so
+that a fall does not hide itself; where next neighbours, or means of several, differ more, checkpoints wander together,
+and their means are worth less.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _trimmed(differences: Floats) -> Floats:
 
 
 def _falls(means: Floats, w: int) -> Floats:
-    """Mean of up to w before each place less that of up to w after it, in units of one checkpoint's noise (N, C - 1)."""
+    """Mean of up to w before each place less that of up to w after it, over the root of 1/before + 1/after (N, C - 1)."""
     count = means.shape[1]
     total = np.concatenate([np.zeros((len(means), 1)), means.cumsum(axis=1)], axis=1)
     at = np.arange(1, count)

@@ -175,8 +175,8 @@ def _told(course: Course, seen: Scan, p: float, p_holm: float, margin: float, ta
     level: Level
     if fall is not None and course.scores_CI is None:
         level = "unknown"
-        reason = (f"{unit * fall.size:+.3g}{word} {_where(fall)}: more than checkpoints wander (p {p:.2g}), and whether it "
-                  "is more than chance of the items cannot be said without them.")  # fmt: skip
+        reason = (f"{unit * fall.size:+.3g}{word} {_where(fall)}: more than checkpoints wander (p {p:.2g}), and whether "
+                  "it is more than chance of the items cannot be said without them.")  # fmt: skip
     elif fall is not None:
         level = "fail" if p_holm <= ALPHA else "warn"
         how = "no chance, over all places and tasks" if level == "fail" else \
@@ -185,11 +185,12 @@ def _told(course: Course, seen: Scan, p: float, p_holm: float, margin: float, ta
     else:
         room = margin if course.shares else margin * max(float(course.raw_C.std()), 1e-12)
         level = "pass" if detectable <= room else "unknown"
-        over = f"over {count} checkpoints"
-        reason = f"No fall that is more than chance {over}; one of {unit * detectable:.3g}{word} would have shown." \
-            if level == "pass" else (f"No fall that is more than chance {over}, and one of {unit * room:.3g}{word} could "
-                                     f"not have shown: {unit * detectable:.3g} is the least. More checkpoints or items "
-                                     "would tell.")  # fmt: skip
+        reason = f"No fall that is more than chance over {count} checkpoints"
+        if level == "pass":
+            reason += f"; one of {unit * detectable:.3g}{word} would have shown."
+        else:
+            reason += (f", and one of {unit * room:.3g}{word} could not have shown: {unit * detectable:.3g} is the least. "
+                       "More checkpoints or items would tell.")  # fmt: skip
     return _trend(course, level, reason + notes, fall, seen.sd, detectable)
 
 
@@ -222,8 +223,9 @@ def _trend(course: Course, level: Level, reason: str, fall: Fall | None, sd: flo
            ) -> Trend:
     items = 0 if course.scores_CI is None else course.scores_CI.shape[1]
     groups = None if course.clusters_I is None else len(np.unique(course.clusters_I))
-    return Trend(course.task, level, reason, course.family, _points(course, sd or 0.0), fall, best_of(course, sd), items,
-                 groups, sd, detectable)  # fmt: skip
+    points = _points(course, sd or 0.0)
+    return Trend(course.task, level, reason, course.family, points, fall, best_of(course, sd), items, groups, sd,
+                 detectable)  # fmt: skip
 
 
 def _points(course: Course, sd: float) -> tuple[Point, ...]:

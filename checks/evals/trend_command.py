@@ -35,15 +35,16 @@ def trend(run: Path, tasks: tuple[str, ...], margin: float, as_json: bool) -> No
     for problem in evals.problems:
         click.echo(problem, err=True)
     if not found:
-        raise UsageError(f"{os.fspath(run)} holds no results of a checkpoint with a step. Import some with `trainvitals "
-                         f"evals import PATHS --run {os.fspath(run)} --step N`.")  # fmt: skip
+        raise UsageError(f"{os.fspath(run)} holds no results of a checkpoint with a step. Import some with "
+                         f"`trainvitals evals import PATHS --run {os.fspath(run)} --step N`.")
     if as_json:
         click.echo(json.dumps([one.to_json() for one in found], indent=2, allow_nan=False))
     else:
         for one in found:
             click.echo(f"{one.level:8} {one.task:32.32} {one.reason}")
             if one.best is not None and one.best.again is not None:
-                click.echo(f"{'':41} best: {one.best.checkpoint}, {one.best.score:.4g}, {one.best.again:.4g} to be expected "
-                           f"again; {len(one.best.as_good)} of {len(one.points)} checkpoints may be as good.")  # fmt: skip
+                best = one.best
+                click.echo(f"{'':41} best: {best.checkpoint}, {best.score:.4g}, {best.again:.4g} to be expected again; "
+                           f"{len(best.as_good)} of {len(one.points)} checkpoints may be as good.")
     levels = {one.level for one in found}
     sys.exit(next((EXIT_CODES[level] for level in ("fail", "warn", "unknown") if level in levels), 0))

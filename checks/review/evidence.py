@@ -107,7 +107,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         "baseline_run": policy.baseline_run,
         "steps": [_step(other, baseline), _step(own, candidate)],
         "problems": [str(p)[:300] for p in (*own.problems, *(other.problems if other is not own else ()))][:50],
-        "noise": {t: asdict(one) for t in policy.tasks if (one := noise_between(own, t, baseline, candidate)) is not None},
+        "noise": {t: asdict(one) for t in policy.tasks if (one := noise_between(own, t, baseline, candidate))},
         "copies": _copies(own, other, candidate, baseline, used_tasks(policy)),
         "secrets": _secrets(own, candidate, policy, place),
     }

@@ -12,7 +12,7 @@ from scipy import stats
 
 from checks.evals.best import best_of, luck
 from checks.evals.course import Course
-from checks.evals.scan import null, null_p, scan, scales
+from checks.evals.scan import null, null_p, scales, scan, threshold
 from checks.evals.trend import trends, trends_of
 from tests.evals.test_evals import DATA, imported, needs_data
 from tests.review.staged import sheet
@@ -29,11 +29,11 @@ def course(values: np.ndarray) -> Course:
 
 
 def answers(rng: np.random.Generator, levels: np.ndarray, items: int = 400, noise: float = 0.004) -> np.ndarray:
-    """Right and wrong per checkpoint: items of their own difficulty, a shared noise per checkpoint, answers that flip."""
+    """Right and wrong per checkpoint: items of their own difficulty, noise that a checkpoint shares, answers that flip."""
     ease = rng.normal(0, 1.2, items)
-    shift = stats.norm.ppf(np.clip(levels + noise * rng.standard_normal(len(levels)), 0.02, 0.98)) * np.sqrt(1 + 1.44 + 0.1)
-    return (ease + shift[:, None] + 0.3 * rng.standard_normal((len(levels), items)) + rng.normal(0, 1, items) > 0).astype(
-        float)
+    level = np.clip(levels + noise * rng.standard_normal(len(levels)), 0.02, 0.98)
+    luck_ = 0.3 * rng.standard_normal((len(levels), items)) + rng.normal(0, 1, items)
+    return (ease + (stats.norm.ppf(level) * np.sqrt(2.53))[:, None] + luck_ > 0).astype(float)
 
 
 def run_of(folder: Path, tasks: dict[str, np.ndarray]) -> Path:
@@ -99,8 +99,6 @@ def test_whole_runs_without_a_fall_raise_no_alarm_and_planted_falls_are_found_wh
 
 def test_falls_of_the_size_that_is_promised_are_found_and_their_place_is_covered():
     rng = np.random.default_rng(5)
-    from checks.evals.scan import threshold
-
     count, found, covered = 20, 0, 0
     size = (threshold(0.05, count) + stats.norm.ppf(0.8)) * np.sqrt(2 / 4)
     for _ in range(400):

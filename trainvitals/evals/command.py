@@ -7,6 +7,7 @@ import importlib
 import click
 
 ROOMS = {
+    "clusters": "checks.evals.clusters_command:clusters",
     "compare": "checks.evals.command:compare_",
     "import": "collectors.importers.evals.command:import_",
     "trend": "checks.evals.trend_command:trend",
