@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import address
 from dashboard.charts import text
 from dashboard.evals import compared, items, matrix, overview, trend
-from dashboard.evals.frame import labels_of, results_page
+from dashboard.evals.frame import checkpoint_of, labels_of, polled, reference, results_page
 from dashboard.evals.stored import Pair, Stored
 from dashboard.failing import guarded
 from dashboard.sidebar import Choice
@@ -17,8 +17,6 @@ from dashboard.sidebar import Choice
 ICON, PLACE, RUN, SECTION = ":material/checklist:", 20, "always", "Release"
 
 KINDS = {"model": "The model alone", "workflow": "The workflow around it"}
-BEFORE = "the checkpoint before"
-POLL_SECONDS = 1.5
 
 
 def body(choice: Choice, stored: Stored) -> None:
@@ -31,10 +29,10 @@ def body(choice: Choice, stored: Stored) -> None:
                    "sidebar.")
         return
     shown = every[::-1][: matrix.MOST_CHECKPOINTS]  # newest first: a narrow screen shows the left end
-    against = _against(stored)
+    against = reference(stored)
     pairs = [p for c in shown if (p := matrix.pair_of(stored, c, against)) is not None]
     stored.ask(pairs)
-    _live(stored, kind, shown, len(every), against, pairs)
+    polled(stored, [*pairs, trend.JOB], "The matrix", partial(_matrix, stored, kind, shown, len(every), against, pairs))
     _chosen(stored, kind, every, against)
 
 
@@ -45,31 +43,6 @@ def _kind(stored: Stored) -> str:
     chosen = st.segmented_control("Level", found, default=found[0], key="level", bind="query-params", required=True,
                                   format_func=lambda kind: KINDS[kind], label_visibility="collapsed")
     return str(chosen or found[0])
-
-
-def _against(stored: Stored) -> str:
-    with st.sidebar:
-        address.miss("against", [BEFORE, *stored.evals.checkpoints])
-        chosen = st.selectbox("Held against", [BEFORE, *reversed(stored.evals.checkpoints)], key="against",
-                              bind="query-params", format_func=lambda name: text.plain(name, 60),
-                              on_change=address.found, args=("against",),
-                              help="What every checkpoint of the matrix is compared with.")
-    address.say_missed("against", "checkpoint", chosen)
-    return "" if chosen == BEFORE else str(chosen)
-
-
-def _live(stored: Stored, kind: str, shown: list[str], every: int, against: str, pairs: list[Pair]) -> None:
-    """The part that waits for comparisons: it looks again while some are to come."""
-    jobs = [*pairs, trend.JOB]
-    waiting = stored.pending(jobs)
-
-    def section() -> None:
-        with guarded("The matrix"):
-            if waiting and not stored.pending(jobs):
-                st.rerun()
-            _matrix(stored, kind, shown, every, against, pairs)
-
-    st.fragment(section, run_every=POLL_SECONDS if waiting else None, key="evals")()
 
 
 def _matrix(stored: Stored, kind: str, shown: list[str], every: int, against: str, pairs: list[Pair]) -> None:
@@ -99,9 +72,8 @@ def _chosen(stored: Stored, kind: str, every: list[str], against: str) -> None:
         st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import "
                    "results of another, or of a reference model.")
         return
-    address.miss("checkpoint", names)
-    checkpoint = left.selectbox("Checkpoint", names, key="checkpoint", bind="query-params", on_change=address.found,
-                                args=("checkpoint",), format_func=lambda name: text.plain(name, 80))
+    with left:
+        checkpoint = checkpoint_of(names)
     pair = matrix.pair_of(stored, checkpoint, against)
     assert pair is not None
     with st.spinner(f"Comparing {text.plain(pair[1], 60)} with {text.plain(pair[0], 60)}"):
@@ -114,7 +86,6 @@ def _chosen(stored: Stored, kind: str, every: list[str], against: str) -> None:
     address.miss("task", tasks)
     task = right.selectbox("Task, the worst first", tasks, key="task", bind="query-params", on_change=address.found,
                            args=("task",), format_func=lambda name: text.plain(name, 120))
-    address.say_missed("checkpoint", "checkpoint", checkpoint)
     address.say_missed("task", "task", task)
     parts = {
         "Comparison": partial(compared.draw, stored, pair, found[task], [found[t] for t in tasks]),

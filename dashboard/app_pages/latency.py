@@ -9,10 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from checks.evals.latency import Estimate
-from dashboard import address
 from dashboard.charts import text
 from dashboard.evals import charts
-from dashboard.evals.frame import results_page
+from dashboard.evals.frame import checkpoint_of, results_page
 from dashboard.evals.gates import FAMILIES
 from dashboard.evals.matrix import pair_of
 from dashboard.evals.speed import MOST_NAMES, QUANTILES, Speed, costs, sheets_of, speeds
@@ -34,11 +33,9 @@ def body(choice: Choice, stored: Stored) -> None:
     with guarded("What the review says"):
         beside.draw(choice, KINDS, "Latency and cost", "[latency.TOOL] p95_s = 2.0")
     names = list(reversed(stored.evals.checkpoints))
-    address.miss("checkpoint", names)
     left, right = st.columns([1, 3], gap="small", vertical_alignment="bottom")
-    checkpoint = left.selectbox("Checkpoint", names, key="checkpoint", bind="query-params", on_change=address.found,
-                                args=("checkpoint",), format_func=lambda n: text.plain(n, 80))
-    address.say_missed("checkpoint", "checkpoint", checkpoint)
+    with left:
+        checkpoint = checkpoint_of(names)
     pair = pair_of(stored, checkpoint, "")
     before = pair[0] if pair else ""
     right.caption(f"Held against {text.md(before, 80)}, the checkpoint before." if before else

@@ -12,10 +12,9 @@ import streamlit as st
 from checks.review.policy import read_policy
 from checks.review.report import WORDS
 from checks.review.row import Row, percent
-from dashboard import address
 from dashboard.charts import text
 from dashboard.evals import charts
-from dashboard.evals.frame import results_page
+from dashboard.evals.frame import checkpoint_of, results_page
 from dashboard.evals.gates import FAMILIES, Gate, gates, safety_tasks
 from dashboard.evals.stored import Stored
 from dashboard.failing import guarded
@@ -40,10 +39,7 @@ def body(choice: Choice, stored: Stored) -> None:
         return
     own = stored.summaries[stored.summaries["task"].isin(tasks)]
     names = [c for c in reversed(stored.evals.checkpoints) if c in set(own["checkpoint"])]
-    address.miss("checkpoint", names)
-    checkpoint = st.selectbox("Checkpoint", names, key="checkpoint", bind="query-params", on_change=address.found,
-                              args=("checkpoint",), format_func=lambda n: text.plain(n, 80), width=320)
-    address.say_missed("checkpoint", "checkpoint", checkpoint)
+    checkpoint = checkpoint_of(names)
     found = stored.read(("gates", checkpoint), lambda: gates(stored.evals, checkpoint, tasks))
     judged = _judged(review, checkpoint)
     with guarded("The tasks"):
