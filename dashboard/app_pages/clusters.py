@@ -22,8 +22,8 @@ def body(choice: Choice, stored: Stored) -> None:
     against = reference(stored)
     names = [c for c in reversed(stored.evals.checkpoints) if pair_of(stored, c, against) is not None]
     if not names:
-        st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import results "
-                   "of another, or of a reference model.")
+        st.caption(":material/hourglass_top: There is one checkpoint so far: nothing to compare it with. Import "
+                   "results of another, or of a reference model.")
         return
     pair = pair_of(stored, checkpoint_of(names), against)
     assert pair is not None

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from checks.evals.clusters import Cluster, Found
+from checks.evals.clusters import LEAST_LOST, Cluster, Found
 from checks.evals.clusters_command import COLUMNS, work_list
 from dashboard.charts import text
 from dashboard.charts.layers import sized
@@ -35,19 +35,22 @@ def head(found: Found) -> None:
                found.notes[:3])
     elif found.clusters:
         first = found.clusters[0]
-        banner(LEVELS["warn"], f"{text.plural(len(found.clusters), 'kind')} of items were lost", counted,
+        verb = "was" if len(found.clusters) == 1 else "were"
+        banner(LEVELS["warn"], f"{text.plural(len(found.clusters), 'kind')} of items {verb} lost", counted,
                [f"{first.name}: {first.look_at}"])
+    elif found.lost < LEAST_LOST:
+        banner(LEVELS["unknown"], "Too few lost items to sort", counted, [f"A kind needs {LEAST_LOST} at the least."])
     else:
         banner(LEVELS["pass"], "No kind of item stands out", counted,
-               ["Lost items are spread as chance spreads them, or too few to say."])
+               ["In no slice that was looked at are they more than chance puts there."])
 
 
 def draw(found: Found) -> None:
     """The gains in one chart, then a card for each cluster, and what was not looked at."""
     if found.clusters:
         left, right = st.columns([4, 1], gap="small", vertical_alignment="bottom")
-        left.caption("A cluster holds more of the lost items than chance puts there, and lost more than it won, both at "
-                     "5 % after Benjamini and Hochberg over all slices. They rank findings; they prove no cause.")
+        left.caption("A cluster holds more of the lost items than chance puts there, and lost more than it won, both "
+                     "at 5 % after Benjamini and Hochberg over all slices. They rank findings; they prove no cause.")
         right.download_button("Work list", lambda: as_csv(found), "work_list.csv", "text/csv", key="work-list",
                               icon=":material/download:", width="stretch", on_click="ignore",
                               help="A row for each lost item, the most valuable first, as `trainvitals evals clusters "
@@ -82,11 +85,14 @@ def _gains(found: Found) -> alt.LayerChart:
 
 def _card(rank: int, one: Cluster) -> None:
     with card(f"{rank}. {text.md(one.value, 100)}", text.md(FACETS.get(one.facet, one.facet), 60)):
-        tiles = st.columns(4)
-        tiles[0].metric("Lost", f"{one.lost:,} of {one.right:,}", help="Items that were right, and are wrong now.")
-        tiles[1].metric("Against the rest", f"× {one.lift:.3g}", help="Share lost, over the share of the rest.")
-        tiles[2].metric("If mended", f"+{100 * one.gain:.2g} points", help="Of the mean over all tasks.")
-        tiles[3].metric("q", f"{one.q:.2g}", help="p after Benjamini and Hochberg over all slices.")
+        with st.container(horizontal=True, gap="large"):
+            for name, value, what in (
+                ("Lost", f"{one.lost:,} of {one.right:,}", "Items that were right, and are wrong now."),
+                ("Against the rest", f"× {one.lift:.3g}", "Share lost, over the share of the rest."),
+                ("If mended", f"+{100 * one.gain:.2g} points", "Of the mean over all tasks."),
+                ("q", f"{one.q:.2g}", "p after Benjamini and Hochberg over all slices."),
+            ):
+                st.metric(name, value, help=what, width="content")
         st.markdown(text.md(one.look_at, 500))
         gains = ", ".join(f"{task} {100 * gain:+.2g}" for task, gain in list(one.task_gain.items())[:6])
         st.caption(f"Won back in the same slice: {one.won:,}. Points by task: {text.md(gains, 300)}.")

@@ -14,20 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
+from checks.evals.clusters import error_clusters
+from checks.evals.clusters_command import COLUMNS
 from checks.evals.compare import Compared
-from dashboard.evals import matrix, pairing
+from dashboard.evals import lost, matrix, pairing
 from dashboard.evals.gates import gates
 from dashboard.evals.pairing import FLIPS, as_csv, matching, paired
 from dashboard.evals.signs import SIGNS, amount, sign_of
 from dashboard.evals.speed import speeds
 from dashboard.evals.stored import Stored
+from dashboard.evals.stored import stored as stored_of
 from dashboard.menu import found_pages
 from dashboard.server.runs import runs_below
 from tests.dashboard.test_pages import charts, words
 from tests.review.staged import sheet, staged, with_items
 from trainvitals.evals import read_evals, write_sheets
 
-PAGES = ("evals", "safety", "latency")
+PAGES = ("evals", "clusters", "safety", "latency")
 HOSTILE = ("<script>alert(1)</script>", "**b** [x](javascript:1) $$\\frac{1}{0}$$ :rocket:", "\u202eevil", "=1+1",
            "A" * 1_000_000)  # fmt: skip
 N = 600
@@ -131,7 +134,7 @@ def test_a_damaged_file_is_one_sentence_and_the_rest_is_shown(board, tmp_path, p
     test = board(tmp_path, page=page, run="run")
     assert not test.exception
     assert "1 file of results cannot be used" in words(test) and "broken.parquet" in words(test)
-    assert len(test.dataframe)
+    assert len(test.dataframe) or page == "clusters"
 
 
 def test_a_matrix_shows_the_newest_checkpoints_and_what_is_wrong_first(tmp_path):
@@ -252,6 +255,53 @@ def test_hostile_names_are_shown_as_they_are(board, tmp_path, page):
         for name in NAMES[1:3]:
             test.selectbox(key="checkpoint").set_value(name).run()
             assert not test.exception and not test.error
+
+
+# -- trends and clusters -----------------------------------------------------------------------------------------------
+
+
+def test_a_trend_says_where_the_fall_began_and_which_checkpoint_is_best(board, tmp_path):
+    rng = np.random.default_rng(0)
+    ease = rng.random(N)
+    write_sheets(tmp_path / "run", [
+        sheet("qa", 100 * c, (ease + rng.normal(0, 0.05, N) < (0.7 if c < 8 else 0.5))) for c in range(1, 11)])
+    test = board(tmp_path, page="evals", run="run", part="Trend")
+    assert not test.exception and "Behind step-700 the score is worse by" in words(test)
+    assert charts(test) == 1 and "checkpoints, 600 items" in words(test)
+    stored_of(str(tmp_path / "run"))._jobs["trends"].result(timeout=60)
+    test.run()
+    table = next(d.value for d in test.dataframe if "Course" in d.value)
+    assert table.iloc[0]["Began after"] == "step-700" and len(table.iloc[0]["Course"]) == 10
+    assert "no chance, over all places and tasks" in words(test)
+
+
+def test_error_clusters_are_those_of_the_command_and_its_work_list(board, tmp_path):
+    rng = np.random.default_rng(0)
+    before = (rng.random(N) < 0.8).astype(float)
+    lost_ones = (np.arange(N) % 6 == 0) & (rng.random(N) < 0.7)
+    facts = {"group": ["dates" if i % 6 == 0 else "lists" for i in range(N)], "answer": [f"={i}" for i in range(N)]}
+    for step, scores in ((1, before), (2, before * ~lost_ones)):
+        write_sheets(tmp_path / "run", [with_items(sheet("code", step, scores), **facts), sheet("qa", step, before)])
+    test = board(tmp_path, page="clusters", run="run")
+    assert not test.exception
+    found = stored_of(str(tmp_path / "run"))._jobs["clusters", ("step-1", "step-2")].result(timeout=60)
+    test.run()
+    said = shown(test)
+    assert not test.exception and found.clusters[0].value == "dates" and "1 kind of items was lost" in said
+    assert found.clusters == error_clusters(read_evals(tmp_path / "run"), "step-1", "step-2").clusters
+    assert charts(test) == 1 and f"{found.lost:,} went from right to wrong" in said
+    table = pd.read_csv(StringIO(lost.as_csv(found).decode()))
+    assert list(table.columns) == list(COLUMNS) and len(table) == found.clusters[0].lost
+    assert table["answer_before"].str.startswith("'=").all()
+
+
+def test_clusters_need_items_and_two_checkpoints(board, results, tmp_path):
+    test = board(results, page="clusters", run="bare")
+    stored_of(str(results / "bare"))._jobs["clusters", ("step-1", "step-2")].result(timeout=60)
+    test.run()
+    assert not test.exception and "Nothing could be compared" in shown(test)
+    write_sheets(tmp_path / "one", [sheet("qa", 5, [1, 0] * 30)])
+    assert "nothing to compare it with" in words(board(tmp_path, page="clusters", run="one"))
 
 
 # -- safety ------------------------------------------------------------------------------------------------------------
