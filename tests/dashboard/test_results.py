@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import Future
 from io import StringIO
 from pathlib import Path
@@ -26,14 +25,12 @@ from dashboard.evals.stored import Stored
 from dashboard.evals.stored import stored as stored_of
 from dashboard.menu import found_pages
 from dashboard.server.runs import runs_below
+from tests.dashboard.make_results import N, make_results
 from tests.dashboard.test_pages import charts, words
-from tests.review.staged import sheet, staged, with_items
+from tests.review.staged import sheet, with_items
 from trainvitals.evals import read_evals, write_sheets
 
 PAGES = ("evals", "clusters", "safety", "latency")
-HOSTILE = ("<script>alert(1)</script>", "**b** [x](javascript:1) $$\\frac{1}{0}$$ :rocket:", "\u202eevil", "=1+1",
-           "A" * 1_000_000)  # fmt: skip
-N = 600
 
 
 def shown(test) -> str:
@@ -44,24 +41,8 @@ def shown(test) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of results alone: two checkpoints with a loss in code, hostile texts, a workflow; and an aggregate alone."""
-    root = tmp_path_factory.mktemp("results")
-    sheets = staged(root)
-    rng = np.random.default_rng(0)
-    before = (rng.random(N) < 0.7).astype(float)
-    after = before * (rng.random(N) > 0.2)
-    for step, scores in ((1000, before), (2000, after)):
-        one = sheet("code", step, scores, family="code")
-        texts = list(HOSTILE) + ["sort a list"] * (N - len(HOSTILE))
-        sheets["code", step] = with_items(one, answer=texts, text=texts)
-        tools = with_items(sheet("agent", step, rng.random(N) < 0.5, kind="workflow", family="agentic workflow"),
-                           tool=["search", "python"] * (N // 2), session=[f"s{i // 5}" for i in range(N)],
-                           latency_s=rng.lognormal(0, 0.3, N) * (1.0 if step == 1000 else 2.0))  # fmt: skip
-        sheets["agent", step] = tools
-    write_sheets(root / "run", list(sheets.values()))
-    bare = [dataclasses.replace(sheet("qa", step, []), aggregate=0.5 + step / 1e6) for step in (1, 2)]
-    write_sheets(root / "bare", bare)
-    return root
+    """The folder of `make_results`."""
+    return make_results(tmp_path_factory.mktemp("results"))
 
 
 # -- what is found -----------------------------------------------------------------------------------------------------
