@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,8 +107,10 @@ def draw(stored: Stored, shown: Grid, labels: dict[str, str], page: int) -> tupl
     }  # fmt: skip
     form |= {labels[c]: st.column_config.TextColumn(width=92, help=text.md(_help(stored, c), 200))
              for c in shown.checkpoints}  # fmt: skip
+    # A table of other rows is another table: a selection by position would point at another task.
+    key = hashlib.sha256("\0".join([*rows, "", *shown.checkpoints]).encode("utf-8", "replace")).hexdigest()[:12]
     found = st.dataframe(
-        table.style.apply(lambda _: styles, axis=None), hide_index=True, column_config=form, key="matrix",
+        table.style.apply(lambda _: styles, axis=None), hide_index=True, column_config=form, key=f"matrix-{key}",
         height=min(36 + 28 * len(table), 456), row_height=28, on_select="rerun", selection_mode="single-cell",
         alt="Score of every task and checkpoint, with a sign for what changed since the checkpoint before",
     )  # fmt: skip

@@ -29,7 +29,7 @@ def draw(stored: Stored, shown: Grid, pairs: list[Pair]) -> None:
     own = [known[task] for task in known if task in set(shown.tasks)]
     counts = {name: sum(sign_of(one) == name for one in own) for name in SIGNS}
     level = "fail" if counts["fail"] else "warn" if counts["warn"] else \
-        "unknown" if counts["unknown"] * 2 > len(own) or not own else "pass"
+        "unknown" if counts["unknown"] or not own else "pass"
     words = [
         f"{n:,} {said}" for name, said in
         (("fail", "lost beyond chance"), ("warn", "lost by themselves"), ("gain", "gained by themselves"),
@@ -65,5 +65,7 @@ def narrowed(whole: Grid) -> tuple[Grid, int]:
     pages = -(-len(shown.tasks) // MOST_TASKS)
     if pages <= 1:
         return shown, 0
+    if not 1 <= st.session_state.get("tasks_page", 1) <= pages:
+        st.session_state.pop("tasks_page", None)
     number = right.number_input(f"Page of {pages}", 1, pages, 1, key="tasks_page", bind="query-params")
     return shown, int(number) - 1

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import pandas as pd
 import streamlit as st
@@ -44,7 +45,11 @@ class Locked(Evals):
     def sheet(self, task: str, checkpoint: str) -> Sheet | None:
         """One result with its items, as of `Evals`."""
         with self._lock:
-            return super().sheet(task, checkpoint)
+            found = super().sheet(task, checkpoint)
+            if found is None:
+                # A damaged file is asked again and again, and is one problem.
+                self.problems = list(dict.fromkeys(self.problems))
+            return found
 
 
 class Stored:
@@ -94,6 +99,12 @@ class Stored:
             while len(self._jobs) > MOST_JOBS:
                 self._jobs.popitem(last=False)[1].cancel()
 
+    def give_up(self) -> None:
+        """Nobody waits any more for what has not begun: the files have changed."""
+        with self._lock:
+            for future in self._jobs.values():
+                future.cancel()
+
     def done(self, key: Hashable) -> Any:
         """What was worked out in the background; None where it is not yet, or could not be (see the server's log)."""
         with self._lock:
@@ -139,6 +150,12 @@ def _logged(make: Callable[[], object], what: str) -> object:
 
 
 @st.cache_resource(show_spinner=False)
+def _newest() -> WeakValueDictionary[str, Stored]:
+    """Path -> what was opened last."""
+    return WeakValueDictionary()
+
+
+@st.cache_resource(show_spinner=False)
 def _worker() -> ThreadPoolExecutor:
     """One thread for all viewers: comparing never takes more than one core."""
     return ThreadPoolExecutor(1, "evals")
@@ -155,4 +172,8 @@ def stored(path: str) -> Stored:
 
 @st.cache_resource(ttl=KEEP_SECONDS, max_entries=MOST_STORES, show_spinner=False)
 def _opened(path: str, found: Stamp) -> Stored:
-    return Stored(path)
+    before = _newest().get(path)
+    if before is not None:
+        before.give_up()
+    _newest()[path] = made = Stored(path)
+    return made

@@ -53,7 +53,8 @@ def draw(choice: Choice, kinds: Collection[str], subject: str, how: str) -> Revi
     level = next((v for v in ("fail", "unknown", "warn") if any(r.verdict == v for r in own)), "pass")
     counts = [f"{n:,} {WORDS[v]}" for v in ORDER if (n := sum(r.verdict == v for r in own))]
     banner(LEVELS[level], f"{subject}: {HEADS[level]}",
-           f"Of {text.plural(len(own), 'requirement')} in {name}: {', '.join(counts)}.",
+           f"Of {text.plural(len(own), 'requirement')} in {name}, about "
+           f"{review.record['candidate'] or 'no checkpoint'}: {', '.join(counts)}.",
            [f"{r.name}: {r.sentence}" for r in own if r.verdict in ("fail", "unknown")][:2])
     with st.expander(f"All {text.plural(len(own), 'requirement')} of the review"):
         rows.draw(own)
