@@ -51,11 +51,14 @@ def _matrix(stored: Stored, kind: str, shown: list[str], every: int, against: st
     chosen, page = overview.narrowed(whole)
     clicked = matrix.draw(stored, chosen, labels_of(stored, shown), page)
     left = stored.pending(pairs)
-    more = f"The newest {len(shown)} of {every:,} checkpoints; the step range in the sidebar chooses others. " \
-        if every > len(shown) else "The newest checkpoint is on the left. "
+    steps = [stored.steps(name) for name in shown]
+    more = "The newest checkpoint is on the left. " if None not in steps else \
+        "Checkpoints whose step nobody knows are in the order of their names. "
+    if every > len(shown):
+        more += f"These are {len(shown)} of {every:,}; the step range in the sidebar chooses others. "
     st.caption(
-        f"{more}Scores as each metric has them; {matrix.legend()}. A loss is corrected over the tasks of its column "
-        "(Holm), not over the columns. Click a cell for the comparison behind it."
+        f"{more}Mean score over items, as each metric has it; {matrix.legend()}. A loss is corrected over the tasks of "
+        "its column (Holm), not over the columns. Click a cell for the comparison behind it."
         + (f" {text.plural(left, 'column')} still being compared." if left else ""))
     before, st.session_state["_clicked"] = st.session_state.get("_clicked"), clicked
     if clicked is not None and clicked != before:

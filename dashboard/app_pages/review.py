@@ -39,9 +39,18 @@ def page(choice: Choice) -> None:
         st.warning(f"This review lies in the folder of {text.md(choice.name, 80)} and is about the run "
                    f"**{text.md(review.record['run'], 80)}**.", icon=":material/swap_horiz:")
     answer = verified(review.path, sign.trusted_keys())
-    decision.draw(review, answer)
+    counts = decision.draw(review, answer)
     _newer(choice, review)
     sign.export(review)
+    if counts:
+        _rows(review)
+    sign.signatures(review, answer)
+    if not counts:
+        with st.expander("What this folder says, which does not count"):
+            _rows(review)
+
+
+def _rows(review: Review) -> None:
     for title, own in rows.groups(review.rows):
         with guarded(title):
             st.subheader(title)
@@ -49,7 +58,6 @@ def page(choice: Choice) -> None:
     for part in (sign.waivers, sign.last):
         with guarded("A part of the review"):
             part(review)
-    sign.signatures(review, answer)
 
 
 def _newer(choice: Choice, review: Review) -> None:

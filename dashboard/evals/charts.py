@@ -42,7 +42,7 @@ def forest(found: Sequence[Compared], chosen: str) -> alt.LayerChart | None:
     names = list(data["task"])
     y = alt.Y("task:N", sort=names, title=None,
               axis=alt.Axis(labelLimit=190, labelOverlap=False, ticks=False, domain=False, labelPadding=8))
-    x = alt.X("value:Q", title="points", scale=alt.Scale(nice=True), axis=alt.Axis(format="+~g", tickCount=7))
+    x = alt.X("value:Q", title="points", scale=alt.Scale(nice=True), axis=alt.Axis(format="+.4~g", tickCount=7))
     tips = [alt.Tooltip("task:N"), alt.Tooltip("value:Q", title="difference, points", format="+.3~f"),
             alt.Tooltip("low:Q", title="95 % from", format="+.3~f"), alt.Tooltip("high:Q", title="to", format="+.3~f"),
             alt.Tooltip("n:Q", title="items", format=","), alt.Tooltip("what:N", title="verdict")]  # fmt: skip
@@ -103,7 +103,7 @@ def latencies(found: Sequence[Speed], now: str, before: str) -> alt.LayerChart |
               axis=alt.Axis(labelLimit=160, ticks=False, domain=False, labelPadding=8, labelOverlap=False))
     offset = alt.YOffset("when:N", sort=[before, now], scale=alt.Scale(domain=[before, now]))
     x = alt.X("value:Q", title="seconds", scale=alt.Scale(type="log", nice=False, padding=12),
-              axis=alt.Axis(format="~g", tickCount=6, grid=False))
+              axis=alt.Axis(format=".4~g", tickCount=6, grid=False))
     tips = [alt.Tooltip("name:N"), alt.Tooltip("q:N", title="quantile"), alt.Tooltip("when:N", title="checkpoint"),
             alt.Tooltip("value:Q", title="seconds", format=".3~g"), alt.Tooltip("low:Q", title="from", format=".3~g"),
             alt.Tooltip("high:Q", title="to", format=".3~g"), alt.Tooltip("n:Q", title="requests", format=",")]

@@ -37,7 +37,7 @@ def draw(stored: Stored, pair: Pair, one: Compared, every: Sequence[Compared]) -
             drawn = sum(o.difference is not None and points(o) for o in every)
             if drawn > charts.MOST_ROWS:
                 st.caption(f"The worst {charts.MOST_ROWS} of {drawn:,}; the table below has them all.")
-    with st.expander(f"All {text.plural(len(every), 'task')} as a table"):
+    with st.expander(f"As a table: {text.plural(len(every), 'task')}"):
         _table(every)
 
 
@@ -48,11 +48,12 @@ def _task(stored: Stored, pair: Pair, one: Compared) -> None:
     st.markdown(text.md(one.reason, 500))
     if one.difference is None:
         return
-    seen, interval, items = st.columns([2, 3, 2])
-    seen.metric("Difference", amount(one.difference, share))
     low, high = one.interval or (None, None)
-    interval.metric("95 % interval", f"{amount(low, share).removesuffix(' points')} to {amount(high, share)}")
-    items.metric("Items", f"{one.n:,}")
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Difference", amount(one.difference, share), width="content")
+        interval = f"{amount(low, share).removesuffix(' points')} to {amount(high, share)}"
+        st.metric("95 % interval", interval, width="content")
+        st.metric("Items", f"{one.n:,}", width="content")
     scale, unit = (100, " points") if share else (1, "")
     facts = [
         f"Scores: {_mean(stored, one.task, pair[0])} before, {_mean(stored, one.task, pair[1])} now",

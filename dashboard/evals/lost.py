@@ -76,7 +76,7 @@ def _gains(found: Found) -> alt.LayerChart:
     axis = alt.Axis(labelLimit=240, ticks=False, domain=False, labelPadding=8, labelOverlap=False)
     bars = alt.Chart(data).mark_bar(color=PLAIN_HUE, height=12, cornerRadiusEnd=2).encode(
         y=alt.Y("name:N", sort=list(data["name"]), title=None, axis=axis),
-        x=alt.X("gain:Q", title="points", axis=alt.Axis(format="~g", tickCount=6)),
+        x=alt.X("gain:Q", title="points", axis=alt.Axis(format=".4~g", tickCount=6)),
         tooltip=[alt.Tooltip("name:N", title="cluster"), alt.Tooltip("gain:Q", title="gain, points", format=".3~g"),
                  alt.Tooltip("lost:Q", title="lost items", format=","), alt.Tooltip("lift:Q", format=".3~g")],
     )  # fmt: skip

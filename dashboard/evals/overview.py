@@ -37,8 +37,8 @@ def draw(stored: Stored, shown: Grid, pairs: list[Pair]) -> None:
     ]  # fmt: skip
     told = [f"{one.task}: {one.reason}" for one in own if one.level in ("fail", "warn")][:MOST_SENTENCES]
     if not told and counts["unknown"]:
-        told = [f"{n:,} of them: {why}" for why, n in Counter(
-            one.reason for one in own if one.level == "unknown").most_common(2) if n > 1]
+        reasons = Counter(one.reason for one in own if one.level == "unknown")
+        told = [f"Not known, {n:,} of {counts['unknown']:,}: {why}" for why, n in reasons.most_common(2)]
     banner(LEVELS[level], f"{after} against {before}", f"Of {text.plural(len(own), 'task')}: " + ", ".join(words) + ".",
            told)
 

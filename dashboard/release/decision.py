@@ -17,22 +17,23 @@ from dashboard.release.rows import HUES, SHAPES
 MOST_REASONS, MOST_CHANGES = 3, 8
 
 
-def draw(review: Review, found: Verified | str) -> None:
-    """The banner, what would change it, and what the review is about."""
+def draw(review: Review, found: Verified | str) -> bool:
+    """The banner, what would change it, and what the review is about; whether the review counts."""
     record = review.record
     if isinstance(found, str):
         banner(LEVELS["fail"], "NOT A WHOLE REVIEW", found, [f"It says {review.decision}, which does not count."])
+        return False
     elif found.changed:
         banner(LEVELS["fail"], "CHANGED", f"This folder is not what was judged: {found.changed[0]}",
                [f"It says {review.decision}, which does not count.", *found.changed[1:MOST_REASONS]])
-    else:
-        other = next((line for line in found.open if line.startswith("Today ")), "")
-        level = "unknown" if other and review.decision == "GO" else LEVEL[review.decision]
-        reasons = list(record["reasons"])
-        why = other or (reasons[0] if reasons else SENTENCES[review.decision])
-        banner(LEVELS[level], review.decision + (", and not today" if other else ""), why,
-               [SENTENCES[review.decision], *(reasons if other else reasons[1:])[:MOST_REASONS],
-                *(found.open if review.decision == "GO" else ())])
+        return False
+    other = next((line for line in found.open if line.startswith("Today ")), "")
+    level = "unknown" if other and review.decision == "GO" else LEVEL[review.decision]
+    reasons = list(record["reasons"])
+    why = other or (reasons[0] if reasons else SENTENCES[review.decision])
+    banner(LEVELS[level], review.decision + (", and not today" if other else ""), why,
+           [SENTENCES[review.decision], *(reasons if other else reasons[1:])[:MOST_REASONS],
+            *(found.open if review.decision == "GO" else ())])
     _facts(review)
     changes = list(record["what_would_change_it"])
     if changes:
@@ -40,6 +41,7 @@ def draw(review: Review, found: Verified | str) -> None:
             st.html(_list(changes[:MOST_CHANGES]))
             if len(changes) > MOST_CHANGES:
                 st.caption(f"{len(changes) - MOST_CHANGES:,} more are in the rows below.")
+    return True
 
 
 def _list(lines: list[str]) -> Html:
