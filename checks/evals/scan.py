@@ -105,7 +105,7 @@ def _trimmed(differences: Floats) -> Floats:
 
 
 def _falls(means: Floats, w: int) -> Floats:
-    """Mean of up to w before each place less that of up to w after it, over the root of 1/before + 1/after (N, C - 1)."""
+    """Mean of up to w before each place less that after it, over the root of 1/before + 1/after (N, C - 1)."""
     count = means.shape[1]
     total = np.concatenate([np.zeros((len(means), 1)), means.cumsum(axis=1)], axis=1)
     at = np.arange(1, count)

@@ -71,7 +71,7 @@ def alike(texts: Sequence[str]) -> Groups | None:
     read = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5, max_features=FEATURES, ngram_range=(1, 2),
                            token_pattern=r"(?u)[^\W\d_]\w+")  # fmt: skip
     try:
-        weights = read.fit_transform([texts[at][:MOST_CHARS] for at in filled])
+        weights = read.fit_transform([texts[int(at)][:MOST_CHARS] for at in filled])
     except ValueError:  # no term is in two texts
         return None
     size = min(DIMENSIONS, weights.shape[1] - 1, len(filled) - 1)

@@ -175,8 +175,8 @@ def _told(course: Course, seen: Scan, p: float, p_holm: float, margin: float, ta
     level: Level
     if fall is not None and course.scores_CI is None:
         level = "unknown"
-        reason = (f"{unit * fall.size:+.3g}{word} {_where(fall)}: more than checkpoints wander (p {p:.2g}), and whether "
-                  "it is more than chance of the items cannot be said without them.")  # fmt: skip
+        reason = (f"{unit * fall.size:+.3g}{word} {_where(fall)}: more than checkpoints wander (p {p:.2g}), and "
+                  "whether it is more than chance of the items cannot be said without them.")  # fmt: skip
     elif fall is not None:
         level = "fail" if p_holm <= ALPHA else "warn"
         how = "no chance, over all places and tasks" if level == "fail" else \
@@ -189,8 +189,8 @@ def _told(course: Course, seen: Scan, p: float, p_holm: float, margin: float, ta
         if level == "pass":
             reason += f"; one of {unit * detectable:.3g}{word} would have shown."
         else:
-            reason += (f", and one of {unit * room:.3g}{word} could not have shown: {unit * detectable:.3g} is the least. "
-                       "More checkpoints or items would tell.")  # fmt: skip
+            reason += (f", and one of {unit * room:.3g}{word} could not have shown: {unit * detectable:.3g} is the "
+                       "least. More checkpoints or items would tell.")  # fmt: skip
     return _trend(course, level, reason + notes, fall, seen.sd, detectable)
 
 

@@ -6,6 +6,7 @@
 DIR/evidence/candidate, baseline    results per item, as run folders keep them
 DIR/evidence/facts.json             names, steps, checkpoint noise, copies found, canaries found
 DIR/evidence/findings.json          what the checks say of the training, where the policy asks
+DIR/evidence/company.json           where a failed task fell, which items it lost, what the training did then
 DIR/evidence/audits, human          verdict per item of audits; labels of humans
 """
 
@@ -44,6 +45,8 @@ class Evidence:
     human: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Safety task -> item -> whether a human saw a violation."""
     findings: Mapping[str, Any] | None = None
+    company: Mapping[str, Any] = field(default_factory=dict)
+    """What goes with tasks that fail: see `checks.review.explain`."""
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -111,7 +114,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         "copies": _copies(own, other, candidate, baseline, used_tasks(policy)),
         "secrets": _secrets(own, candidate, policy, place),
     }
-    _json(folder / "facts.json", facts)
+    write_evidence(folder / "facts.json", facts)
     for task, rule in policy.tasks.items():
         if rule.audit:
             _copy_audit(place / rule.audit, folder / "audits", task)
@@ -119,7 +122,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         if safety.human:
             _copy_labels(place / safety.human, folder / "human", task)
     if policy.training.require:
-        _json(folder / "findings.json", _findings(run))
+        write_evidence(folder / "findings.json", findings_of(run))
     return read_evidence(folder, policy)
 
 
@@ -134,7 +137,7 @@ def read_evidence(folder: Path, policy: Policy) -> Evidence:
         )
     audits = {task: _read_map(folder / "audits", task) for task, rule in policy.tasks.items() if rule.audit}
     human = {task: _read_map(folder / "human", task) for task, rule in policy.safety.items() if rule.human}
-    findings = folder / "findings.json"
+    findings, company = folder / "findings.json", folder / "company.json"
     return Evidence(
         sheets[0],
         sheets[1],
@@ -142,6 +145,7 @@ def read_evidence(folder: Path, policy: Policy) -> Evidence:
         {t: a for t, a in audits.items() if a is not None},
         {t: {k: v == "1" for k, v in h.items()} for t, h in human.items() if h is not None},
         parse_json(findings.read_bytes()) if findings.is_file() else None,
+        parse_json(company.read_bytes()) if company.is_file() else {},
     )
 
 
@@ -226,7 +230,8 @@ def _secrets(evals: Evals, candidate: str, policy: Policy, place: Path) -> dict[
     return {"canaries": len(canaries), "texts": read, "hits": hits[:100], "leaks": len(hits)}
 
 
-def _findings(run: Path) -> dict[str, Any]:
+def findings_of(run: Path) -> dict[str, Any]:
+    """The judge's answer about the training; its reason where there is none to judge."""
     from checks.judge import run_checks
     from trainvitals.store import open_run
 
@@ -270,7 +275,7 @@ def _copy_labels(path: Path, folder: Path, task: str) -> None:
 
 def _write_map(folder: Path, task: str, values: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _json(folder / _file(task), {"task": task, "values": dict(values)})
+    write_evidence(folder / _file(task), {"task": task, "values": dict(values)})
 
 
 def _read_map(folder: Path, task: str) -> dict[str, str] | None:
@@ -284,5 +289,6 @@ def _file(task: str) -> str:
     return f"{quote(task, safe='')[:200]}.json"
 
 
-def _json(path: Path, value: Any) -> None:
+def write_evidence(path: Path, value: Any) -> None:
+    """A JSON file of the evidence."""
     path.write_text(json.dumps(value, indent=1, allow_nan=False, sort_keys=True), encoding="utf-8")

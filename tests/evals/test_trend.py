@@ -29,7 +29,7 @@ def course(values: np.ndarray) -> Course:
 
 
 def answers(rng: np.random.Generator, levels: np.ndarray, items: int = 400, noise: float = 0.004) -> np.ndarray:
-    """Right and wrong per checkpoint: items of their own difficulty, noise that a checkpoint shares, answers that flip."""
+    """Right and wrong per checkpoint: items of their own difficulty, a noise per checkpoint, answers that flip."""
     ease = rng.normal(0, 1.2, items)
     level = np.clip(levels + noise * rng.standard_normal(len(levels)), 0.02, 0.98)
     luck_ = 0.3 * rng.standard_normal((len(levels), items)) + rng.normal(0, 1, items)
