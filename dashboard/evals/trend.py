@@ -13,8 +13,10 @@ from checks.evals.trend import Trend, trends
 from dashboard.charts import plots, text
 from dashboard.charts.levels import level_of
 from dashboard.charts.live import Area, Mark
+from dashboard.evals import company
 from dashboard.evals.signs import SIGNS
 from dashboard.evals.stored import Stored
+from dashboard.failing import guarded
 from dashboard.page import card, show
 
 MOST_SHEETS = 5_000
@@ -40,6 +42,9 @@ def draw(stored: Stored, task: str, kind: str) -> None:
         _told(own, whole is not None)
         show(_chart(own), "trend", f"Score of {task} over steps with its band")
         _best(own)
+    if own.fall is not None:
+        with guarded("The training in these steps"):
+            company.draw(stored.path, own.fall)
     if whole is not None:
         names = set(stored.summaries.loc[stored.summaries["kind"] == kind, "task"])
         _table([t for t in whole if t.task in names])

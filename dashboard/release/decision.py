@@ -35,6 +35,10 @@ def draw(review: Review, found: Verified | str) -> bool:
            [SENTENCES[review.decision], *(reasons if other else reasons[1:])[:MOST_REASONS],
             *(found.open if review.decision == "GO" else ())])
     _facts(review)
+    lines = company(review)
+    if lines:
+        with card("What goes with it", "as the review found it: company, and no proven cause"):
+            st.html(_list(lines[:MOST_CHANGES]))
     changes = list(record["what_would_change_it"])
     if changes:
         with card("What would change it" if review.decision != "GO" else "What to watch"):
@@ -42,6 +46,12 @@ def draw(review: Review, found: Verified | str) -> bool:
             if len(changes) > MOST_CHANGES:
                 st.caption(f"{len(changes) - MOST_CHANGES:,} more are in the rows below.")
     return True
+
+
+def company(review: Review) -> list[str]:
+    """Reasons that are no row of a NO-GO: where a task fell, which items it lost, what the training did then."""
+    said = {f"{row.name}: {row.sentence}" for row in review.rows}
+    return [line for line in review.record["reasons"] if line not in said] if review.decision == "NO-GO" else []
 
 
 def _list(lines: list[str]) -> Html:

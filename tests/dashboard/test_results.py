@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Future
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,8 @@ from scipy.stats import beta
 from checks.evals.clusters import error_clusters
 from checks.evals.clusters_command import COLUMNS
 from checks.evals.compare import Compared
+from checks.evals.trend import trends
+from checks.evals.walk_back import moved
 from dashboard.evals import lost, matrix, pairing
 from dashboard.evals.gates import gates
 from dashboard.evals.pairing import FLIPS, as_csv, matching, paired
@@ -254,6 +257,27 @@ def test_a_trend_says_where_the_fall_began_and_which_checkpoint_is_best(board, t
     table = next(d.value for d in test.dataframe if "Course" in d.value)
     assert table.iloc[0]["Began after"] == "step-700" and len(table.iloc[0]["Course"]) == 10
     assert "no chance, over all places and tasks" in words(test)
+
+
+def test_a_fall_stands_beside_what_the_training_did_then(board, runs, tmp_path):
+    from trainvitals.store import open_run
+
+    shutil.copytree(runs / "faulty", tmp_path / "run")
+    rng = np.random.default_rng(0)
+    ease = rng.random(N)
+    for task, offset in (("qa", 0), ("late", 10_000)):
+        write_sheets(tmp_path / "run", [
+            sheet(task, offset + 60 * c, ease + rng.normal(0, 0.05, N) < (0.7 if c < 7 else 0.5))
+            for c in range(1, 11)])  # fmt: skip
+    fall = trends(read_evals(tmp_path / "run"), tasks=["qa"])[0].fall
+    test = board(tmp_path, page="evals", run="run", part="Trend", checkpoint="step-600", task="qa")
+    assert not test.exception and "The training in these steps" in words(test)
+    found = moved(open_run(str(tmp_path / "run")), fall.earliest_step, fall.latest_step)
+    assert {"loss", "routing", "rate"} <= {one.kind for one in found}
+    for one in found:
+        assert one.sentence[1:] in words(test)
+    test = board(tmp_path, page="evals", run="run", part="Trend", task="late")
+    assert not test.exception and "and not these" in words(test)
 
 
 def test_error_clusters_are_those_of_the_command_and_its_work_list(board, tmp_path):
