@@ -36,4 +36,5 @@ def draw(path: str, fall: Fall) -> None:
             st.caption("Nothing that the record holds moved beyond its noise: data mix, validation losses by domain, "
                        "routing, learning rate, incidents.")
         if report is None:
-            st.caption(":material/hourglass_top: Incidents are left out: the checks have not judged this run yet.")
+            st.caption(":material/hourglass_top: Incidents are left out: the checks run once somebody opens the page "
+                       "Health of this run.")

@@ -49,7 +49,7 @@ def _task(stored: Stored, pair: Pair, one: Compared) -> None:
     if one.difference is None:
         return
     low, high = one.interval or (None, None)
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric("Difference", amount(one.difference, share), width="content")
         interval = f"{amount(low, share).removesuffix(' points')} to {amount(high, share)}"
         st.metric("95 % interval", interval, width="content")

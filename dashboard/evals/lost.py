@@ -85,7 +85,7 @@ def _gains(found: Found) -> alt.LayerChart:
 
 def _card(rank: int, one: Cluster) -> None:
     with card(f"{rank}. {text.md(one.value, 100)}", text.md(FACETS.get(one.facet, one.facet), 60)):
-        with st.container(horizontal=True, gap="large"):
+        with st.container(horizontal=True, gap="medium"):
             for name, value, what in (
                 ("Lost", f"{one.lost:,} of {one.right:,}", "Items that were right, and are wrong now."),
                 ("Against the rest", f"× {one.lift:.3g}", "Share lost, over the share of the rest."),

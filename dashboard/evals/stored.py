@@ -10,8 +10,9 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -22,7 +23,7 @@ from checks.evals.compare import Compared, compare
 from dashboard.server.results import Stamp, stamp
 from trainvitals.evals import Evals, Sheet, Summary, read_evals
 
-KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_JOBS = 600.0, 4, 64, 128
+KEEP_SECONDS, MOST_STORES, MOST_KEPT, MOST_JOBS = 600.0, 4, 12, 128
 
 Pair = tuple[str, str]
 T = TypeVar("T")
@@ -93,8 +94,8 @@ class Stored:
     def later(self, key: Hashable, make: Callable[[], object]) -> None:
         """Have something worked out in the background, once; see `known`."""
         with self._lock:
-            if key not in self._jobs:
-                self._jobs[key] = _worker().submit(_logged, make, f"{key} of {self.path}")
+            if key not in self._jobs or self._jobs[key].cancelled():
+                self._jobs[key] = _worker().submit(make, f"{key} of {self.path}")
             self._jobs.move_to_end(key)
             while len(self._jobs) > MOST_JOBS:
                 self._jobs.popitem(last=False)[1].cancel()
@@ -141,12 +142,29 @@ class Stored:
         return {one.task: one for one in compare(self.evals, *pair)}
 
 
-def _logged(make: Callable[[], object], what: str) -> object:
-    try:
-        return make()
-    except Exception:
-        log.exception("%s could not be worked out", what)
-        raise
+class Worker:
+    """One thread for all viewers: comparing never takes more than one core. It dies with the server, done or not."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], object], str]] = SimpleQueue()
+        threading.Thread(target=self._work, name="evals", daemon=True).start()
+
+    def submit(self, make: Callable[[], object], what: str) -> Future[Any]:
+        """Have something made when its turn comes; `what` names it in the log, should it fail."""
+        future: Future[Any] = Future()
+        self._queue.put((future, make, what))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, make, what = self._queue.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(make())
+            except Exception as error:  # the page says that it failed; the others' work goes on
+                log.exception("%s could not be worked out", what)
+                future.set_exception(error)
 
 
 @st.cache_resource(show_spinner=False)
@@ -156,9 +174,9 @@ def _newest() -> WeakValueDictionary[str, Stored]:
 
 
 @st.cache_resource(show_spinner=False)
-def _worker() -> ThreadPoolExecutor:
-    """One thread for all viewers: comparing never takes more than one core."""
-    return ThreadPoolExecutor(1, "evals")
+def _worker() -> Worker:
+    """The one of this server."""
+    return Worker()
 
 
 def stored(path: str) -> Stored:

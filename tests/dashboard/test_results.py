@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from concurrent.futures import Future
 from io import StringIO
 from pathlib import Path
@@ -152,6 +153,22 @@ def _done(value: dict[str, Compared]) -> Future:
     made: Future = Future()
     made.set_result(value)
     return made
+
+
+def test_work_in_the_background_is_done_once_fails_alone_and_gives_way(tmp_path, failures):
+    stored, made, go = Stored(str(tmp_path)), [], threading.Event()
+    stored.later("held", lambda: go.wait(30))
+    stored.later("wrong", lambda: 1 / 0)
+    for _ in range(2):
+        stored.later("once", lambda: made.append(1) or "once")
+    stored.later("late", lambda: "late")
+    assert stored.pending(["held", "wrong", "once", "late", "nobody asked"]) == 4 and stored.done("once") is None
+    stored._jobs["late"].cancel()
+    go.set()
+    assert stored._jobs["once"].result(timeout=30) == "once" == stored.done("once") and made == [1]
+    assert stored.pending(["wrong", "late"]) == 0 and stored.done("wrong") is None and "wrong" in failures.pop()
+    stored.later("late", lambda: "again")
+    assert stored._jobs["late"].result(timeout=30) == "again"
 
 
 def test_a_cell_is_a_task_and_a_checkpoint():
