@@ -26,7 +26,7 @@ pages = {
 sections: dict[str, list[StreamlitPage]] = {}
 for entry in entries:
     sections.setdefault(entry.section, []).append(pages[entry.name])
-current = st.navigation(sections, position="top")
+current = st.navigation(sections, position="top", expanded=True)  # all of them where a phone folds the menu
 run_wanted = next(entry.run for entry in entries if pages[entry.name] is current)
 
 address.tidy()
