@@ -86,6 +86,7 @@ def decision_record(
         "reasons": list(decided.reasons),
         "rows": [row.to_json() for row in decided.rows],
         "what_would_change_it": list(decided.what_would_change_it),
+        "company": list(decided.company),
         "created": now.isoformat(timespec="seconds"),
         "tool": f"trainvitals {__version__}",
         "run": facts.get("run"),

@@ -35,6 +35,8 @@ class Decided:
     reasons: tuple[str, ...]
     rows: tuple[Row, ...]
     what_would_change_it: tuple[str, ...]
+    company: tuple[str, ...] = ()
+    """What goes with a failure and decided nothing; the last of the reasons."""
 
 
 def judge(policy: Policy, evidence: Evidence, today: dt.date) -> Decided:
@@ -80,7 +82,7 @@ def decide(rows: Sequence[Row], company: Sequence[str] = ()) -> Decided:
         waived = sum(r.verdict == "waived" for r in rows)
         reasons.insert(0, f"All {len(counted)} requirements hold" + (f", {waived} more are waived." if waived else "."))
         changes = [f"{r.name}: {r.change}" for r in warned if r.change]
-    return Decided(decision, tuple(reasons), tuple(rows), tuple(changes))
+    return Decided(decision, tuple(reasons), tuple(rows), tuple(changes), tuple(company) if failed else ())
 
 
 def _tested(rows: Sequence[Row]) -> list[Row]:
