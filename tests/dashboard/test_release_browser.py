@@ -56,7 +56,7 @@ def test_a_release_on_a_screen_and_on_a_phone(watched):
     page.get_by_role("tab", name="Items").click()
     page.get_by_text("Select a row to read it whole").wait_for(timeout=20_000)
     wide.open("evals", run="run", task="code", part="Items", find_item="script")
-    page.get_by_text("<script>").first.wait_for(timeout=20_000)
+    page.locator("[data-testid=stHtml] pre").filter(has_text="<script>").first.wait_for(timeout=20_000)
     assert page.evaluate(MADE) == []
     wide.check()
     page.goto(shared)
