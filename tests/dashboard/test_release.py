@@ -164,3 +164,22 @@ def test_rows_are_grouped_as_in_the_report_and_numbers_have_units(reviewed):
     assert figure(named["task.qa"], -0.05) == "-5.00 points" and figure(named["safety.jail"], 0.01) == "1 %"
     assert figure(named["latency.qa.p99"], 0.5) == "0.5 s" and figure(named["task.qa"], None) == "–"
     assert set(beside.HEADS) == {"pass", "warn", "fail", "unknown"}
+
+
+def test_a_go_that_does_not_hold_today_is_not_green(board, copy, monkeypatch):
+    from checks.review.verify import Verified
+    from dashboard.release import reviews
+
+    line = "Today the decision is UNDECIDED, not GO: The waiver of latency.qa.p99 (Ada) expired."
+    monkeypatch.setattr(reviews, "verify", lambda *given: Verified("GO", (), (line,), ()))
+    said = shown(board(copy, page="review", run="run"))
+    assert "? GO, and not today" in said and "✓ GO" not in said and line in said
+
+
+def test_evidence_that_nobody_foresaw_is_no_go(board, copy, monkeypatch, failures):
+    from dashboard.release import reviews
+
+    monkeypatch.setattr(reviews, "verify", lambda *given: 1 / 0)
+    test = board(copy, page="review", run="run")
+    assert not test.exception and "NOT A WHOLE REVIEW" in shown(test) and "✓ GO" not in shown(test)
+    assert "could not be verified" in failures.pop()
