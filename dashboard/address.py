@@ -12,7 +12,8 @@ from streamlit.errors import StreamlitAPIException
 from dashboard.charts import text
 
 TEXTS = frozenset(("run", "compare", "audit", "item", "finding", "search", "columns", "ladder", "moved", "layer",
-                   "signals", "part", "find", "find_setting", "sample"))
+                   "signals", "part", "find", "find_setting", "sample", "level", "family", "checkpoint",
+                   "against", "task", "find_item", "flip", "tool", "review", "cluster"))
 """Parameters whose value is a text, whatever it looks like."""
 MOST_NUMBER, MOST_LENGTH = 1e30, 2_000
 """More than any budget in FLOPs; no text that the board puts into an address is longer."""

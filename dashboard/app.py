@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from dashboard import address, sidebar
 from dashboard.failing import guarded
@@ -23,7 +24,10 @@ pages = {
     entry.name: st.Page(entry.file, title=entry.title, icon=entry.icon, help=entry.help, default=entry.name == FIRST)
     for entry in entries
 }
-current = st.navigation(list(pages.values()), position="top")
+sections: dict[str, list[StreamlitPage]] = {}
+for entry in entries:
+    sections.setdefault(entry.section, []).append(pages[entry.name])
+current = st.navigation(sections, position="top", expanded=True)  # all of them where a phone folds the menu
 run_wanted = next(entry.run for entry in entries if pages[entry.name] is current)
 
 address.tidy()

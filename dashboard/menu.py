@@ -1,8 +1,9 @@
 """The board's menu, read off the files in `app_pages`: adding a page is adding a file.
 
 The first line of a page's docstring is its title and its help, as in "Loss: training and validation, per domain.". Its
-line `ICON, PLACE = ":material/show_chart:", 2` says how the menu shows it; a third name there, `RUN`, is "if any" for a
-page that has something to show without a run, and "never" for one that offers a choice of its own.
+line `ICON, PLACE = ":material/show_chart:", 2` says how the menu shows it. Two more names may stand there: `RUN`, "if
+any" for a page that has something to show without a run and "never" for one that offers a choice of its own; and
+`SECTION`, the word under which the menu folds it away with others.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Entry:
     """Rank in the menu, from the left."""
     run: str
     """Whether the page shows a run: "always", "if any" or "never"."""
+    section: str = ""
+    """Word under which the menu folds it away; "" for one that is always seen."""
 
     @property
     def name(self) -> str:
@@ -53,7 +56,8 @@ def _entry(file: Path) -> Entry:
     if not colon or not {"ICON", "PLACE"} <= set(said):
         raise UsageError(f'{file} is no page: it needs a docstring that begins with "Title: help." and a line '
                          'ICON, PLACE = ":material/...:", 9.')
-    return Entry(file, title, words[0].upper() + words[1:], said["ICON"], said["PLACE"], said.get("RUN", "always"))
+    return Entry(file, title, words[0].upper() + words[1:], said["ICON"], said["PLACE"], said.get("RUN", "always"),
+                 said.get("SECTION", ""))
 
 
 def _constants(module: ast.Module) -> dict[str, Any]:

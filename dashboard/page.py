@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from dashboard.charts import plots, text
 from dashboard.charts.live import Mark
 from dashboard.failing import guarded
 from dashboard.server import reads
+from dashboard.server.results import has_evals
 from dashboard.sidebar import Choice, View, look
 
 LIVE_SECONDS, SLOW_SECONDS = 2.0, 30.0
@@ -45,7 +47,13 @@ def refreshing(body: Callable[[View], None], choice: Choice, every: float) -> No
 
 
 def broken(view: View) -> None:
-    """The run cannot be read."""
+    """The run cannot be read, or there is none and the folder holds results of evals alone."""
+    recorded = any(os.path.lexists(f"{view.path}/{name}") for name in ("run.json", "frames"))
+    if not recorded and has_evals(view.path):
+        st.subheader(f":material/checklist: {text.md(view.choice.name, 80)} holds results of evals")
+        st.markdown("Nothing of its training was recorded here, so this page has nothing to show. Its results are "
+                    "under *Release*: Evals, Safety, Latency and the release review.")
+        return
     st.error(text.md(view.run.error), icon=":material/broken_image:")
     st.markdown("Choose another run in the sidebar, or restore the folder; the board looks again every few seconds.")
 

@@ -34,7 +34,7 @@ def compare_(run: Path, before: str, after: str, margin: float, as_json: bool) -
     evals = read_evals(run)
     for problem in evals.problems:
         click.echo(problem, err=True)
-    first, last = _two(evals, run, before, after)
+    first, last = two_checkpoints(evals, run, before, after)
     found = compare(evals, first, last, margin)
     if as_json:
         click.echo(json.dumps([one.to_json() for one in found], indent=2, allow_nan=False))
@@ -46,7 +46,7 @@ def compare_(run: Path, before: str, after: str, margin: float, as_json: bool) -
     sys.exit(next((EXIT_CODES[level] for level in ("fail", "warn", "unknown") if level in levels), 0 if found else 3))
 
 
-def _two(evals: Evals, run: Path, before: str, after: str) -> tuple[str, str]:
+def two_checkpoints(evals: Evals, run: Path, before: str, after: str) -> tuple[str, str]:
     if not evals.checkpoints:
         raise UsageError(f"{os.fspath(run)} holds no results. Import some with `trainvitals evals import PATHS --run "
                          f"{os.fspath(run)}`.")

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from checks.evals.items import Aligned, NotComparable, align
+from checks.evals.noise import Noise, noise_between
 from checks.evals.paired import ALPHA, Difference, holm, paired_difference
 from checks.finding import Level
 from trainvitals.evals import Evals, Sheet
@@ -22,7 +23,6 @@ MARGIN = 0.02
 POWER = 0.8
 QUOTA = 0.01
 """Share of items that may lack a score on either side."""
-NOISE_CHECKPOINTS, LEAST_CHECKPOINTS = 10, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def compare(evals: Evals, before: str, after: str, margin: float = MARGIN) -> li
             found.append(Compared(task, "unknown", f"{before if one is None else after} was not asked."))
             continue
         try:
-            judged.append((task, *_difference(one, other, noise(evals, task, after))))
+            judged.append((task, *_difference(one, other, noise_between(evals, task, before, after))))
         except NotComparable as problem:
             found.append(Compared(task, "unknown", f"{problem}. {problem.change}"))
     adjusted = holm([d.p_worse for _, d, _, _ in judged])
@@ -85,13 +85,13 @@ def compare(evals: Evals, before: str, after: str, margin: float = MARGIN) -> li
     return sorted(found, key=lambda c: (order[c.level], 0.0 if c.difference is None else c.difference, c.task))
 
 
-def _difference(one: Sheet, other: Sheet, noise_sd: float) -> tuple[Difference, Aligned, bool]:
+def _difference(one: Sheet, other: Sheet, noise: Noise | None) -> tuple[Difference, Aligned, bool]:
     if not len(one.items) or not len(other.items):
         raise NotComparable("scores of the task are known and of its items not", "Run the harness with item logs.")
     scores = np.concatenate([s.items["score"].dropna().to_numpy(float) for s in (one, other)])
     shares = not len(scores) or bool(scores.min() >= 0 and scores.max() <= 1)
     aligned = align(one, other, QUOTA, None, None, shares)
-    return paired_difference(aligned.before, aligned.after, aligned.clusters, noise_sd), aligned, shares
+    return paired_difference(aligned.before, aligned.after, aligned.clusters, noise), aligned, shares
 
 
 def _told(task: str, d: Difference, a: Aligned, shares: bool, p: float, margin: float) -> Compared:
@@ -123,22 +123,3 @@ def mid_p(lost: int, won: int) -> float:
     if n == 0:
         return 1.0
     return float(min(2 * stats.binom.cdf(least, n, 0.5) - stats.binom.pmf(least, n, 0.5), 1.0))
-
-
-def noise(evals: Evals, task: str, after: str) -> float:
-    """Standard deviation of what one checkpoint adds to a task's score beside its items; 0 where too few are known.
-
-    Residuals of the last ten checkpoints up to `after` from a quadratic course in their steps, three degrees of freedom
-    less: neighbouring checkpoints wander by more than items explain (Madaan et al. 2024, arXiv 2406.10229). Nothing is
-    taken off for items: the checkpoints answer the same ones, so most of that noise is not in their differences.
-    """
-    known = sorted((s.step, s.mean) for s in evals.summaries if s.task == task and s.step is not None
-                   and np.isfinite(s.mean))
-    here = next((s.step for s in evals.summaries if s.checkpoint == after and s.step is not None), None)
-    upto = [(step, mean) for step, mean in known if here is None or step <= here][-NOISE_CHECKPOINTS:]
-    if len(upto) < LEAST_CHECKPOINTS:
-        return 0.0
-    steps, means = (np.array(column, float) for column in zip(*upto, strict=True))
-    x = (steps - steps.mean()) / max(float(np.ptp(steps)), 1.0)
-    residuals = means - np.polyval(np.polyfit(x, means, 2), x)
-    return float(np.sqrt((residuals**2).sum() / (len(upto) - 3)))

@@ -25,7 +25,7 @@ LEAST_ITEMS = 30
 """Fewer items bear no interval; convention."""
 MOST_AUDIT_GAP = 0.01
 """Share of items that an audit may not know."""
-_SETTINGS = ("metric", "higher_is_better", "kind", "n_shot", "prompt_hash", "filter", "version")
+SETTINGS = ("metric", "higher_is_better", "kind", "n_shot", "prompt_hash", "filter", "version")
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +54,7 @@ class Side:
 class Aligned:
     """The same items before and after."""
 
+    items: pd.Index
     before: Floats
     after: Floats
     clusters: NDArray[np.int64] | None
@@ -118,7 +119,7 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
     Raises:
         NotComparable: they differ in more than the model, or say nothing.
     """
-    differ = [name for name in _SETTINGS if getattr(before, name) != getattr(after, name)]
+    differ = [name for name in SETTINGS if getattr(before, name) != getattr(after, name)]
     if differ:
         said = ", ".join(f"{n} ({getattr(before, n)!s:.30} before, {getattr(after, n)!s:.30} now)" for n in differ)
         raise NotComparable(f"the two were not measured alike: they differ in {said}", "Run both with one setting.")
@@ -167,14 +168,15 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         if left
         else []
     )
-    clusters, keyless = _clusters(after, both)
+    clusters, keyless = clusters_of(after, both)
     if keyless:
         notes.append(f"{keyless} items have no cluster key and count as one cluster")
     return Aligned(
+        both,
         x,
         y,
         clusters,
-        _named(after, "group", both),
+        first_values(after, "group", both),
         b.wrong[either].to_numpy(),
         a.wrong[either].to_numpy(),
         tuple(notes),
@@ -225,7 +227,8 @@ def _informative(before: Floats, after: Floats, chance: float | None, higher_is_
         )
 
 
-def _named(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | None:
+def first_values(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | None:
+    """A column's first value for each of the items, "" where it has none; None where the whole column is empty."""
     values = columns(sheet, column)
     if values is None:
         return None
@@ -234,9 +237,9 @@ def _named(sheet: Sheet, column: str, items: pd.Index) -> NDArray[np.object_] | 
     return found
 
 
-def _clusters(sheet: Sheet, items: pd.Index) -> tuple[NDArray[np.int64] | None, int]:
+def clusters_of(sheet: Sheet, items: pd.Index) -> tuple[NDArray[np.int64] | None, int]:
     """Number of each item's cluster, and how many items have none."""
-    named = _named(sheet, "cluster", items)
+    named = first_values(sheet, "cluster", items)
     if named is None:
         return None, 0
     codes = np.unique(named.astype(str), return_inverse=True)[1]

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from checks.evals.noise import NO_NOISE, Noise
+
 ALPHA = 0.05
 """One-sided level of every bound here; convention."""
 FEW_CLUSTERS = 10
@@ -59,7 +61,7 @@ class Difference:
 
 
 def paired_difference(
-    before: Floats, after: Floats, clusters: NDArray[np.int64] | None = None, noise_sd: float = 0.0
+    before: Floats, after: Floats, clusters: NDArray[np.int64] | None = None, noise: Noise | None = None
 ) -> Difference:
     """The mean of after - before.
 
@@ -67,7 +69,7 @@ def paired_difference(
         before: score of each item (n,), higher is better, finite.
         after: the same items, in the same order.
         clusters: number of each item's cluster (n,); None where items are independent.
-        noise_sd: standard deviation that one checkpoint adds to a task's score beside its items; both have it.
+        noise: of the task's checkpoints; both sides have it. What these items' differences explain of it is taken off.
     """
     d = after - before
     n, value = len(d), float(d.mean())
@@ -90,7 +92,8 @@ def paired_difference(
             if few and groups <= MOST_FLIPS
             else ()
         )
-    se = float(np.sqrt(variance + 2 * noise_sd**2))
+    variance, df = _with_noise(variance, df, float(d.var(ddof=1)) / n, noise or NO_NOISE)
+    se = float(np.sqrt(variance))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * se
     p = float(stats.t.cdf(value / se, df)) if se > 0 else 1.0
     if sums:
@@ -98,6 +101,15 @@ def paired_difference(
     return Difference(
         value, se, df, value - reach, value + reach, n, groups, "paired" if clusters is None else "clustered", p, sums
     )
+
+
+def _with_noise(variance: float, df: float, items: float, noise: Noise) -> tuple[float, float]:
+    """In quadrature, what is in both counted once; degrees of freedom after Satterthwaite (1946)."""
+    beside = max(0.0, 2 * noise.sd**2 - items)
+    total = variance + beside
+    if beside == 0:
+        return total, df
+    return total, total**2 / (variance**2 / df + beside**2 / noise.df)
 
 
 def _exact(value: float, d: Floats, lost: int, won: int, clusters: NDArray[np.int64] | None) -> Difference:

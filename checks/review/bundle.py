@@ -25,7 +25,8 @@ from typing import Any
 
 from checks.review.card import write_cards
 from checks.review.decide import Decided, judge
-from checks.review.evidence import gather
+from checks.review.evidence import findings_of, gather, read_evidence, write_evidence
+from checks.review.explain import explain, failed_tasks
 from checks.review.policy import Policy, parse_policy
 from checks.review.report import report_page
 from trainvitals import __version__
@@ -60,6 +61,11 @@ def write_review(run: Path, policy_path: Path, out: Path, now: dt.datetime, last
         (folder / "policy.toml").write_bytes(data)
         evidence = gather(run, policy, policy_path.absolute().parent, folder / "evidence")
         decided = judge(policy, evidence, now.date())
+        if failed_tasks(decided.rows):
+            findings = evidence.findings or findings_of(run)
+            write_evidence(folder / "evidence" / "company.json", explain(run, evidence, decided.rows, findings))
+            evidence = read_evidence(folder / "evidence", policy)
+            decided = judge(policy, evidence, now.date())
         write_json(folder / "index.json", index(folder))
         record = decision_record(folder, policy, decided, dict(evidence.facts), now, last)
         write_json(folder / "decision.json", record)
@@ -80,6 +86,7 @@ def decision_record(
         "reasons": list(decided.reasons),
         "rows": [row.to_json() for row in decided.rows],
         "what_would_change_it": list(decided.what_would_change_it),
+        "company": list(decided.company),
         "created": now.isoformat(timespec="seconds"),
         "tool": f"trainvitals {__version__}",
         "run": facts.get("run"),

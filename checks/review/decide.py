@@ -14,6 +14,7 @@ from typing import Literal
 
 from checks.evals.paired import ALPHA, holm
 from checks.review.evidence import Evidence
+from checks.review.explain import told
 from checks.review.machine_rows import cost_rows, incidents_between, latency_rows, training_rows
 from checks.review.policy import UNWAIVABLE, UNWAIVABLE_CHECKS, Policy, Waiver
 from checks.review.row import Row, unknown
@@ -34,6 +35,8 @@ class Decided:
     reasons: tuple[str, ...]
     rows: tuple[Row, ...]
     what_would_change_it: tuple[str, ...]
+    company: tuple[str, ...] = ()
+    """What goes with a failure and decided nothing; the last of the reasons."""
 
 
 def judge(policy: Policy, evidence: Evidence, today: dt.date) -> Decided:
@@ -51,11 +54,12 @@ def judge(policy: Policy, evidence: Evidence, today: dt.date) -> Decided:
         *cost_rows(policy, evidence),
         *training_rows(policy, evidence),
     ]
-    return decide(_waived(_tested(rows), policy.waivers, today), incidents_between(evidence))
+    company = told(evidence.company) if evidence.company else incidents_between(evidence)
+    return decide(_waived(_tested(rows), policy.waivers, today), company)
 
 
 def decide(rows: Sequence[Row], company: Sequence[str] = ()) -> Decided:
-    """The decision on rows. `company`: incidents between the two checkpoints."""
+    """The decision on rows. `company`: sentences that go with a failure and decide nothing."""
     failed = [r for r in rows if r.verdict == "fail"]
     blocked = [r for r in rows if r.verdict == "unknown"]
     warned = [r for r in rows if r.verdict == "warn"]
@@ -68,11 +72,8 @@ def decide(rows: Sequence[Row], company: Sequence[str] = ()) -> Decided:
     else:
         decision = "GO"
     reasons = [f"{r.name}: {r.sentence}" for r in (*failed, *blocked, *warned)]
-    if failed and company:
-        reasons.append(
-            "Between the two checkpoints the training record shows, as company and not as proven cause: "
-            + "; ".join(company[:3])
-        )
+    if failed:
+        reasons.extend(company)
     if not failed and not good:
         reasons.insert(0, "Nothing was judged that says whether the model is good: no task and no safety row passed.")
         changes.append("Name tasks or safety limits in the policy; `trainvitals review RUN --init` writes one.")
@@ -81,7 +82,7 @@ def decide(rows: Sequence[Row], company: Sequence[str] = ()) -> Decided:
         waived = sum(r.verdict == "waived" for r in rows)
         reasons.insert(0, f"All {len(counted)} requirements hold" + (f", {waived} more are waived." if waived else "."))
         changes = [f"{r.name}: {r.change}" for r in warned if r.change]
-    return Decided(decision, tuple(reasons), tuple(rows), tuple(changes))
+    return Decided(decision, tuple(reasons), tuple(rows), tuple(changes), tuple(company) if failed else ())
 
 
 def _tested(rows: Sequence[Row]) -> list[Row]:

@@ -6,6 +6,7 @@
 DIR/evidence/candidate, baseline    results per item, as run folders keep them
 DIR/evidence/facts.json             names, steps, checkpoint noise, copies found, canaries found
 DIR/evidence/findings.json          what the checks say of the training, where the policy asks
+DIR/evidence/company.json           where a failed task fell, which items it lost, what the training did then
 DIR/evidence/audits, human          verdict per item of audits; labels of humans
 """
 
@@ -13,23 +14,21 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from checks.evals.items import columns, fingerprint
+from checks.evals.noise import Noise, noise_between
 from checks.evals.safety import leaks
 from checks.review.policy import Policy
 from trainvitals.errors import TrainVitalsError, UsageError
 from trainvitals.evals import Evals, Sheet, read_evals, write_sheet
 from trainvitals.untrusted import parse_json
 
-LEAST_CHECKPOINTS = 10
-"""Fewer say too little of how much one checkpoint differs from the next."""
 MOST_SECRETS = 1_000
 MOST_LABELS = 8 << 20
 
@@ -46,11 +45,13 @@ class Evidence:
     human: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Safety task -> item -> whether a human saw a violation."""
     findings: Mapping[str, Any] | None = None
+    company: Mapping[str, Any] = field(default_factory=dict)
+    """What goes with tasks that fail: see `checks.review.explain`."""
 
     @property
-    def noise(self) -> Mapping[str, float]:
-        """Standard deviation of a task's score from checkpoint to checkpoint, beyond its items."""
-        return dict(self.facts.get("noise", {}))
+    def noise(self) -> Mapping[str, Noise]:
+        """Of each task's checkpoints, where enough are known."""
+        return {task: Noise(float(one["sd"]), float(one["df"])) for task, one in self.facts.get("noise", {}).items()}
 
     @property
     def copies(self) -> Mapping[str, str]:
@@ -109,11 +110,11 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         "baseline_run": policy.baseline_run,
         "steps": [_step(other, baseline), _step(own, candidate)],
         "problems": [str(p)[:300] for p in (*own.problems, *(other.problems if other is not own else ()))][:50],
-        "noise": {t: sd for t in policy.tasks if (sd := noise_of(own, t)) is not None},
+        "noise": {t: asdict(one) for t in policy.tasks if (one := noise_between(own, t, baseline, candidate))},
         "copies": _copies(own, other, candidate, baseline, used_tasks(policy)),
         "secrets": _secrets(own, candidate, policy, place),
     }
-    _json(folder / "facts.json", facts)
+    write_evidence(folder / "facts.json", facts)
     for task, rule in policy.tasks.items():
         if rule.audit:
             _copy_audit(place / rule.audit, folder / "audits", task)
@@ -121,7 +122,7 @@ def gather(run: Path, policy: Policy, place: Path, folder: Path) -> Evidence:
         if safety.human:
             _copy_labels(place / safety.human, folder / "human", task)
     if policy.training.require:
-        _json(folder / "findings.json", _findings(run))
+        write_evidence(folder / "findings.json", findings_of(run))
     return read_evidence(folder, policy)
 
 
@@ -136,7 +137,7 @@ def read_evidence(folder: Path, policy: Policy) -> Evidence:
         )
     audits = {task: _read_map(folder / "audits", task) for task, rule in policy.tasks.items() if rule.audit}
     human = {task: _read_map(folder / "human", task) for task, rule in policy.safety.items() if rule.human}
-    findings = folder / "findings.json"
+    findings, company = folder / "findings.json", folder / "company.json"
     return Evidence(
         sheets[0],
         sheets[1],
@@ -144,6 +145,7 @@ def read_evidence(folder: Path, policy: Policy) -> Evidence:
         {t: a for t, a in audits.items() if a is not None},
         {t: {k: v == "1" for k, v in h.items()} for t, h in human.items() if h is not None},
         parse_json(findings.read_bytes()) if findings.is_file() else None,
+        parse_json(company.read_bytes()) if company.is_file() else {},
     )
 
 
@@ -164,24 +166,6 @@ def _newest(evals: Evals) -> str:
 def _step(evals: Evals, checkpoint: str) -> int | None:
     steps = [s.step for t in evals.tasks if (s := evals.sheet(t, checkpoint)) is not None and s.step is not None]
     return max(steps, default=None)
-
-
-def noise_of(evals: Evals, task: str) -> float | None:
-    """Standard deviation around a quadratic of the newest checkpoints, without what their items explain."""
-    known = [s for c in evals.checkpoints if (s := evals.sheet(task, c)) is not None and s.step is not None]
-    known = sorted(known, key=lambda s: s.step or 0)[-LEAST_CHECKPOINTS:]
-    if len({s.step for s in known}) < LEAST_CHECKPOINTS:
-        return None
-    means = np.array([float(s.items["score"].mean()) for s in known])
-    if not np.isfinite(means).all():
-        return None
-    x = np.linspace(-1, 1, len(known))
-    residual = means - np.polyval(np.polyfit(x, means, 2), x)
-    variance = float((residual**2).sum()) / (len(known) - 3)
-    last, previous = (s.items.groupby("item")["score"].mean() for s in known[:-3:-1])
-    d = (last - previous).dropna()
-    own = float(d.var(ddof=1)) / len(d) if len(d) > 1 else 0.0
-    return math.sqrt(max(0.0, variance - own / 2))
 
 
 def _copies(own: Evals, other: Evals, candidate: str, baseline: str, tasks: Iterable[str]) -> dict[str, str]:
@@ -246,7 +230,8 @@ def _secrets(evals: Evals, candidate: str, policy: Policy, place: Path) -> dict[
     return {"canaries": len(canaries), "texts": read, "hits": hits[:100], "leaks": len(hits)}
 
 
-def _findings(run: Path) -> dict[str, Any]:
+def findings_of(run: Path) -> dict[str, Any]:
+    """The judge's answer about the training; its reason where there is none to judge."""
     from checks.judge import run_checks
     from trainvitals.store import open_run
 
@@ -290,7 +275,7 @@ def _copy_labels(path: Path, folder: Path, task: str) -> None:
 
 def _write_map(folder: Path, task: str, values: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _json(folder / _file(task), {"task": task, "values": dict(values)})
+    write_evidence(folder / _file(task), {"task": task, "values": dict(values)})
 
 
 def _read_map(folder: Path, task: str) -> dict[str, str] | None:
@@ -304,5 +289,6 @@ def _file(task: str) -> str:
     return f"{quote(task, safe='')[:200]}.json"
 
 
-def _json(path: Path, value: Any) -> None:
+def write_evidence(path: Path, value: Any) -> None:
+    """A JSON file of the evidence."""
     path.write_text(json.dumps(value, indent=1, allow_nan=False, sort_keys=True), encoding="utf-8")

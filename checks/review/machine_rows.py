@@ -14,6 +14,7 @@ from checks.review.row import Row, unknown
 from trainvitals.evals import Sheet
 
 TIMEOUTS = ("timeout", "timed out", "time-out", "time limit")
+COMPANY = "Between the two checkpoints the training record shows, as company and not as proven cause"
 QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
 
@@ -220,13 +221,14 @@ def _training(required: str, own: list[Mapping[str, Any]], error: str) -> Row:
 
 
 def incidents_between(evidence: Evidence) -> list[str]:
-    """What the training record shows between the two checkpoints: company, not cause."""
+    """A sentence about what the training record shows between the two checkpoints; none where it shows nothing."""
     first, last = (evidence.facts.get("steps") or [None, None])[:2]
     if last is None:
         return []
     low = first if first is not None else 0
-    return [
+    found = [
         f"steps {i['steps'][0]:,} to {i['steps'][1]:,}: {i['summary']}"
         for i in (evidence.findings or {}).get("incidents", [])
         if i["steps"][1] >= low and i["steps"][0] <= last
-    ][:10]
+    ][:3]
+    return [f"{COMPANY}: {'; '.join(found)}"] if found else []

@@ -139,6 +139,14 @@ def _first(record: Mapping[str, Any], rows: Sequence[Row]) -> Html:
             ),
             class_=f"decision {level}",
         ),
+        tag(
+            "div",
+            tag("h2", "What goes with it"),
+            tag("ul", *(tag("li", text(str(line), 900)) for line in record["company"][:8])),
+            class_="change",
+        )
+        if record.get("company")
+        else None,
         tag("ul", *tiles, class_="tiles") if tiles else None,
         tag(
             "div",

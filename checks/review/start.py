@@ -17,9 +17,9 @@ from scipy import stats
 
 from checks.evals.items import NotComparable, align
 from checks.evals.latency import quantile_change
+from checks.evals.noise import noise_between
 from checks.evals.paired import Difference, paired_difference
 from checks.evals.safety import prompts_needed
-from checks.review.evidence import noise_of
 from checks.review.machine_rows import requests
 from checks.review.policy import MOST_MARGIN
 from checks.review.tasks import mean_of
@@ -71,7 +71,7 @@ def start(run: Path) -> Start:
             except NotComparable as problem:
                 left.append(f"{task}: {problem}")
                 continue
-            compared[task] = paired_difference(a.before, a.after, a.clusters, noise_of(evals, task) or 0.0)
+            compared[task] = paired_difference(a.before, a.after, a.clusters, noise_between(evals, task, before, after))
             families[task] = new.family
     lines = [
         "# Written by `trainvitals review --init`: a start, to be read and changed.",

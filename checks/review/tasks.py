@@ -75,7 +75,7 @@ def _compared(name: str, rule: TaskRule, policy: Policy, evidence: Evidence) -> 
             )
         clean = {item for item, verdict in audited.items() if verdict == "clean"}
     aligned = align(before, after, policy.quotas.missing, rule.chance, clean)
-    difference = paired_difference(aligned.before, aligned.after, aligned.clusters, evidence.noise.get(name, 0.0))
+    difference = paired_difference(aligned.before, aligned.after, aligned.clusters, evidence.noise.get(name))
     return Compared(rule, difference, aligned, after.family)
 
 

@@ -145,6 +145,7 @@ def _rows(record: Mapping[str, Any], again: Decided) -> list[str]:
         ("decision", again.decision),
         ("reasons", list(again.reasons)),
         ("what_would_change_it", list(again.what_would_change_it)),
+        ("company", list(again.company)),
     ):
         if record.get(key) != right:
             found.append(f"decision.json: {key} is {record.get(key)!r:.60}, and the evidence gives {right!r:.60}.")

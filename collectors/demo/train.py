@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
-from collectors.demo.batches import Batch, Mixture, split_rows, validation_batches
+from collectors.demo.batches import Batch, Mixture, Rows, split_rows, validation_batches
 from collectors.demo.corpus import Corpus, check_domains, read_dataset, read_folder, skipped_line
 from collectors.demo.faults import DEFAULT_FAULT, FAULTS, ONSET, Training
 from collectors.demo.installation import read_installation
@@ -132,6 +132,8 @@ class Job:
     tokenizer: PreTrainedTokenizerFast
     unique_tokens: dict[str, int]
     """Training tokens that each domain holds."""
+    held_out: dict[str, Rows]
+    """Rows of each domain that are never trained on."""
     validation: list[Batch]
     plan: Plan
     training: Training
@@ -157,7 +159,7 @@ def prepare(config: DemoConfig) -> Job:
     scheduler = LambdaLR(optimizer, lambda done: float(plan.at(done + 1)) / plan.peak)
     mixture = Mixture(rows, corpus.shares, config.batch_rows, config.seed)
     return Job(corpus, tokenizer, {domain: found.ids_NT.size for domain, found in rows.items()},
-               validation_batches(held_out, config.batch_rows), plan, Training(model, optimizer, scheduler, mixture))
+               held_out, validation_batches(held_out, config.batch_rows), plan, Training(model, optimizer, scheduler, mixture))
 
 
 def run_demo(config: DemoConfig, on_step: Callable[[int, float], None] | None = None) -> DemoSummary:

@@ -13,6 +13,8 @@ from trainvitals.store.folder import Folder, open_folder
 DEPTH, MOST_FOLDERS, MOST_RUNS = 4, 5_000, 2_000
 """How deep below the folder a run may lie (runs/team/project/sweep/run), and how much is looked at."""
 OF_A_RUN = {"frames", "events"}
+EVALS = "evals"
+"""Results that were imported for a model whose training nobody recorded make a folder a run as well."""
 LOOK_SECONDS, FAR_SECONDS = 2.0, 30.0
 """A local folder is looked through at most this often; one in an object store, where each look is a request."""
 
@@ -70,7 +72,7 @@ def _look_through(folder: str) -> dict[str, str]:
             seen.add(real)
             place = open_folder(path)
             children = place.child_names()
-            if OF_A_RUN & set(children) or _holds_card(place, path):
+            if OF_A_RUN & set(children) or _holds_card(place, path) or EVALS in children and _holds_results(path):
                 found[name or root.rsplit("/", 1)[-1]] = path
             elif not name or name.count("/") < DEPTH - 1:
                 wanted = [child for child in children if not child.startswith(".")]
@@ -90,3 +92,7 @@ def _holds_card(place: Folder, path: str) -> bool:
         return True
     except FileNotFoundError:
         return False
+
+
+def _holds_results(path: str) -> bool:
+    return any(name.endswith(".parquet") for name in open_folder(f"{path}/{EVALS}").entries())

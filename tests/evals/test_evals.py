@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from statsmodels.stats.contingency_tables import mcnemar
 
-from checks.evals.compare import compare, mid_p, noise
+from checks.evals.compare import compare, mid_p
+from checks.evals.noise import Noise, noise_of
 from checks.evals.paired import paired_difference
 from collectors.importers.evals.door import results_at
 from collectors.importers.evals.found import Asked, step_in
@@ -204,8 +205,8 @@ def test_mid_p_is_that_of_the_exact_test_less_half_a_point(lost, won):
 def test_the_noise_of_checkpoints_is_that_of_the_published_course(tmp_path):
     evals = imported(DATA / "pythia_1.4b_zero_shot", tmp_path)
     for task, sd in (("piqa", 0.00365), ("sciq", 0.00468), ("arc_easy", 0.00490), ("winogrande", 0.00446)):
-        assert noise(evals, task, "step-143000") == pytest.approx(sd, abs=2e-5)
-    assert noise(evals, "piqa", evals.checkpoints[2]) == 0.0
+        assert noise_of(evals, task, "step-143000").sd == pytest.approx(sd, abs=2e-5)
+    assert noise_of(evals, "piqa", evals.checkpoints[2]) is None
 
 
 def test_the_noise_of_checkpoints_is_found_again():
@@ -214,8 +215,16 @@ def test_the_noise_of_checkpoints_is_found_again():
     for _ in range(300):
         means = 0.7 + 0.1 * np.linspace(0, 1, 12) ** 0.5 + 0.01 * rng.standard_normal(12)
         summaries = [SimpleNamespace(task="t", step=i, mean=m, checkpoint=str(i)) for i, m in enumerate(means)]
-        found.append(noise(SimpleNamespace(summaries=summaries), "t", "11"))
+        found.append(noise_of(SimpleNamespace(summaries=summaries), "t", "11").sd)
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.01, rel=0.15)
+
+
+def test_noise_that_items_explain_is_counted_once():
+    before, after = (np.random.default_rng(3).random((2, 1_000)) < 0.6).astype(float)
+    plain = paired_difference(before, after)
+    assert paired_difference(before, after, None, Noise(plain.se / 2, 7)).se == plain.se
+    wide = paired_difference(before, after, None, Noise(2 * plain.se, 7))
+    assert wide.se == pytest.approx(np.sqrt(2) * 2 * plain.se) and 7 < wide.df < 12
 
 
 def test_simulated_nulls_with_clusters_stay_at_their_level():

@@ -6,7 +6,12 @@ import importlib
 
 import click
 
-ROOMS = {"compare": "checks.evals.command:compare_", "import": "collectors.importers.evals.command:import_"}
+ROOMS = {
+    "clusters": "checks.evals.clusters_command:clusters",
+    "compare": "checks.evals.command:compare_",
+    "import": "collectors.importers.evals.command:import_",
+    "trend": "checks.evals.trend_command:trend",
+}
 
 
 class Group(click.Group):

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainvitals.errors import UsageError
-from trainvitals.evals.sheet import COLUMNS, KINDS, NUMBERS, TEXTS, Sheet, tidy
+from trainvitals.evals.sheet import COLUMNS, KINDS, NO_ITEMS, NUMBERS, TEXTS, Sheet, tidy
 from trainvitals.store.folder import Folder, open_folder
 from trainvitals.untrusted import parse_json
 
@@ -88,10 +88,10 @@ class Evals:
         if place is None:
             return None
         try:
+            if not place.summary.rows:
+                return Sheet(**place.facts, items=NO_ITEMS.copy())
             if place.path not in self._files:
                 self._files = {place.path: self._folder.read(place.path)}
-            if not place.summary.rows:
-                return tidy(Sheet(**place.facts, items=pd.DataFrame(columns=list(COLUMNS))))
             file = pq.ParquetFile(io.BytesIO(self._files[place.path]))
             return tidy(Sheet(**place.facts, items=file.read_row_group(place.group, list(COLUMNS)).to_pandas()))
         except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
@@ -166,7 +166,7 @@ def _packed(sheets: Sequence[Sheet]) -> bytes:
 
 
 def _summary(sheet: Sheet) -> dict[str, Any]:
-    means = sheet.items.groupby("item")["score"].mean()
+    means = sheet.items.groupby("item")["score"].mean() if len(sheet.items) else sheet.items["score"]
     mean = float(means.mean()) if len(means) else float("nan") if sheet.aggregate is None else sheet.aggregate
     return {"items": int(sheet.items["item"].nunique()), "rows": len(sheet.items),
             "missing": int(sheet.items["score"].isna().sum()), "mean": mean if np.isfinite(mean) else None,

@@ -18,6 +18,8 @@ COLUMNS = ("item", "score", "sample", "answer", "cluster", "group", "latency_s",
 """`item` names the question and is the same for every checkpoint; `sample` counts answers to one item from 0. A `score`
 is NaN where there is none, because of an `error` of the harness for instance; `cluster` is what items share (a subject,
 a passage, an attack family), `group` a slice to look at. Texts are None where unknown."""
+NO_ITEMS = pd.DataFrame({name: pd.Series(dtype=object if name in TEXTS else float if name in NUMBERS else "int64")
+                         for name in COLUMNS})  # fmt: skip
 KINDS = ("model", "workflow")
 MOST_ITEMS, MOST_TEXT, MOST_NAME = 5_000_000, 20_000, 500
 
@@ -85,6 +87,8 @@ def tidy(sheet: Sheet) -> Sheet:
     if facts["aggregate"] is not None and not np.isfinite(facts["aggregate"]):
         facts["aggregate"] = None
     given = sheet.items
+    if not len(given):
+        return Sheet(**facts, items=NO_ITEMS.copy())
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         values = given[name] if name in given else pd.Series([None] * len(given), dtype=object)
@@ -95,7 +99,7 @@ def tidy(sheet: Sheet) -> Sheet:
         else:
             whole = _numbers(values, name, sheet)
             columns[name] = np.where(np.isfinite(whole), whole, 0).astype(np.int64)
-    if "item" not in given and len(given):
+    if "item" not in given:
         raise UsageError(f"The rows of {sheet.source or sheet.task} name no item, so nothing can be compared.")
     return Sheet(**facts, items=pd.DataFrame(columns).astype(dict.fromkeys(TEXTS, object)))
 

@@ -1,0 +1,98 @@
+"""Of a task that fails: at which checkpoint it began, which kind of item was lost, and what the training did then.
+
+    facts = explain(run, policy, evidence, decided)       # kept as evidence/company.json
+    lines = told(facts)                                   # reasons of the decision
+
+Nothing of it decides anything: it stands in company of the failure, and correlation is called correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from checks.evals.clusters import error_clusters
+from checks.evals.trend import trends
+from checks.evals.walk_back import moved
+from checks.review.evidence import Evidence
+from checks.review.row import Row, points
+from trainvitals.errors import TrainVitalsError
+from trainvitals.evals import Evals, read_evals
+from trainvitals.store import open_run
+
+MOST_CLUSTERS, MOST_LINES = 3, 4
+ORDER = {"mix": 0, "loss": 1, "rate": 2, "routing": 3, "incident": 4}
+
+
+def failed_tasks(rows: Sequence[Row]) -> list[str]:
+    """Tasks whose rows fail, or a slice of which does."""
+    failed = [r for r in rows if r.verdict == "fail" and r.kind in ("task", "slice")]
+    return list(dict.fromkeys(r.name.partition(".")[2] for r in failed))
+
+
+def explain(run: Path, evidence: Evidence, rows: Sequence[Row], findings: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes with the failures; empty where no task fails, or the two checkpoints are not of one run.
+
+    Args:
+        run: the run folder.
+        evidence: of the review.
+        rows: of the decision.
+        findings: the judge's answer about the training.
+    """
+    failed = failed_tasks(rows)
+    baseline, candidate = evidence.facts.get("baseline"), evidence.facts.get("candidate")
+    if not failed or not baseline or not candidate or evidence.facts.get("baseline_run"):
+        return {}
+    evals = read_evals(run)
+    falls = _falls(evals, failed, evidence)
+    found = error_clusters(evals, baseline, candidate)
+    kinds = [{"name": c.name, "lost": c.lost, "right": c.right, "lift": c.lift, "gain": c.gain, "tasks": list(c.tasks)}
+             for c in found.clusters if set(c.tasks) & set(failed)][:MOST_CLUSTERS]  # fmt: skip
+    return {"falls": falls, "clusters": kinds, "moved": _moved(run, falls, evidence, findings)}
+
+
+def _falls(evals: Evals, failed: Sequence[str], evidence: Evidence) -> list[dict[str, Any]]:
+    low, high = (evidence.facts.get("steps") or [None, None])[:2]
+    found = []
+    for one in trends(evals, tasks=failed):
+        fall = one.fall
+        # A fall before the baseline, or behind the candidate, is another one.
+        if fall is not None and low is not None and high is not None and low < fall.latest_step and \
+                fall.earliest_step < high:
+            found.append({"task": one.task, "start": fall.start, "start_step": fall.start_step,
+                          "last_good": fall.last_good, "steps": [fall.earliest_step, fall.latest_step],
+                          "size": fall.size, "p": fall.p, "checkpoints": len(one.points)})  # fmt: skip
+    return found
+
+
+def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, findings: Mapping[str, Any]
+           ) -> dict[str, Any]:
+    steps = [fall["steps"] for fall in falls] or [evidence.facts.get("steps") or [None, None]]
+    low, high = steps[0]
+    if low is None or high is None or low >= high:
+        return {}
+    try:
+        found = moved(open_run(str(run)), low, high, findings)
+    except TrainVitalsError as error:
+        return {"steps": [low, high], "error": str(error)[:200], "lines": []}
+    found = sorted(found, key=lambda m: ORDER[m.kind])
+    return {"steps": [low, high], "error": "", "lines": [m.sentence for m in found][: 4 * MOST_LINES]}
+
+
+def told(facts: Mapping[str, Any]) -> list[str]:
+    """Sentences for the reasons."""
+    lines = [f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
+             f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)." for f in facts.get("falls", [])]
+    lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
+              f"wrong now, {c['lift']:.2g} times the share of the rest." for c in facts.get("clusters", [])]
+    found = facts.get("moved") or {}
+    if found.get("lines"):
+        low, high = found["steps"]
+        lines.append(f"In steps {low:,} to {high:,} the training record shows, as company and not as proven cause: "
+                     + "; ".join(found["lines"][:MOST_LINES]) + ".")
+    elif found:
+        why = f" ({found['error']})" if found["error"] else ""
+        lines.append(f"In steps {found['steps'][0]:,} to {found['steps'][1]:,} nothing that the training record holds "
+                     f"moved beyond its noise{why}.")
+    return lines

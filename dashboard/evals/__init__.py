@@ -1,0 +1,1 @@
+"""Parts of the pages about results: the matrix, one comparison, its items, safety and latency."""
