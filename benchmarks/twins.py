@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from checks.stream.layout import LOSS
 from checks.stream.series import Series
 from checks.twins.culprits import culprits
-from checks.twins.judge import LASTING_ROWS, controls, partings
+from checks.twins.judge import controls, partings, told_at
 from checks.twins.recognise import recognise
 from checks.twins.rows import LossRows
 from tests.twins.logs import CURVES, Log, published, rows_of
@@ -108,7 +108,7 @@ def spikes(logs: dict[str, Log]) -> None:
 def said_with_twin(mine: LossRows, other: LossRows) -> list[int]:
     """Steps at which a twin let it be said that the run's loss rose, and the run's own doing was not ruled out."""
     found = partings(controls(mine, [(other, recognise(mine, other))]))
-    return [p.episode.noticed + LASTING_ROWS for p in found if p.moved is not False]
+    return [told_at(p.episode) for p in found if p.moved is not False]
 
 
 def said_alone(run: Log) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from checks.stream.layout import LOSS
 from checks.stream.series import Series
-from checks.twins.judge import LASTING_ROWS, SETTLED_ROWS, SETTLED_STEPS, controls, partings
+from checks.twins.judge import SETTLED_ROWS, SETTLED_STEPS, controls, partings, told_at
 from checks.twins.pair import Pair
 from checks.twins.rows import LossRows
 
@@ -69,7 +69,7 @@ def _rows(run: LossRows, steps: Any, logs: Any, twins: list[tuple[LossRows, Pair
 
 
 def _with(run: LossRows, twins: list[tuple[LossRows, Pair]]) -> list[int]:
-    return [p.episode.noticed + LASTING_ROWS for p in partings(controls(run, twins)) if p.moved is not False]
+    return [told_at(p.episode) for p in partings(controls(run, twins)) if p.moved is not False]
 
 
 def _alone(steps: Any, losses: Any) -> list[int]:

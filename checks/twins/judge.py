@@ -18,6 +18,8 @@ BOUNDS = Bounds(warn=0.005, fail=0.02, fall=0.02, lone=0.05, brief=0.05, huge=0.
 LEAST_ROWS, SETTLED_ROWS, SETTLED_STEPS = 100, 100, 400
 """Shared rows for an answer; and rows of the pair and steps of the run from which on a gap is settled: two optimizers
 part and meet again in the first hundreds of steps."""
+STARTED_STEPS = 100
+"""Steps that are left out: how far two models part at their start is a multiple of all that comes later, and hides it."""
 LASTING_ROWS = 8
 """Rows off the twin that count, as in loss.divergence; fewer only from the height of a spike."""
 SURE = 3.0
@@ -57,7 +59,8 @@ def controls(run: LossRows, twins: Sequence[tuple[LossRows, Pair]], bounds: Boun
         made = difference(run, rows, pair)
         if len(made.steps) >= LEAST_ROWS:
             series = Series(bounds)
-            series.feed(made.steps, np.exp(np.clip(made.values, -50, 50)))
+            later = made.steps >= STARTED_STEPS
+            series.feed(made.steps[later], np.exp(np.clip(made.values[later], -50, 50)))
             found.append(Control(rows.name, pair, series, made))
     return found
 
@@ -75,7 +78,17 @@ def partings(found: list[Control]) -> list[Parting]:
 
 def _rises(control: Control) -> list[Episode]:
     return [e for e in control.series.episodes() if e.side > 0 and not e.lone and e.first_row >= SETTLED_ROWS
-            and e.onset >= SETTLED_STEPS and (e.rows >= LASTING_ROWS or e.effect >= BOUNDS.brief)]
+            and e.onset >= SETTLED_STEPS and (lasts(e) or e.effect >= BOUNDS.brief)]
+
+
+def lasts(e: Episode) -> bool:
+    """Whether enough rows show it: those of the window that noticed it, or those that stand out one by one."""
+    return max(e.rows, e.window) >= LASTING_ROWS
+
+
+def told_at(e: Episode) -> int:
+    """The step at which a live run hears of it: where the window that noticed it is short, some rows later."""
+    return e.noticed if e.window >= LASTING_ROWS else e.noticed + LASTING_ROWS
 
 
 def _parting(control: Control, episode: Episode, found: list[Control]) -> Parting:

@@ -14,7 +14,7 @@ from checks.stream.layout import LOSS
 from checks.stream.series import Series
 from checks.twins.culprits import culprits
 from checks.twins.difference import difference
-from checks.twins.judge import LASTING_ROWS, controls, partings
+from checks.twins.judge import controls, partings, told_at
 from checks.twins.known import find_twins, note_twins, twin_paths
 from checks.twins.recognise import recognise
 from tests.twins.logs import CURVES, made, published, rows_of
@@ -38,7 +38,7 @@ def test_a_rise_of_three_hundredths_is_found_ten_times_sooner():
     late, soon = [], []
     for i, place in enumerate(range(1_000, 2_600, 100)):
         run = planted(made(3_000, i), place, 0.03)
-        hits = [p.episode.noticed + LASTING_ROWS - place
+        hits = [told_at(p.episode) - place
                 for p in judged(run, made(3_000, 99)) if p.episode.noticed >= place]
         soon.append(min(hits, default=3_000))
         series = Series(LOSS)
