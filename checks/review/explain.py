@@ -14,15 +14,15 @@ from typing import Any
 
 from checks.evals.clusters import error_clusters
 from checks.evals.trend import trends
-from checks.evals.walk_back import moved
+from checks.evals.walk_back import Kind, moved
 from checks.review.evidence import Evidence
 from checks.review.row import Row, points
 from trainvitals.errors import TrainVitalsError
 from trainvitals.evals import Evals, read_evals
 from trainvitals.store import open_run
 
-MOST_CLUSTERS, MOST_LINES = 3, 4
-ORDER = {"mix": 0, "loss": 1, "rate": 2, "routing": 3, "incident": 4}
+MOST_CLUSTERS, MOST_OF_A_KIND = 3, 2
+ORDER: tuple[Kind, ...] = ("mix", "loss", "rate", "routing", "incident")
 
 
 def failed_tasks(rows: Sequence[Row]) -> list[str]:
@@ -76,8 +76,8 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
         found = moved(open_run(str(run)), low, high, findings)
     except TrainVitalsError as error:
         return {"steps": [low, high], "error": str(error)[:200], "lines": []}
-    found = sorted(found, key=lambda m: ORDER[m.kind])
-    return {"steps": [low, high], "error": "", "lines": [m.sentence for m in found][: 4 * MOST_LINES]}
+    lines = [m.sentence for kind in ORDER for m in [one for one in found if one.kind == kind][:MOST_OF_A_KIND]]
+    return {"steps": [low, high], "error": "", "lines": lines}
 
 
 def told(facts: Mapping[str, Any]) -> list[str]:
@@ -90,7 +90,7 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     if found.get("lines"):
         low, high = found["steps"]
         lines.append(f"In steps {low:,} to {high:,} the training record shows, as company and not as proven cause: "
-                     + "; ".join(found["lines"][:MOST_LINES]) + ".")
+                     + "; ".join(found["lines"]) + ".")
     elif found:
         why = f" ({found['error']})" if found["error"] else ""
         lines.append(f"In steps {found['steps'][0]:,} to {found['steps'][1]:,} nothing that the training record holds "

@@ -58,16 +58,18 @@ class BalancedOlmoeForCausalLM(OlmoeForCausalLM):
         return outputs
 
 
-def build_model(vocab_size: int, context: int) -> BalancedOlmoeForCausalLM:
+def build_model(vocab_size: int, context: int, small: bool = False) -> BalancedOlmoeForCausalLM:
     """OLMoE with 2.9 M parameters at a vocabulary of 4096: 4 layers of width 128, 8 experts, 2 per token.
 
     Everything but the sizes is as in OLMoE-1B-7B (https://arxiv.org/abs/2409.02060), except for the weight of the
     load-balancing loss: 0.1 instead of 0.01 keeps every expert in use through the first hundred steps, when token
     vectors are still so alike that they switch experts together. Weights come from torch's global generator.
+    `small` has half the layers and experts, and a width of 96.
     """
+    width, layers, experts = (96, 2, 4) if small else (128, 4, 8)
     config = OlmoeConfig(
-        vocab_size=vocab_size, max_position_embeddings=context, hidden_size=128, intermediate_size=128,
-        num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
+        vocab_size=vocab_size, max_position_embeddings=context, hidden_size=width, intermediate_size=width,
+        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4, num_experts=experts, num_experts_per_tok=2,
         output_router_logits=True, router_aux_loss_coef=0.0, use_cache=False,
         bos_token_id=None, pad_token_id=None, eos_token_id=0)
     return BalancedOlmoeForCausalLM(config, balance_coef=0.1)

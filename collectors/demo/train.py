@@ -24,7 +24,7 @@ from collectors.demo.batches import Batch, Mixture, Rows, split_rows, validation
 from collectors.demo.corpus import Corpus, check_domains, read_dataset, read_folder, skipped_line
 from collectors.demo.faults import DEFAULT_FAULT, FAULTS, ONSET, Training
 from collectors.demo.installation import read_installation
-from collectors.demo.model import build_model, train_tokenizer
+from collectors.demo.model import VOCAB_SIZE, build_model, train_tokenizer
 from collectors.loop import Tap
 from collectors.tap import attach
 from trainvitals.errors import UsageError
@@ -33,6 +33,7 @@ from trainvitals.schedules import Plan
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+SMALL_VOCAB = 1024
 RECENT_STEPS = 50
 """The board's number above its loss chart is a mean over so many rows."""
 
@@ -58,6 +59,8 @@ class DemoConfig:
     """Tokens per row."""
     peak_lr: float = 2e-3
     eval_every: int = 40
+    small: bool = False
+    """A vocabulary of 1,024 tokens and half the model."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -144,10 +147,10 @@ def prepare(config: DemoConfig) -> Job:
         UsageError: the text cannot be used.
     """
     corpus = read_corpus(config)
-    tokenizer = train_tokenizer(corpus.documents.values())
+    tokenizer = train_tokenizer(corpus.documents.values(), SMALL_VOCAB if config.small else VOCAB_SIZE)
     rows, held_out = split_rows(corpus, tokenizer, config.context, config.seed)
     torch.manual_seed(config.seed)
-    model = build_model(len(tokenizer), config.context)
+    model = build_model(len(tokenizer), config.context, config.small)
     plan = Plan(kind="cosine", peak=config.peak_lr, final=0.1 * config.peak_lr, total_steps=config.steps,
                 warmup_steps=config.steps // 10)
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.peak, betas=(0.9, 0.95), weight_decay=0.1)
