@@ -98,8 +98,8 @@ def cli() -> None:
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Run folder to write. [runs/demo-TIME]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps. [about two minutes of them]")
 @click.option("--fault", help="Fault to inject, or `none`. [the one that shows best]")
-@click.option("--story", type=click.Choice(["release"]), help="Stage a release instead: a model trains, is evaluated at "
-              "its checkpoints, and is reviewed.")
+@click.option("--story", type=click.Choice(["release"]), help="Stage a release instead: a model trains, is "
+              "evaluated at its checkpoints, and is reviewed.")
 @click.option("--healthy", is_flag=True, help="With --story: leave out what goes wrong in it.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with one text file or folder per domain.")
 @click.option("--dataset", help="Name or path for `datasets.load_dataset`, instead of --data.")

@@ -130,7 +130,9 @@ def _routing(run: Run, low: int, high: int) -> Iterator[Moved]:
     for at, name in enumerate(rows.labels):
         old, new = before[:, at], within[:, at]
         error = float(np.sqrt(np.nanvar(old) / len(old) + np.nanvar(new) / len(new)))
-        change = float(np.nanmean(new) - np.nanmean(old)) if np.isfinite(old).any() and np.isfinite(new).any() else 0.0
+        if not np.isfinite(old).any() or not np.isfinite(new).any():
+            continue
+        change = float(np.nanmean(new) - np.nanmean(old))
         if change > max(BEYOND * error, RELATIVE * abs(float(np.nanmean(old)))):
             yield Moved("routing", f"the load of the experts in layer {name} grew uneven: MaxVio "
                                    f"{np.nanmean(old):.2f} before, {np.nanmean(new):.2f} in these steps", "",
@@ -146,8 +148,8 @@ def _rate(run: Run, low: int, high: int) -> Iterator[Moved]:
         off = np.abs(used.values[within] / planned.values[within] - 1)
     steps = used.steps[within][np.nan_to_num(off, nan=0.0, posinf=0.0).max(axis=1, initial=0.0) > OFF_PLAN]
     if len(steps):
-        yield Moved("rate", f"the learning rate left its plan at {len(steps):,} steps, the first of them {steps[0]:,}", "",
-                    float(np.nanmax(off)))  # fmt: skip
+        said = f"the learning rate left its plan at {len(steps):,} steps, the first of them {steps[0]:,}"
+        yield Moved("rate", said, "", float(np.nanmax(off)))
 
 
 def _incidents(findings: Mapping[str, Any], low: int, high: int) -> Iterator[Moved]:

@@ -83,7 +83,8 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
 def told(facts: Mapping[str, Any]) -> list[str]:
     """Sentences for the reasons."""
     lines = [f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
-             f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)." for f in facts.get("falls", [])]
+             f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)."
+             for f in facts.get("falls", [])]  # fmt: skip
     lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
               f"wrong now, {c['lift']:.2g} times the share of the rest." for c in facts.get("clusters", [])]
     found = facts.get("moved") or {}

@@ -69,7 +69,8 @@ def build_model(vocab_size: int, context: int, small: bool = False) -> BalancedO
     width, layers, experts = (96, 2, 4) if small else (128, 4, 8)
     config = OlmoeConfig(
         vocab_size=vocab_size, max_position_embeddings=context, hidden_size=width, intermediate_size=width,
-        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4, num_experts=experts, num_experts_per_tok=2,
+        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4, num_experts=experts,
+        num_experts_per_tok=2,
         output_router_logits=True, router_aux_loss_coef=0.0, use_cache=False,
         bos_token_id=None, pad_token_id=None, eos_token_id=0)
     return BalancedOlmoeForCausalLM(config, balance_coef=0.1)

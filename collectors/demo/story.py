@@ -35,8 +35,8 @@ from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet, write_sheets
 
 STARVED = "code"
-CHECKPOINTS, BASELINE = 14, 8
-"""Checkpoints that are asked, and which of them is the baseline."""
+CHECKPOINTS, FIRST, BASELINE = 20, 6, 12
+"""Checkpoints, the first that is asked (the course before is too steep to tell noise from), and the baseline."""
 DOMAINS = {"code": "code", "docs": "knowledge", "math": "math"}
 """Domains with a task, and the family that it is of."""
 TEXTS, TOKENS = 200, 14
@@ -69,7 +69,7 @@ class Story:
 
 def small_config(run: Path, **chosen: Any) -> DemoConfig:
     """The demo's settings for a story, which trains a smaller model for longer; what was chosen counts."""
-    steps = int(chosen.get("steps", 420))
+    steps = int(chosen.get("steps", 480))
     known: dict[str, Any] = {"steps": steps, "fault": "none", "small": True, "context": 64, "peak_lr": 6e-3,
                              "eval_every": max(1, steps // CHECKPOINTS)}  # fmt: skip
     return DemoConfig(run=run, **known | chosen)
@@ -84,7 +84,7 @@ def release(config: DemoConfig, healthy: bool, on_step: Callable[[int, float], N
     started = time.perf_counter()
     every = max(1, config.steps // CHECKPOINTS)
     if config.steps < CHECKPOINTS:
-        raise UsageError(f"--steps {config.steps} is too few for {CHECKPOINTS} checkpoints. Give {CHECKPOINTS} or more.")
+        raise UsageError(f"--steps {config.steps} is too few for {CHECKPOINTS} checkpoints. Give as many or more.")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a model this small waits for a second thread longer than it works
     try:
@@ -111,7 +111,7 @@ def _staged(config: DemoConfig, healthy: bool, started: float, every: int,
             progress.after(step, train_step(config, job.training, tap, step))
             if step % config.eval_every == 0:
                 summary.val_last = evaluate(job)
-            if step % every == 0:
+            if step % every == 0 and step >= FIRST * every:
                 ask(job.training.model, job.tokenizer, tasks, run=config.run, step=step, context=config.context)
             if step in (baseline, candidate):
                 write_sheets(config.run, [workflow(job, step, slow=step == candidate and not healthy)])
@@ -151,6 +151,7 @@ def workflow(job: Job, step: int, slow: bool) -> Sheet:
         hits = sum(word in text for text in texts)
         rows.append({"item": f"search-{number}", "score": float(hits > 0), "answer": str(hits), "tool": "search",
                      "session": f"session-{number}", "latency_s": time.perf_counter() - began})  # fmt: skip
-    return Sheet(task="search_workflow", checkpoint=f"step-{step}", step=step, kind="workflow", family="agentic workflow",
-                 metric="found", higher_is_better=True, harness="trainvitals demo", version="1", n_shot=0, prompt_hash="",
-                 filter="none", source="the demo's search tool", chance=None, items=pd.DataFrame(rows))  # fmt: skip
+    return Sheet(task="search_workflow", checkpoint=f"step-{step}", step=step, kind="workflow",
+                 family="agentic workflow", metric="found", higher_is_better=True, harness="trainvitals demo",
+                 version="1", n_shot=0, prompt_hash="", filter="none", source="the demo's search tool", chance=None,
+                 items=pd.DataFrame(rows))  # fmt: skip

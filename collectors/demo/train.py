@@ -157,7 +157,8 @@ def prepare(config: DemoConfig) -> Job:
     scheduler = LambdaLR(optimizer, lambda done: float(plan.at(done + 1)) / plan.peak)
     mixture = Mixture(rows, corpus.shares, config.batch_rows, config.seed)
     return Job(corpus, tokenizer, {domain: found.ids_NT.size for domain, found in rows.items()},
-               held_out, validation_batches(held_out, config.batch_rows), plan, Training(model, optimizer, scheduler, mixture))
+               held_out, validation_batches(held_out, config.batch_rows), plan,
+               Training(model, optimizer, scheduler, mixture))
 
 
 def run_demo(config: DemoConfig, on_step: Callable[[int, float], None] | None = None) -> DemoSummary:

@@ -75,7 +75,7 @@ def evaluate(model: nn.Module, tokenizer: Any, tasks: Sequence[Task], *, run: st
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients inside; behind it modes and random generators as before."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     python, numpy_ = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=devices), torch.no_grad():

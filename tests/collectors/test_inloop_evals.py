@@ -16,7 +16,8 @@ from trainvitals.errors import UsageError
 from trainvitals.evals import read_evals
 from trainvitals.store import open_run
 
-LETTERS = SimpleNamespace(encode=lambda text: [ord(c) % 64 for c in text], decode=lambda ids: "".join(chr(64 + i) for i in ids))
+LETTERS = SimpleNamespace(encode=lambda text: [ord(c) % 64 for c in text],
+                          decode=lambda ids: "".join(chr(64 + i) for i in ids))  # fmt: skip
 
 
 class Tiny(nn.Module):
@@ -36,7 +37,8 @@ class Tiny(nn.Module):
 TASKS = [Perplexity("text", [Text("a cat sat", "prose"), Text("x = 1 + 2 + 3", "code")]),
          MultipleChoice("pick", [Question("one two ", ("three", "a dog"), 0, "counting"),
                                  Question("a", ("b", "cc"), 1)]),
-         Exact("say", [Prompt("ab", "cd")], most_tokens=3), NextToken("next", [Text("a cat"), Text("x = 1 + 2")])]  # fmt: skip
+         Exact("say", [Prompt("ab", "cd")], most_tokens=3),
+         NextToken("next", [Text("a cat"), Text("x = 1 + 2")])]  # fmt: skip
 
 
 def trained(folder, asked: bool, tapped: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
