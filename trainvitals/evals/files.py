@@ -93,10 +93,23 @@ class Evals:
             if place.path not in self._files:
                 self._files = {place.path: self._folder.read(place.path)}
             file = pq.ParquetFile(io.BytesIO(self._files[place.path]))
-            return tidy(Sheet(**place.facts, items=file.read_row_group(place.group, list(COLUMNS)).to_pandas()))
+            table = file.read_row_group(place.group, list(COLUMNS))
+            if table.schema.remove_metadata() == SCHEMA:
+                return Sheet(**place.facts, items=_frame(table))
+            return tidy(Sheet(**place.facts, items=table.to_pandas()))
         except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
             self.problems.append(f"{place.path} cannot be read: {error}.")
             return None
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Items as they were stored, which `tidy` had seen."""
+    columns = {}
+    for name in COLUMNS:
+        column = table.column(name)
+        columns[name] = column.to_numpy() if column.null_count < len(column) else \
+            np.full(len(column), None if name in TEXTS else np.nan, object if name in TEXTS else float)
+    return pd.DataFrame(columns).astype({name: object for name in TEXTS}, copy=False)
 
 
 def write_sheet(run: str | os.PathLike[str], sheet: Sheet) -> str:
