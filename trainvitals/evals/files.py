@@ -109,7 +109,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         column = table.column(name)
         columns[name] = column.to_numpy() if column.null_count < len(column) else \
             np.full(len(column), None if name in TEXTS else np.nan, object if name in TEXTS else float)
-    return pd.DataFrame(columns).astype({name: object for name in TEXTS}, copy=False)
+    return pd.DataFrame(columns).astype(dict.fromkeys(TEXTS, object))
 
 
 def write_sheet(run: str | os.PathLike[str], sheet: Sheet) -> str:
