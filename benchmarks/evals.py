@@ -43,7 +43,9 @@ def run(quick: bool) -> Table:
         title="Evals: matrix and comparison",
         notes=f"{TASKS} tasks of {ITEMS:,} items each. Seconds on the wall, and of one processor in brackets.",
         columns=("checkpoints", "matrix", "one comparison of all tasks", "peak memory"),
-        rows=[(f"{checkpoints}", f"{load:.2f} s ({load_cpu:.2f})", f"{took:.2f} s ({took_cpu:.2f})", f"{peak:,.0f} MiB")],
+        rows=[
+            (str(checkpoints), f"{load:.2f} s ({load_cpu:.2f})", f"{took:.2f} s ({took_cpu:.2f})", f"{peak:,.0f} MiB")
+        ],
     )
 
 

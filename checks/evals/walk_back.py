@@ -102,7 +102,7 @@ def _losses(run: Run, low: int, high: int) -> Iterator[Moved]:
     at = behind[min(int(np.searchsorted(rows.steps[behind], high)), len(behind) - 1)]
     beside = _beside(rows.values)
     change = rows.values[at] - rows.values[upto[-1]]
-    usual = np.abs(np.diff(beside[upto][-10:], axis=0)) if len(upto) > 2 else np.zeros((1, len(rows.labels)))
+    usual = np.abs(np.diff(beside[upto][-6:], axis=0)) if len(upto) > 2 else np.zeros((1, len(rows.labels)))
     others = float(np.nanmedian(change))
     for place in np.argsort(-np.nan_to_num(beside[at] - beside[upto[-1]], nan=-np.inf)):
         excess = float(beside[at][place] - beside[upto[-1]][place])

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from checks.evals.began import began
 from checks.evals.clusters import error_clusters
 from checks.evals.trend import trends
 from checks.evals.walk_back import Kind, moved
@@ -63,6 +64,13 @@ def _falls(evals: Evals, failed: Sequence[str], evidence: Evidence) -> list[dict
             found.append({"task": one.task, "start": fall.start, "start_step": fall.start_step,
                           "last_good": fall.last_good, "steps": [fall.earliest_step, fall.latest_step],
                           "size": fall.size, "p": fall.p, "checkpoints": len(one.points)})  # fmt: skip
+    for task in failed:
+        if not any(fall["task"] == task for fall in found):
+            begun = began(evals, task, str(evidence.facts["baseline"]), str(evidence.facts["candidate"]))
+            if begun is not None:
+                found.append({"task": task, "start": begun.checkpoint, "start_step": begun.step, "last_good": "",
+                              "steps": [begun.last_step, begun.step], "size": begun.size, "p": None,
+                              "checkpoints": 0})  # fmt: skip
     return found
 
 
@@ -76,13 +84,16 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
         found = moved(open_run(str(run)), low, high, findings)
     except TrainVitalsError as error:
         return {"steps": [low, high], "error": str(error)[:200], "lines": []}
-    lines = [m.sentence for kind in ORDER for m in [one for one in found if one.kind == kind][:MOST_OF_A_KIND]]
+    lines = [m.sentence.rstrip(".") for kind in ORDER for m in [one for one in found if one.kind == kind][:MOST_OF_A_KIND]]
     return {"steps": [low, high], "error": "", "lines": lines}
 
 
 def told(facts: Mapping[str, Any]) -> list[str]:
     """Sentences for the reasons."""
-    lines = [f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
+    lines = [f"{f['task']} is worse than the baseline from checkpoint {f['start']} on, without a break "
+             f"({points(f['size'])} there, each checkpoint at 5 %); the one before, of step {f['steps'][0]:,}, is not worse beyond chance."
+             if not f["checkpoints"] else
+             f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
              f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)."
              for f in facts.get("falls", [])]  # fmt: skip
     lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
