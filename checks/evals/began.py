@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from checks.evals.items import NotComparable, align
-from checks.evals.noise import noise_between
+from checks.evals.noise import noise_of
 from checks.evals.paired import ALPHA, paired_difference
 from trainvitals.evals import Evals
 
@@ -44,7 +44,7 @@ def began(evals: Evals, task: str, before: str, after: str) -> Began | None:
     if first is None or before not in steps or after not in steps:
         return None
     between = sorted((c for c in steps if steps[before] < steps[c] <= steps[after]), key=lambda c: -steps[c])
-    noise = noise_between(evals, task, before, after)
+    noise = noise_of(evals, task, before)  # of the course up to the baseline: the fall itself is no noise
     found: Began | None = None
     for place, name in enumerate(between):
         other = evals.sheet(task, name)

@@ -84,18 +84,13 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
         found = moved(open_run(str(run)), low, high, findings)
     except TrainVitalsError as error:
         return {"steps": [low, high], "error": str(error)[:200], "lines": []}
-    lines = [m.sentence.rstrip(".") for kind in ORDER for m in [one for one in found if one.kind == kind][:MOST_OF_A_KIND]]
-    return {"steps": [low, high], "error": "", "lines": lines}
+    told = [one for kind in ORDER for one in [m for m in found if m.kind == kind][:MOST_OF_A_KIND]]
+    return {"steps": [low, high], "error": "", "lines": [one.sentence.rstrip(".") for one in told]}
 
 
 def told(facts: Mapping[str, Any]) -> list[str]:
     """Sentences for the reasons."""
-    lines = [f"{f['task']} is worse than the baseline from checkpoint {f['start']} on, without a break "
-             f"({points(f['size'])} there, each checkpoint at 5 %); the one before, of step {f['steps'][0]:,}, is not worse beyond chance."
-             if not f["checkpoints"] else
-             f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
-             f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)."
-             for f in facts.get("falls", [])]  # fmt: skip
+    lines = [_began(fall) for fall in facts.get("falls", [])]
     lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
               f"wrong now, {c['lift']:.2g} times the share of the rest." for c in facts.get("clusters", [])]
     found = facts.get("moved") or {}
@@ -108,3 +103,13 @@ def told(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"In steps {found['steps'][0]:,} to {found['steps'][1]:,} nothing that the training record holds "
                      f"moved beyond its noise{why}.")
     return lines
+
+
+def _began(fall: Mapping[str, Any]) -> str:
+    low, high = fall["steps"]
+    if fall["checkpoints"]:
+        return (f"{fall['task']} fell from checkpoint {fall['start']} on ({points(fall['size'])}, seen over "
+                f"{fall['checkpoints']} checkpoints; it began between steps {low:,} and {high:,}, 95 %).")
+    return (f"{fall['task']} is worse than the baseline from checkpoint {fall['start']} on, without a break "
+            f"({points(fall['size'])} there, each checkpoint at 5 %); the one before, of step {low:,}, is not worse "
+            "beyond chance.")
