@@ -23,7 +23,7 @@ from trainvitals.evals.files import matrix
 TASKS, ITEMS = 300, 1_000
 
 
-def run(quick: bool) -> Table:
+def run(quick: bool) -> list[Table]:
     """The table: one row of seconds and memory."""
     checkpoints = 5 if quick else 200
     with tempfile.TemporaryDirectory() as name:
@@ -39,7 +39,7 @@ def run(quick: bool) -> Table:
         took, took_cpu = time.perf_counter() - began, time.process_time() - cpu
         assert len(found) == TASKS
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Table(
+    figures = Table(
         title="Evals: matrix and comparison",
         notes=f"{TASKS} tasks of {ITEMS:,} items each. Seconds on the wall, and of one processor in brackets.",
         columns=("checkpoints", "matrix", "one comparison of all tasks", "peak memory"),
@@ -47,6 +47,7 @@ def run(quick: bool) -> Table:
             (str(checkpoints), f"{load:.2f} s ({load_cpu:.2f})", f"{took:.2f} s ({took_cpu:.2f})", f"{peak:,.0f} MiB")
         ],
     )
+    return [figures]
 
 
 def _write(folder: Path, checkpoints: int) -> None:

@@ -119,7 +119,7 @@ def _beside(values: Floats) -> Floats:
     some = np.isfinite(values).any(axis=1)
     middle = np.full(len(values), np.nan)
     middle[some] = np.nanmedian(values[some], axis=1)
-    return values - middle[:, None]
+    return np.asarray(values - middle[:, None])
 
 
 def _routing(run: Run, low: int, high: int) -> Iterator[Moved]:

@@ -84,7 +84,7 @@ def test_a_review_says_where_it_began_what_was_lost_and_what_the_training_did(tm
 def test_where_a_known_fall_began_is_found_from_behind(tmp_path):
     rng = np.random.default_rng(5)
     ease = rng.normal(0, 1.2, 400)
-    levels = {100: 0.6, 200: 0.62, 300: 0.6, 400: 0.1, 500: 0.0, 600: 0.1}
+    levels = {100: 0.6, 200: 0.62, 300: 0.66, 400: 0.1, 500: 0.0, 600: 0.1}
     found = {step: (ease + 0.3 * rng.standard_normal(400) + level > 0).astype(float) for step, level in levels.items()}
     write_sheets(tmp_path, [sheet("qa", step, scores) for step, scores in found.items()])
     evals = read_evals(tmp_path)
