@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.report import machine
 
-NAMES = ("overhead", "store", "board", "scaling", "contamination", "fleet", "importers", "importers_text", "review")
+NAMES = ("overhead", "store", "board", "scaling", "contamination", "fleet", "importers", "importers_text", "review",
+         "evals")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

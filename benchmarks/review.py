@@ -30,8 +30,8 @@ TODAY = dt.date(2026, 12, 1)
 Scores = NDArray[np.bool_]
 
 
-def run(quick: bool) -> Table:
-    """The table. One row per kind of world."""
+def run(quick: bool) -> list[Table]:
+    """One table. One row per kind of world."""
     reviews = 20 if quick else 120
     worlds = [(f"unchanged, {n:,} items a task", n, 0.0, 0) for n in (300, 1000, 5000)]
     worlds += [
@@ -40,12 +40,13 @@ def run(quick: bool) -> Table:
         ("one task lost twice its margin, 50 subjects of 40", 2000, 2.0, 50),
     ]
     rows = [_world(*world, max(20, reviews // (5 if world[1] > 2000 else 1))) for world in worlds]
-    return Table(
+    table = Table(
         title="Release reviews of 12 tasks",
         notes="Share of whole reviews with each answer. Margins are those of `--init`, tasks and their mean.",
         columns=("world", "reviews", "GO", "UNDECIDED", "NO-GO", "`nel gate` rule: GO / inconclusive / NO-GO"),
         rows=rows,
     )
+    return [table]
 
 
 def _world(name: str, n: int, lost: float, subjects: int, reviews: int) -> tuple[str, ...]:

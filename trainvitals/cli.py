@@ -7,6 +7,7 @@ input (one line on standard error says which, and what to do).
 from __future__ import annotations
 
 import csv
+import datetime
 import importlib
 import json
 import math
@@ -31,6 +32,7 @@ from trainvitals.errors import RunDamaged, RunNotFound, TrainVitalsError, UsageE
 if TYPE_CHECKING:
     from checks.judge import Report
     from checks.policy import Policy
+    from collectors.demo.train import DemoConfig
     from collectors.importers.follow import Follower
     from trainvitals.store import Run
 
@@ -99,6 +101,9 @@ def cli() -> None:
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Run folder to write. [runs/demo-TIME]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps. [about two minutes of them]")
 @click.option("--fault", help="Fault to inject, or `none`. [the one that shows best]")
+@click.option("--story", type=click.Choice(["release"]), help="Stage a release instead: a model trains, is "
+              "evaluated at its checkpoints, and is reviewed.")
+@click.option("--healthy", is_flag=True, help="With --story: leave out what goes wrong in it.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with one text file or folder per domain.")
 @click.option("--dataset", help="Name or path for `datasets.load_dataset`, instead of --data.")
 @click.option("--domain-column", help="Column of --dataset that names the domain.")
@@ -109,12 +114,19 @@ def cli() -> None:
 @click.option("--board/--no-board", default=True, show_default=True, help="Open the live board beside the training.")
 @click.option("--port", type=int, help=f"Port of the board. [the first free one from {BOARD_PORT}]")
 @NO_TOKEN
-def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, proxy: int | None,
-         **training: Any) -> None:
+def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, proxy: int | None, story: str | None,
+         healthy: bool, **training: Any) -> None:
     """Train a small mixture of experts with the tap on, a fault in it, and the board open.
+
+    With --story release, a second checkpoint lost its code data and a tool became slow; the review of it is written to
+    RUN/review.
 
     Example: trainvitals demo --fault lr_jump --steps 200
     """
+    if healthy and not story:
+        raise UsageError("--healthy belongs to --story. A training without a fault is `--fault none`.")
+    if story and training["fault"]:
+        raise UsageError("--story brings its own fault. Leave out --fault, or say --healthy.")
     try:
         from collectors.demo.train import DemoConfig, run_demo
     except ImportError as error:
@@ -128,16 +140,27 @@ def demo(run_path: Path | None, board: bool, port: int | None, no_token: bool, p
     for path in (run_path, *([proxy_path] if proxy else [])):
         if path.exists() and any(path.iterdir()):
             raise UsageError(f"{path} is not empty. Choose another --run, or delete it.")
-    config = DemoConfig(run=run_path, **{name: value for name, value in training.items() if value is not None})
+    if proxy and story:
+        raise UsageError("A story has no proxy. Leave out --proxy or --story.")
+    chosen = {name: value for name, value in training.items() if value is not None}
+    if story:
+        from collectors.demo.story import small_config
+
+        config = small_config(run_path, **chosen)
+    else:
+        config = DemoConfig(run=run_path, **chosen)
     server = _serve(run_path.parent, port, no_token) if board else None
     try:
-        if proxy:
-            run_demo(replace(config, run=proxy_path, part=proxy, fault="none"))
-        run_demo(config)
-        if proxy:
-            _note_twins(run_path, proxy_path)
-        report = _judge(open_run(run_path))
-        click.echo(_table(report))
+        if story:
+            _reviewed_story(config, healthy)
+        else:
+            if proxy:
+                run_demo(replace(config, run=proxy_path, part=proxy, fault="none"))
+            run_demo(config)
+            if proxy:
+                _note_twins(run_path, proxy_path)
+            report = _judge(open_run(run_path))
+            click.echo(_table(report))
         if server is not None:
             click.echo("\nThe board stays open until you press Ctrl-C.")
             server.wait()
@@ -154,6 +177,17 @@ def _note_twins(*paths: Path) -> None:
 
     runs = [open_run(path) for path in paths]
     note_twins(runs, find_twins(runs)[1])
+
+
+def _reviewed_story(config: DemoConfig, healthy: bool) -> None:
+    from checks.review.bundle import write_review
+    from checks.review.command import told
+    from collectors.demo.story import release
+
+    staged = release(config, healthy)
+    out = staged.run / "review"
+    decided = write_review(staged.run, staged.policy, out, datetime.datetime.now(datetime.UTC), None)
+    click.echo(told(decided, out))
 
 
 @cli.command()

@@ -102,7 +102,7 @@ def _losses(run: Run, low: int, high: int) -> Iterator[Moved]:
     at = behind[min(int(np.searchsorted(rows.steps[behind], high)), len(behind) - 1)]
     beside = _beside(rows.values)
     change = rows.values[at] - rows.values[upto[-1]]
-    usual = np.abs(np.diff(beside[upto][-10:], axis=0)) if len(upto) > 2 else np.zeros((1, len(rows.labels)))
+    usual = np.abs(np.diff(beside[upto][-6:], axis=0)) if len(upto) > 2 else np.zeros((1, len(rows.labels)))
     others = float(np.nanmedian(change))
     for place in np.argsort(-np.nan_to_num(beside[at] - beside[upto[-1]], nan=-np.inf)):
         excess = float(beside[at][place] - beside[upto[-1]][place])
@@ -119,7 +119,7 @@ def _beside(values: Floats) -> Floats:
     some = np.isfinite(values).any(axis=1)
     middle = np.full(len(values), np.nan)
     middle[some] = np.nanmedian(values[some], axis=1)
-    return values - middle[:, None]
+    return np.asarray(values - middle[:, None])
 
 
 def _routing(run: Run, low: int, high: int) -> Iterator[Moved]:
@@ -130,7 +130,9 @@ def _routing(run: Run, low: int, high: int) -> Iterator[Moved]:
     for at, name in enumerate(rows.labels):
         old, new = before[:, at], within[:, at]
         error = float(np.sqrt(np.nanvar(old) / len(old) + np.nanvar(new) / len(new)))
-        change = float(np.nanmean(new) - np.nanmean(old)) if np.isfinite(old).any() and np.isfinite(new).any() else 0.0
+        if not np.isfinite(old).any() or not np.isfinite(new).any():
+            continue
+        change = float(np.nanmean(new) - np.nanmean(old))
         if change > max(BEYOND * error, RELATIVE * abs(float(np.nanmean(old)))):
             yield Moved("routing", f"the load of the experts in layer {name} grew uneven: MaxVio "
                                    f"{np.nanmean(old):.2f} before, {np.nanmean(new):.2f} in these steps", "",
@@ -146,8 +148,8 @@ def _rate(run: Run, low: int, high: int) -> Iterator[Moved]:
         off = np.abs(used.values[within] / planned.values[within] - 1)
     steps = used.steps[within][np.nan_to_num(off, nan=0.0, posinf=0.0).max(axis=1, initial=0.0) > OFF_PLAN]
     if len(steps):
-        yield Moved("rate", f"the learning rate left its plan at {len(steps):,} steps, the first of them {steps[0]:,}", "",
-                    float(np.nanmax(off)))  # fmt: skip
+        said = f"the learning rate left its plan at {len(steps):,} steps, the first of them {steps[0]:,}"
+        yield Moved("rate", said, "", float(np.nanmax(off)))
 
 
 def _incidents(findings: Mapping[str, Any], low: int, high: int) -> Iterator[Moved]:

@@ -78,7 +78,7 @@ def review(
     if out is None:
         raise UsageError("A review needs a folder to be written to. Give --out DIR.")
     decided = write_review(run, policy, out, now, last)
-    click.echo(_json(decided) if as_json else _told(decided, out))
+    click.echo(_json(decided) if as_json else told(decided, out))
     sys.exit(EXIT_CODES[decided.decision])
 
 
@@ -95,7 +95,8 @@ def _json(decided: Decided) -> str:
     )
 
 
-def _told(decided: Decided, out: Path) -> str:
+def told(decided: Decided, out: Path) -> str:
+    """For people."""
     lines = [decided.decision, *(f"  {reason}" for reason in decided.reasons)]
     lines += [f"{SIGNS[row.verdict]:8} {row.name:32} {row.sentence}" for row in decided.rows]
     if decided.what_would_change_it:

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from checks.evals.began import began
 from checks.evals.clusters import error_clusters
 from checks.evals.trend import trends
-from checks.evals.walk_back import moved
+from checks.evals.walk_back import Kind, moved
 from checks.review.evidence import Evidence
 from checks.review.row import Row, points
 from trainvitals.errors import TrainVitalsError
 from trainvitals.evals import Evals, read_evals
 from trainvitals.store import open_run
 
-MOST_CLUSTERS, MOST_LINES = 3, 4
-ORDER = {"mix": 0, "loss": 1, "rate": 2, "routing": 3, "incident": 4}
+MOST_CLUSTERS, MOST_OF_A_KIND = 3, 2
+ORDER: tuple[Kind, ...] = ("mix", "loss", "rate", "routing", "incident")
 
 
 def failed_tasks(rows: Sequence[Row]) -> list[str]:
@@ -63,6 +64,13 @@ def _falls(evals: Evals, failed: Sequence[str], evidence: Evidence) -> list[dict
             found.append({"task": one.task, "start": fall.start, "start_step": fall.start_step,
                           "last_good": fall.last_good, "steps": [fall.earliest_step, fall.latest_step],
                           "size": fall.size, "p": fall.p, "checkpoints": len(one.points)})  # fmt: skip
+    for task in failed:
+        if not any(fall["task"] == task for fall in found):
+            begun = began(evals, task, str(evidence.facts["baseline"]), str(evidence.facts["candidate"]))
+            if begun is not None:
+                found.append({"task": task, "start": begun.checkpoint, "start_step": begun.step, "last_good": "",
+                              "steps": [begun.last_step, begun.step], "size": begun.size, "p": None,
+                              "checkpoints": 0})  # fmt: skip
     return found
 
 
@@ -76,23 +84,32 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
         found = moved(open_run(str(run)), low, high, findings)
     except TrainVitalsError as error:
         return {"steps": [low, high], "error": str(error)[:200], "lines": []}
-    found = sorted(found, key=lambda m: ORDER[m.kind])
-    return {"steps": [low, high], "error": "", "lines": [m.sentence for m in found][: 4 * MOST_LINES]}
+    told = [one for kind in ORDER for one in [m for m in found if m.kind == kind][:MOST_OF_A_KIND]]
+    return {"steps": [low, high], "error": "", "lines": [one.sentence.rstrip(".") for one in told]}
 
 
 def told(facts: Mapping[str, Any]) -> list[str]:
     """Sentences for the reasons."""
-    lines = [f"{f['task']} fell from checkpoint {f['start']} on ({points(f['size'])}, seen over {f['checkpoints']} "
-             f"checkpoints; it began between steps {f['steps'][0]:,} and {f['steps'][1]:,}, 95 %)." for f in facts.get("falls", [])]
+    lines = [_began(fall) for fall in facts.get("falls", [])]
     lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
               f"wrong now, {c['lift']:.2g} times the share of the rest." for c in facts.get("clusters", [])]
     found = facts.get("moved") or {}
     if found.get("lines"):
         low, high = found["steps"]
         lines.append(f"In steps {low:,} to {high:,} the training record shows, as company and not as proven cause: "
-                     + "; ".join(found["lines"][:MOST_LINES]) + ".")
+                     + "; ".join(found["lines"]) + ".")
     elif found:
         why = f" ({found['error']})" if found["error"] else ""
         lines.append(f"In steps {found['steps'][0]:,} to {found['steps'][1]:,} nothing that the training record holds "
                      f"moved beyond its noise{why}.")
     return lines
+
+
+def _began(fall: Mapping[str, Any]) -> str:
+    low, high = fall["steps"]
+    if fall["checkpoints"]:
+        return (f"{fall['task']} fell from checkpoint {fall['start']} on ({points(fall['size'])}, seen over "
+                f"{fall['checkpoints']} checkpoints; it began between steps {low:,} and {high:,}, 95 %).")
+    return (f"{fall['task']} is worse than the baseline from checkpoint {fall['start']} on, without a break "
+            f"({points(fall['size'])} there, each checkpoint at 5 %); the one before, of step {low:,}, is not worse "
+            "beyond chance.")

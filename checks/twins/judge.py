@@ -19,7 +19,7 @@ LEAST_ROWS, SETTLED_ROWS, SETTLED_STEPS = 100, 100, 400
 """Shared rows for an answer; and rows of the pair and steps of the run from which on a gap is settled: two optimizers
 part and meet again in the first hundreds of steps."""
 STARTED_STEPS = 100
-"""Steps that are left out: how far two models part at their start is a multiple of all that comes later, and hides it."""
+"""Steps that are left out: two models part at their start by a multiple of all that comes later, which hides that."""
 LASTING_ROWS = 8
 """Rows off the twin that count, as in loss.divergence; fewer only from the height of a spike."""
 SURE = 3.0

@@ -18,7 +18,6 @@ END = "<|endoftext|>"
 VOCAB_SIZE = 4096
 SAMPLE_CHARS = 500_000
 """Characters per domain, about, that the tokenizer learns from."""
-EXPERTS = 8
 
 
 def train_tokenizer(domains: Iterable[list[str]], vocab_size: int = VOCAB_SIZE) -> PreTrainedTokenizerFast:
@@ -67,6 +66,7 @@ class Size:
     width: int = 128
     """Of the residual stream and of an expert."""
     layers: int = 4
+    experts: int = 8
 
     @property
     def heads(self) -> int:
@@ -74,9 +74,13 @@ class Size:
         return 4 if self.width % 8 == 0 else 2
 
     def params(self, vocab_size: int) -> int:
-        """Parameters: embedding and head, four attention matrices, router and `EXPERTS` of three matrices a layer."""
-        w = self.width
-        return 2 * vocab_size * w + self.layers * (4 * w * w + EXPERTS * w + 3 * EXPERTS * w * w + 4 * w) + w
+        """Parameters: embedding and head; in a layer four attention matrices, router, norms, three for each expert."""
+        w, e = self.width, self.experts
+        return 2 * vocab_size * w + self.layers * (4 * w * w + e * w + 3 * e * w * w + 4 * w) + w
+
+
+SMALL = Size(width=96, layers=2, experts=4)
+"""For a demo of some seconds."""
 
 
 def proxy_size(vocab_size: int, part: int) -> Size:
@@ -96,7 +100,7 @@ def build_model(vocab_size: int, context: int, size: Size) -> BalancedOlmoeForCa
     config = OlmoeConfig(
         vocab_size=vocab_size, max_position_embeddings=context, hidden_size=size.width, intermediate_size=size.width,
         num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.heads,
-        num_experts=EXPERTS, num_experts_per_tok=2,
+        num_experts=size.experts, num_experts_per_tok=2,
         output_router_logits=True, router_aux_loss_coef=0.0, use_cache=False,
         bos_token_id=None, pad_token_id=None, eos_token_id=0)
     return BalancedOlmoeForCausalLM(config, balance_coef=0.1)

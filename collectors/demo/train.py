@@ -24,7 +24,7 @@ from collectors.demo.batches import Batch, Mixture, Rows, split_rows, validation
 from collectors.demo.corpus import Corpus, check_domains, read_dataset, read_folder, skipped_line
 from collectors.demo.faults import DEFAULT_FAULT, FAULTS, ONSET, Training
 from collectors.demo.installation import read_installation
-from collectors.demo.model import Size, build_model, proxy_size, train_tokenizer
+from collectors.demo.model import SMALL, VOCAB_SIZE, Size, build_model, proxy_size, train_tokenizer
 from collectors.loop import Tap
 from collectors.tap import attach
 from trainvitals.errors import UsageError
@@ -33,6 +33,7 @@ from trainvitals.schedules import Plan
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+SMALL_VOCAB = 1024
 RECENT_STEPS = 50
 """The board's number above its loss chart is a mean over so many rows."""
 
@@ -60,6 +61,8 @@ class DemoConfig:
     eval_every: int = 40
     part: int = 1
     """The model has one so-manyth of the demo's parameters."""
+    small: bool = False
+    """A vocabulary of 1,024 tokens and half the model."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -148,10 +151,10 @@ def prepare(config: DemoConfig) -> Job:
         UsageError: the text cannot be used.
     """
     corpus = read_corpus(config)
-    tokenizer = train_tokenizer(corpus.documents.values())
+    tokenizer = train_tokenizer(corpus.documents.values(), SMALL_VOCAB if config.small else VOCAB_SIZE)
     rows, held_out = split_rows(corpus, tokenizer, config.context, config.seed)
     torch.manual_seed(config.seed)
-    size = proxy_size(len(tokenizer), config.part) if config.part > 1 else Size()
+    size = proxy_size(len(tokenizer), config.part) if config.part > 1 else SMALL if config.small else Size()
     model = build_model(len(tokenizer), config.context, size)
     plan = Plan(kind="cosine", peak=config.peak_lr, final=0.1 * config.peak_lr, total_steps=config.steps,
                 warmup_steps=config.steps // 10)
@@ -159,7 +162,8 @@ def prepare(config: DemoConfig) -> Job:
     scheduler = LambdaLR(optimizer, lambda done: float(plan.at(done + 1)) / plan.peak)
     mixture = Mixture(rows, corpus.shares, config.batch_rows, config.seed)
     return Job(corpus, tokenizer, {domain: found.ids_NT.size for domain, found in rows.items()},
-               held_out, validation_batches(held_out, config.batch_rows), plan, Training(model, optimizer, scheduler, mixture))
+               held_out, validation_batches(held_out, config.batch_rows), plan,
+               Training(model, optimizer, scheduler, mixture))
 
 
 def run_demo(config: DemoConfig, on_step: Callable[[int, float], None] | None = None) -> DemoSummary:

@@ -1,6 +1,6 @@
 """Small evals during training, called at a checkpoint: results item by item, and a training that they do not touch."""
 
 from collectors.evals.inloop import evaluate
-from collectors.evals.tasks import Exact, MultipleChoice, Perplexity, Prompt, Question, Text
+from collectors.evals.tasks import Exact, MultipleChoice, NextToken, Perplexity, Prompt, Question, Text
 
-__all__ = ["Exact", "MultipleChoice", "Perplexity", "Prompt", "Question", "Text", "evaluate"]
+__all__ = ["Exact", "MultipleChoice", "NextToken", "Perplexity", "Prompt", "Question", "Text", "evaluate"]

@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from collectors.evals.tasks import Exact, MultipleChoice, Perplexity, Task
+from collectors.evals.tasks import Exact, MultipleChoice, NextToken, Perplexity, Task
 from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet, write_sheets
 
@@ -33,6 +33,8 @@ HARNESS = "trainvitals"
 TOKENS_AT_ONCE = 16_384
 """Tokens of one forward, padding with them."""
 LONGEST = 1_000_000
+SEEN = 12
+"""Tokens before the one that is asked for that an item shows."""
 
 Scored = dict[str, Any]
 
@@ -73,7 +75,7 @@ def evaluate(model: nn.Module, tokenizer: Any, tasks: Sequence[Task], *, run: st
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients inside; behind it modes and random generators as before."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     python, numpy_ = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
@@ -95,6 +97,8 @@ class _Asker:
     def ask(self, task: Task) -> list[Scored]:
         if isinstance(task, Perplexity):
             return self._perplexity(task)
+        if isinstance(task, NextToken):
+            return self._next_tokens(task)
         return self._choices(task) if isinstance(task, MultipleChoice) else self._answers(task)
 
     def _ids(self, text: str) -> list[int]:
@@ -106,6 +110,22 @@ class _Asker:
         sums = self._log_likelihoods(rows, [1] * len(rows))
         return [{"item": _name(one.text), "score": -total / (len(row) - 1), "group": one.domain, "text": one.text,
                  "tokens_in": len(row)} for one, row, total in zip(task.items, rows, sums, strict=True)]
+
+    def _next_tokens(self, task: NextToken) -> list[Scored]:
+        rows = [self._ids(one.text)[: self.limit] for one in task.items]
+        guessed: dict[int, list[int]] = {}
+        for now, ids_BT in self._batches(rows):
+            for i, guesses in zip(now, _logits(self.model(ids_BT))[:, :-1].argmax(-1).tolist(), strict=True):
+                guessed[i] = guesses[: len(rows[i]) - 1]
+        found = []
+        for number, (one, ids) in enumerate(zip(task.items, rows, strict=True)):
+            guesses, name = guessed[number], _name(one.text)
+            for at, guess in enumerate(guesses, 1):
+                after = self.tokenizer.decode(ids[at : at + 1])
+                found.append({"item": f"{name}-{at}", "score": float(guess == ids[at]), "cluster": name,
+                              "answer": self.tokenizer.decode([guess]), "group": kind_of(after),
+                              "text": f"{self.tokenizer.decode(ids[max(0, at - SEEN) : at])} -> {after}"})  # fmt: skip
+        return found
 
     def _choices(self, task: MultipleChoice) -> list[Scored]:
         rows, starts = [], []
@@ -150,18 +170,10 @@ class _Asker:
 
     def _log_likelihoods(self, rows: Sequence[list[int]], starts: Sequence[int]) -> list[float]:
         """Sum of the log-probabilities of each row's tokens from its start on, nats."""
-        if (short := next((i for i, row in enumerate(rows) if len(row) < 2), None)) is not None:
-            raise UsageError(f"Text {short} of a task has fewer than two tokens, so nothing in it is predicted. Give a "
-                             "longer one.")  # fmt: skip
         found = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        while order:
-            longest = len(rows[order[-1]])
-            now = [order.pop() for _ in range(min(len(order), max(1, TOKENS_AT_ONCE // longest)))]
-            ids_BT = torch.zeros(len(now), longest, dtype=torch.long, device=self.device)
-            counted_BT = torch.zeros(len(now), longest, dtype=torch.bool, device=self.device)
+        for now, ids_BT in self._batches(rows):
+            counted_BT = torch.zeros(ids_BT.shape, dtype=torch.bool, device=self.device)
             for at, i in enumerate(now):
-                ids_BT[at, : len(rows[i])] = torch.tensor(rows[i], device=self.device)
                 counted_BT[at, starts[i] : len(rows[i])] = True
             logits_BTV = _logits(self.model(ids_BT))[:, :-1].float()
             each_BT = logits_BTV.gather(2, ids_BT[:, 1:, None])[..., 0] - logits_BTV.logsumexp(2)
@@ -169,6 +181,27 @@ class _Asker:
             for i, total in zip(now, totals, strict=True):
                 found[i] = total
         return found
+
+    def _batches(self, rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
+        """Numbers of rows of about one length, and their tokens [B, T], zeros behind."""
+        if (short := next((i for i, row in enumerate(rows) if len(row) < 2), None)) is not None:
+            raise UsageError(f"Text {short} of a task has fewer than two tokens, so nothing in it is predicted. Give a "
+                             "longer one.")  # fmt: skip
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        while order:
+            longest = len(rows[order[-1]])
+            now = [order.pop() for _ in range(min(len(order), max(1, TOKENS_AT_ONCE // longest)))]
+            ids_BT = torch.zeros(len(now), longest, dtype=torch.long, device=self.device)
+            for at, i in enumerate(now):
+                ids_BT[at, : len(rows[i])] = torch.tensor(rows[i], device=self.device)
+            yield now, ids_BT
+
+
+def kind_of(token: str) -> str:
+    """What a token is: white space, a word, a number, or a sign."""
+    bare = token.strip()
+    return "white space" if not bare else "number" if bare[0].isdigit() else \
+        "word" if bare[0].isalpha() or bare[0] == "_" else "sign"
 
 
 def _logits(output: Any) -> Tensor:
@@ -188,7 +221,7 @@ def _sheet(task: Task, rows: list[Scored], step: int, checkpoint: str) -> Sheet:
     prompts = hashlib.sha256("".join(sorted(items["item"])).encode()).hexdigest()[:16]
     chance = float(np.mean([1 / len(one.choices) for one in task.items])) if isinstance(task, MultipleChoice) else None
     loss = isinstance(task, Perplexity)
-    metric = "nll" if loss else "acc_norm" if isinstance(task, MultipleChoice) else "exact_match"
+    metric = {Perplexity: "nll", MultipleChoice: "acc_norm", NextToken: "acc", Exact: "exact_match"}[type(task)]
     return Sheet(task=task.name, checkpoint=checkpoint, step=step, kind="model", family=task.family, metric=metric,
                  higher_is_better=not loss, harness=HARNESS, version="1", n_shot=0, prompt_hash=prompts, filter="none",
                  source="in the loop", chance=chance, items=items)  # fmt: skip

@@ -82,7 +82,19 @@ class Exact:
             raise UsageError(f"{self.name!r:.60} asks for {self.most_tokens} tokens; give 1 to 1,024.")
 
 
-Task = Perplexity | MultipleChoice | Exact
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """Is the likeliest next token the one that follows? An item is a token of a text; a text is a cluster of them."""
+
+    name: str
+    items: Sequence[Text]
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        _refuse_empty(self.name, len(self.items))
+
+
+Task = Perplexity | MultipleChoice | Exact | NextToken
 
 
 def _refuse_empty(name: str, items: int) -> None:

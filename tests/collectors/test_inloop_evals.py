@@ -10,13 +10,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from collectors.evals import Exact, MultipleChoice, Perplexity, Prompt, Question, Text, evaluate
+from collectors.evals import Exact, MultipleChoice, NextToken, Perplexity, Prompt, Question, Text, evaluate
 from collectors.tap import attach
 from trainvitals.errors import UsageError
 from trainvitals.evals import read_evals
 from trainvitals.store import open_run
 
-LETTERS = SimpleNamespace(encode=lambda text: [ord(c) % 64 for c in text], decode=lambda ids: "".join(chr(64 + i) for i in ids))
+LETTERS = SimpleNamespace(encode=lambda text: [ord(c) % 64 for c in text],
+                          decode=lambda ids: "".join(chr(64 + i) for i in ids))  # fmt: skip
 
 
 class Tiny(nn.Module):
@@ -36,7 +37,8 @@ class Tiny(nn.Module):
 TASKS = [Perplexity("text", [Text("a cat sat", "prose"), Text("x = 1 + 2 + 3", "code")]),
          MultipleChoice("pick", [Question("one two ", ("three", "a dog"), 0, "counting"),
                                  Question("a", ("b", "cc"), 1)]),
-         Exact("say", [Prompt("ab", "cd")], most_tokens=3)]  # fmt: skip
+         Exact("say", [Prompt("ab", "cd")], most_tokens=3),
+         NextToken("next", [Text("a cat"), Text("x = 1 + 2")])]  # fmt: skip
 
 
 def trained(folder, asked: bool, tapped: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -68,7 +70,7 @@ def test_training_is_bit_by_bit_the_same(tmp_path, tapped):
     losses, others = trained(tmp_path / "asked", True, tapped)
     assert losses == alone and all(torch.equal(weights[k], others[k]) for k in weights)
     evals = read_evals(tmp_path / "asked")
-    assert evals.checkpoints == ["step-2", "step-4", "step-6"] and evals.tasks == ["pick", "say", "text"]
+    assert evals.checkpoints == ["step-2", "step-4", "step-6"] and evals.tasks == ["next", "pick", "say", "text"]
     if tapped:
         one, other = (open_run(tmp_path / name) for name in ("alone", "asked"))
         np.testing.assert_array_equal(one.array("loss/train").values, other.array("loss/train").values)
@@ -95,6 +97,10 @@ def test_scores_are_those_by_hand(tmp_path):
             each.append(-cross_entropy(model(ids)[0, start - 1 : -1], ids[0, start:]).item())  # letters are tokens
         assert row.score == float(np.argmax(each) == question.right)
     assert pick.chance == 0.5 and scores["pick"] == pick.items["score"].mean()
+    rows = evals.sheet("next", "step-7").items
+    ids = torch.tensor([LETTERS.encode("x = 1 + 2")])
+    by_hand = (model(ids)[0, :-1].argmax(-1) == ids[0, 1:]).float().tolist()
+    assert rows["score"].to_list()[-8:] == by_hand and rows["cluster"].nunique() == 2 and len(rows) == 4 + 8
     say = evals.sheet("say", "step-7").items.iloc[0]
     assert say["tokens_out"] == 2 and say["latency_s"] > 0
 

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from checks.evals.began import began
 from checks.evals.walk_back import moved
 from tests.review.staged import POLICY, command, reviewed, sheet
 from trainvitals.card import RunCard
+from trainvitals.evals import read_evals, write_sheets
 from trainvitals.store import RunWriter, open_run
 
 
@@ -77,3 +79,15 @@ def test_a_review_says_where_it_began_what_was_lost_and_what_the_training_did(tm
     assert "share of code" in (tmp_path / "out" / "report.html").read_text()
     done = command("--verify", tmp_path / "out")
     assert "changed" not in done.output and done.exit_code == 2, done.output
+
+
+def test_where_a_known_fall_began_is_found_from_behind(tmp_path):
+    rng = np.random.default_rng(5)
+    ease = rng.normal(0, 1.2, 400)
+    levels = {100: 0.6, 200: 0.62, 300: 0.66, 400: 0.1, 500: 0.0, 600: 0.1}
+    found = {step: (ease + 0.3 * rng.standard_normal(400) + level > 0).astype(float) for step, level in levels.items()}
+    write_sheets(tmp_path, [sheet("qa", step, scores) for step, scores in found.items()])
+    evals = read_evals(tmp_path)
+    one = began(evals, "qa", "step-200", "step-600")
+    assert (one.step, one.last_step) == (400, 300) and one.size < -0.08
+    assert began(evals, "qa", "step-200", "step-300") is None and began(evals, "qa", "step-600", "step-200") is None

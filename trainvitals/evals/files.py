@@ -69,7 +69,7 @@ class Evals:
 
     def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str]) -> None:
         self._folder, self._places = folder, places
-        self._files: dict[str, bytes] = {}
+        self._files: dict[str, pq.ParquetFile] = {}
         self.problems = list(problems)
         """What could not be read, a sentence each."""
         self.tasks: list[str] = sorted({task for task, _ in places})
@@ -91,12 +91,30 @@ class Evals:
             if not place.summary.rows:
                 return Sheet(**place.facts, items=NO_ITEMS.copy())
             if place.path not in self._files:
-                self._files = {place.path: self._folder.read(place.path)}
-            file = pq.ParquetFile(io.BytesIO(self._files[place.path]))
-            return tidy(Sheet(**place.facts, items=file.read_row_group(place.group, list(COLUMNS)).to_pandas()))
+                # Two are kept: a comparison goes from one checkpoint's file to another's, task by task.
+                while len(self._files) > 1:
+                    del self._files[next(iter(self._files))]
+                self._files[place.path] = pq.ParquetFile(io.BytesIO(self._folder.read(place.path)))
+            table = self._files[place.path].read_row_group(place.group, list(COLUMNS))
+            if table.schema.remove_metadata() == SCHEMA:
+                return Sheet(**place.facts, items=_frame(table))
+            return tidy(Sheet(**place.facts, items=table.to_pandas()))
         except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
             self.problems.append(f"{place.path} cannot be read: {error}.")
             return None
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Items as they were stored, which `tidy` had seen."""
+    columns = {}
+    for name in COLUMNS:
+        column = table.column(name)
+        text = name in TEXTS
+        values = column.to_numpy() if column.null_count < len(column) else \
+            np.full(len(column), None if text else np.nan, object if text else float)
+        # With its type said, pandas does not look at every text first.
+        columns[name] = pd.Series(values, dtype=object) if text else values
+    return pd.DataFrame(columns)
 
 
 def write_sheet(run: str | os.PathLike[str], sheet: Sheet) -> str:
