@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.twins import delay_words, first_after, said_alone, said_with_twin
+from checks.twins.backtest import RISES_NAT, backtest
 from checks.twins.recognise import recognise
-from checks.twins.rows import from_arrays
+from checks.twins.rows import LossRows, from_arrays
 from collectors.demo.batches import Batch
 from collectors.demo.faults import Training
 from collectors.demo.train import DemoConfig, Job, prepare
@@ -150,6 +151,29 @@ def score(out: Path) -> None:
               f"twins: {', '.join(str(p.twin) for p in blind)}")
 
 
+def rises(out: Path) -> None:
+    """Print how soon lasting rises are said that are planted into the healthy runs, at 12 places of each."""
+    steps = np.arange(1, STEPS + 1)
+
+    def rows(name: str) -> LossRows:
+        run = np.load(out / f"{name}.npz")
+        return from_arrays(name, steps, run["losses"], steps, run["hashes"])
+
+    print("\n| proxy | rise, nat | found | median delay, steps | found alone |\n|---|---|---|---|---|")
+    for part in PARTS:
+        tests = []
+        for seed in SEEDS:
+            mine, proxy = rows(f"none-{seed}"), rows(f"proxy-{part}-{seed}")
+            tests += backtest(mine, [(proxy, recognise(mine, proxy))])
+        for rise in RISES_NAT:
+            these = [t for t in tests if t.rise_nat == rise]
+            delays = [t.delay_rows for t in these if t.delay_rows is not None]
+            places = sum(t.places for t in these)
+            print(f"| 1/{part} | {rise} | {sum(t.found for t in these)} of {places} | "
+                  f"{f'{np.median(delays):.0f}' if delays else 'mostly never'} | "
+                  f"{sum(t.found_alone for t in these)} of {places} |")
+
+
 def _words(said: list[int]) -> str:
     """Delay in steps; what was said of the healthy part, in brackets."""
     early = [step for step in said if step < ONSET]
@@ -163,7 +187,11 @@ def main() -> None:
     commands.add_parser("train").add_argument("--out", type=Path, required=True)
     commands.add_parser("score").add_argument("out", type=Path)
     given = parser.parse_args()
-    train(given.out) if given.command == "train" else score(given.out)
+    if given.command == "train":
+        train(given.out)
+    else:
+        score(given.out)
+        rises(given.out)
 
 
 if __name__ == "__main__":
