@@ -24,6 +24,8 @@ def main() -> None:
     certifying.add_argument("--runs", type=Path, default=RUNS)
     certifying.add_argument("--out", type=Path, help="[checks/certificates.json]")
     certifying.add_argument("--only-small", action="store_true", help="make the small set's part anew, keep the rest")
+    cutting = commands.add_parser("cuts", help="judge runs at random steps, from stored state and from the start")
+    cutting.add_argument("folder", type=Path)
     doctors = commands.add_parser("doctors", help="what other packages find in the same runs, where they are installed")
     doctors.add_argument("folder", type=Path)
     doctors.add_argument("--python", default="python", help="interpreter of the environment that has them")
@@ -34,6 +36,10 @@ def main() -> None:
         from benchmarks.detection.tables import print_scores
 
         print_scores(given.folder)
+    elif given.command == "cuts":
+        from benchmarks.detection.cuts import print_cuts
+
+        print_cuts(given.folder)
     elif given.command == "doctors":
         from benchmarks.detection.doctors import print_doctors
 
