@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from trainvitals.evals import Sheet
 from trainvitals.untrusted import parse_json
 
 MOST_JSON, MOST_LINE, MOST_LINES = 1 << 30, 64 << 20, 5_000_000
+CLUSTERS = ("subject", "passage_id", "category", "topic", "attack_family", "attack", "cluster")
+"""Fields of an item's metadata that items share, the first that there is: their errors are not independent."""
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|iter|global_step)[-_=]?0*(\d{1,12})(?!\d)", re.IGNORECASE)
 
 
@@ -110,3 +113,13 @@ def counted(keys: Iterable[str]) -> list[str]:
         n = seen[key] = seen.get(key, -1) + 1
         made.append(key if n == 0 else f"{key}#{n}")
     return made
+
+
+def item_of(*content: str) -> str:
+    """Name of an item by what it asks: equal wherever the same is asked, whatever its place in the files."""
+    return hashlib.sha256("\x00".join(content).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def cluster_of(metadata: Mapping[str, Any]) -> str | None:
+    """What the item shares with others by its metadata; None where that says nothing."""
+    return next((str(metadata[c]) for c in CLUSTERS if isinstance(metadata.get(c), str | int)), None)
