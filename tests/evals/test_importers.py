@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -45,8 +46,8 @@ def trajectory(tool=False):
 
 def answer(at, reward, repeat=0, prompt=None, **more):
     return {"problem_idx": at, "repeat": repeat, "reward": reward, "scorer_rewards": {},
-            "prompt": prompt or f"What is {at}?", "model_response": "It is 4.", "extracted_answer": "4", "expected_answer": str(at),
-            "scoring_details": {"method": "exact_match"}, "metadata": {"category": f"c{at % 2}"}, "tokens": 37,
+            "prompt": prompt or f"What is {at}?", "model_response": "It is 4.", "extracted_answer": "4",
+            "expected_answer": str(at), "scoring_details": {"method": "exact_match"}, "metadata": {"category": f"c{at % 2}"}, "tokens": 37,
             "latency_ms": 1500.0, **more}  # fmt: skip
 
 
@@ -141,8 +142,108 @@ def test_broken_nemo_bundles_name_file_and_remedy(tmp_path):
         the(path, step=1)
 
 
+# -- Every Eval Ever ---------------------------------------------------------------------------------------------------
+# As every_eval_ever 0.3.0 writes: schemas/eval.schema.json, schemas/instance_level_eval.schema.json, and its converters
+# of lm-evaluation-harness and Inspect (converters/*/instance_level_adapter.py).
+
+
+def sample(name, result, score, place, raw=None, **more):
+    return {"schema_version": "0.3.0", "evaluation_id": "qa/lab_tiny/1700000000", "model_id": "lab/tiny",
+            "evaluation_name": name, "evaluation_result_id": result, "sample_id": str(place), "sample_hash": None,
+            "interaction_type": "single_turn", "output": {"raw": ["4"], "reasoning_trace": None}, "messages": None,
+            "input": {"raw": f"Q{place}?" if raw is None else raw, "formatted": None, "reference": ["4"], "choices": None},
+            "answer_attribution": [{"turn_idx": 0, "source": "output.raw", "extracted_value": "4",
+                                    "extraction_method": "none", "is_terminal": True}],
+            "evaluation": {"score": score, "is_correct": score == 1.0, "num_turns": None, "tool_calls_count": None},
+            "token_usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
+            "performance": {"latency_ms": 250.0}, "error": None, "metadata": None} | more  # fmt: skip
+
+
+def result(name, identity, metric="accuracy", score=0.5, n=None, **config):
+    return {"evaluation_result_id": identity, "evaluation_name": name,
+            "source_data": {"dataset_name": "qa", "source_type": "other"},
+            "metric_config": {"metric_name": metric, "lower_is_better": False, "score_type": "continuous",
+                              "min_score": 0, "max_score": 1} | config,
+            "score_details": {"score": score, "uncertainty": {"num_samples": n} if n else None}}  # fmt: skip
+
+
+def eee(folder, results, rows, **details):
+    stem = "6f1d9c0e-4f4b-4f7e-9d2b-0a1b2c3d4e5f"
+    place = folder / f"{stem}_samples.jsonl"
+    lines(place, rows)
+    log = {"schema_version": "0.3.0", "evaluation_id": "qa/lab_tiny/1700000000", "retrieved_timestamp": "1700000000",
+           "source_metadata": {"source_type": "evaluation_run", "source_organization_name": "lab",
+                               "evaluator_relationship": "first_party"},
+           "eval_library": {"name": "lm_eval", "version": "0.4.9"},
+           "model_info": {"name": "tiny", "id": "lab/tiny", "additional_details": {
+               "deployment_type": "self_deployed", "model_availability": "open_weights", "checkpoint_step": "700"}},
+           "evaluation_results": results,
+           "detailed_evaluation_results": {
+               "format": "jsonl", "file_path": f"data/qa/lab/tiny/{stem}_samples.jsonl", "hash_algorithm": "sha256",
+               "checksum": hashlib.sha256(place.read_bytes()).hexdigest(), "total_rows": len(rows)} | details}  # fmt: skip
+    return dump(folder / f"{stem}.json", log)
+
+
+def test_every_eval_ever_joins_samples_to_their_result(tmp_path):
+    rows = [sample("qa", "qa::acc", float(i < 2), i) for i in range(4)]
+    rows += [sample("qa", "qa::f1", 0.25, i) for i in range(4)]
+    path = eee(tmp_path, [result("qa", "qa::acc", n=4), result("qa", "qa::f1", "f1", 0.25), result("match", "b")], rows)
+    name, sheets, notes = the(path)
+    assert name == "Every Eval Ever" and list(sheets) == ["qa", "qa:f1", "qa/match"]
+    one = sheets["qa"]
+    assert (one.step, one.checkpoint, one.harness, one.kind) == (700, "step-700", "lm_eval 0.4.9", "model")
+    assert one.items["score"].sum() == 2 and one.items["latency_s"].iloc[0] == 0.25 and one.items["tokens_out"].sum() == 8
+    assert set(one.items["item"]) == set(sheets["qa:f1"].items["item"])
+    assert sheets["qa/match"].aggregate == 0.5 and "1 of 3 results have no samples" in notes and "claims" not in notes
+
+
+def test_every_eval_ever_items_are_named_by_content(tmp_path):
+    rows = [sample("qa", "r", 1.0, 0, "same"), sample("qa", "r", 0.0, 1, "same"), sample("qa", "r", 1.0, 1, "same"),
+            sample("qa", "r", 0.0, 2, "", input={"raw": "", "reference": []}),
+            sample("qa", "r", 0.0, 3, metadata={"doc_hash": "d0c", "prompt_hash": "p"})]  # fmt: skip
+    _, sheets, notes = the(eee(tmp_path, [result("qa", "r", score=0.4)], rows))
+    items = sheets["qa"].items
+    assert items["item"].nunique() == 4 and items["sample"].to_list() == [0, 0, 1, 0, 0]
+    assert items["item"][1] == items["item"][0] + "#1" and {"sample 2", "d0c"} <= set(items["item"])
+    assert "further answers" in notes and "hold no input" in notes
+
+
+def test_what_every_eval_ever_could_not_score_is_missing(tmp_path):
+    rows = [sample("qa", "r", 0.0, 0, error="timeout"), sample("qa", "r", -1.0, 1), sample("qa", "r", 1.0, 2),
+            sample("qa", "r", 0.0, 3, metadata={"lm_eval_metrics": '{"acc": [1, 2]}'}),
+            sample("qa", "r", 1.0, 4, interaction_type="agentic", output=None, messages=[])]  # fmt: skip
+    _, sheets, notes = the(eee(tmp_path, [result("qa", "r", n=6, has_unknown_level=True)], rows))
+    np.testing.assert_array_equal(sheets["qa"].items["score"].astype(float), [np.nan, np.nan, 1, np.nan, 1])
+    assert sheets["qa"].items["error"][0] == "timeout" and sheets["qa"].kind == "workflow"
+    assert "1 of 5 rows of qa ended in an error" in notes and "claims 6 samples, and 5" in notes
+
+
+def test_broken_every_eval_ever_logs_name_file_and_remedy(tmp_path):
+    rows = [sample("qa", "r", 1.0, 0)]
+    with pytest.raises(UsageError, match="the sha256 differs. Fetch both"):
+        the(eee(tmp_path, [result("qa", "r")], rows, checksum="0" * 64))
+    with pytest.raises(UsageError, match="line 1 belongs to 'other'"):
+        the(eee(tmp_path, [result("qa", "r")], [dict(rows[0], evaluation_id="other")]))
+    with pytest.raises(UsageError, match="line 1 is no sample"):
+        the(eee(tmp_path, [result("qa", "r")], [[1]]))
+    path = eee(tmp_path, [result("qa", "r", score=0.2)], [*rows, sample("gone", "gone", 1.0, 1)], total_rows=7)
+    _, _, notes = the(path)
+    assert "claims 7 rows" in notes and "1 rows belong to none" in notes and "score of 0.2" in notes
+    next(tmp_path.glob("*_samples.jsonl")).unlink()
+    _, sheets, notes = the(path)
+    assert sheets["qa"].aggregate == 0.2 and "not beside it" in notes
+
+
+def test_our_every_eval_ever_files_are_what_its_own_types_take(tmp_path):
+    types = pytest.importorskip("every_eval_ever.validator.validation_core")
+    path = eee(tmp_path, [result("qa", "r")], [sample("qa", "r", 1.0, 0)])
+    assert not types.validate_file(path).errors
+    assert not types.validate_file(next(tmp_path.glob("*_samples.jsonl"))).errors
+
+
 def test_each_format_is_recognised_by_one_reader_only(tmp_path):
-    made = {"NeMo Evaluator": nemo(tmp_path / "nemo", [answer(0, 1.0)])}
+    made = {"NeMo Evaluator": nemo(tmp_path / "nemo", [answer(0, 1.0)]),
+            "Every Eval Ever": eee(tmp_path / "eee", [result("qa", "r")], [sample("qa", "r", 1.0, 0)])}  # fmt: skip
     for name, path in made.items():
         assert [f.name for f in FORMATS if f.matches(path)] == [name]
         assert the(path, step=1)[0] == name

@@ -1,8 +1,8 @@
 """NeMo Evaluator: a bundle `eval-<time>-<benchmark>.json` with the answers in `results.jsonl` of the same folder.
 
 `problem_idx` is a position in the benchmark, so an item is named by its prompt and expected answer. The harness gives a
-reward of 0 to what its own infrastructure lost (`error_category` infra_error or system, a solver or a judge that did not
-answer): here those have no score. A used-up budget of turns is the workflow's own failure and keeps its 0.
+reward of 0 to what its own infrastructure lost (`error_category` infra_error or system, a solver or a judge that gave
+up): here those have no score. A used-up budget of turns is the workflow's own failure and keeps its 0.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _claims(name: str, data: Mapping[str, Any], benchmark: Mapping[str, Any], ro
         yield (f"{name}: {lost:,} of {len(rows):,} answers were lost to errors of the harness, which gives them 0: "
                "here they have no score.")  # fmt: skip
     if own:
-        yield f"{name}: {own:,} answers ended in an error of the workflow itself, as a used-up budget: they keep their 0."
+        yield (f"{name}: {own:,} answers ended in an error of the workflow itself, as of a used-up budget: their score "
+               "counts.")  # fmt: skip
     if isinstance(data.get("n_results"), int) and data["n_results"] != len(rows):
         yield f"{name} claims {data['n_results']:,} answers, and {ROWS} holds {len(rows):,} different ones."
     samples, repeats = benchmark.get("samples"), benchmark.get("repeats")
