@@ -6,11 +6,16 @@ import hashlib
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from collectors.importers.evals.door import FORMATS, results_at
 from collectors.importers.evals.found import Asked
+from tests.review.staged import sheet
+from trainvitals.cli import cli
 from trainvitals.errors import UsageError
+from trainvitals.evals import write_sheets
 
 
 def the(path, **asked):
@@ -47,8 +52,8 @@ def trajectory(tool=False):
 def answer(at, reward, repeat=0, prompt=None, **more):
     return {"problem_idx": at, "repeat": repeat, "reward": reward, "scorer_rewards": {},
             "prompt": prompt or f"What is {at}?", "model_response": "It is 4.", "extracted_answer": "4",
-            "expected_answer": str(at), "scoring_details": {"method": "exact_match"}, "metadata": {"category": f"c{at % 2}"}, "tokens": 37,
-            "latency_ms": 1500.0, **more}  # fmt: skip
+            "expected_answer": str(at), "scoring_details": {"method": "exact_match"},
+            "metadata": {"category": f"c{at % 2}"}, "tokens": 37, "latency_ms": 1500.0, **more}  # fmt: skip
 
 
 def nemo(folder, rows, value=None, **benchmark):
@@ -86,7 +91,7 @@ def test_what_nemo_lost_is_missing_and_not_wrong(tmp_path):
     rows = [answer(0, 1.0), answer(1, 0.0), answer(2, 0.0, **failed("infra_error", "infra_error")),
             answer(3, 0.0, **failed("solve_failed", "graceful")), answer(4, 0.0, **failed("system_error", "system")),
             answer(5, 0.0, **failed("graceful_error", "graceful")),
-            answer(6, 0.0, scoring_details={"judge": {"error": "no judge_client configured", "total": None}})]  # fmt: skip
+            answer(6, 0.0, scoring_details={"judge": {"error": "no judge_client", "total": None}})]  # fmt: skip
     nemo(tmp_path, rows)
     _, sheets, notes = the(tmp_path, step=1)
     items = sheets["gsm8k"].items
@@ -151,7 +156,8 @@ def sample(name, result, score, place, raw=None, **more):
     return {"schema_version": "0.3.0", "evaluation_id": "qa/lab_tiny/1700000000", "model_id": "lab/tiny",
             "evaluation_name": name, "evaluation_result_id": result, "sample_id": str(place), "sample_hash": None,
             "interaction_type": "single_turn", "output": {"raw": ["4"], "reasoning_trace": None}, "messages": None,
-            "input": {"raw": f"Q{place}?" if raw is None else raw, "formatted": None, "reference": ["4"], "choices": None},
+            "input": {"raw": f"Q{place}?" if raw is None else raw, "formatted": None, "reference": ["4"],
+                      "choices": None},
             "answer_attribution": [{"turn_idx": 0, "source": "output.raw", "extracted_value": "4",
                                     "extraction_method": "none", "is_terminal": True}],
             "evaluation": {"score": score, "is_correct": score == 1.0, "num_turns": None, "tool_calls_count": None},
@@ -187,12 +193,14 @@ def eee(folder, results, rows, **details):
 def test_every_eval_ever_joins_samples_to_their_result(tmp_path):
     rows = [sample("qa", "qa::acc", float(i < 2), i) for i in range(4)]
     rows += [sample("qa", "qa::f1", 0.25, i) for i in range(4)]
-    path = eee(tmp_path, [result("qa", "qa::acc", n=4), result("qa", "qa::f1", "f1", 0.25), result("match", "b")], rows)
+    results = [result("qa", "qa::acc", n=4), result("qa", "qa::f1", "f1", 0.25), result("match", "b")]
+    path = eee(tmp_path, results, rows)
     name, sheets, notes = the(path)
     assert name == "Every Eval Ever" and list(sheets) == ["qa", "qa:f1", "qa/match"]
     one = sheets["qa"]
     assert (one.step, one.checkpoint, one.harness, one.kind) == (700, "step-700", "lm_eval 0.4.9", "model")
-    assert one.items["score"].sum() == 2 and one.items["latency_s"].iloc[0] == 0.25 and one.items["tokens_out"].sum() == 8
+    assert one.items["score"].sum() == 2 and one.items["tokens_out"].sum() == 8
+    assert one.items["latency_s"].to_list() == [0.25] * 4
     assert set(one.items["item"]) == set(sheets["qa:f1"].items["item"])
     assert sheets["qa/match"].aggregate == 0.5 and "1 of 3 results have no samples" in notes and "claims" not in notes
 
@@ -232,6 +240,44 @@ def test_broken_every_eval_ever_logs_name_file_and_remedy(tmp_path):
     next(tmp_path.glob("*_samples.jsonl")).unlink()
     _, sheets, notes = the(path)
     assert sheets["qa"].aggregate == 0.2 and "not beside it" in notes
+
+
+def exported(folder):
+    return CliRunner().invoke(cli, ["evals", "export", str(folder / "run"), "--format", "every-eval-ever", "--out",
+                                    str(folder / "out")], catch_exceptions=False)  # fmt: skip
+
+
+def test_what_is_exported_is_imported_again(tmp_path):
+    scores = sheet("qa", 100, [1, 0, np.nan, 1])
+    scores.items["cluster"] = ["a", "a", "b", "b"]
+    twice = sheet("code", 100, [0.5, 0.25], kind="workflow", metric="loss", higher_is_better=False)
+    twice.items["item"], twice.items["sample"] = "same", [0, 1]
+    write_sheets(tmp_path / "run", [scores, twice, sheet("none", 100, [np.nan])])
+    done = exported(tmp_path)
+    assert done.exit_code == 0 and "none has no score at all" in done.output
+    _, sheets, notes = the(tmp_path / "out")
+    assert "claims" not in notes and set(sheets) == {"qa", "code"}
+    for before in (scores, twice):
+        after = sheets[before.task]
+        keep = ["item", "sample", "score"]
+        left, right = (s.items[keep].sort_values(keep).reset_index(drop=True).astype({"score": float})
+                       for s in (before, after))  # fmt: skip
+        pd.testing.assert_frame_equal(left, right, check_dtype=False)
+        for fact in ("step", "checkpoint", "kind", "metric", "higher_is_better", "prompt_hash", "filter", "n_shot", "version"):
+            assert getattr(after, fact) == getattr(before, fact), fact
+    assert sorted(sheets["qa"].items["cluster"]) == ["a", "a", "b", "b"]
+
+
+def test_what_is_exported_passes_the_format_s_own_validator(tmp_path):
+    core = pytest.importorskip("every_eval_ever.validator.validation_core")
+    write_sheets(tmp_path / "run", [sheet("qa", 100, [1, 0, np.nan]), sheet("code", 100, [0.5], kind="workflow")])
+    assert not exported(tmp_path).exit_code
+    files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.json*")}
+    for name in files:
+        report = core.validate_file(tmp_path / "out" / name, repo_path=name, run_semantic_checks=True,
+                                    available_files=files,
+                                    read_repo_file=lambda n: (tmp_path / "out" / n).read_text())  # fmt: skip
+        assert not report.errors, report.errors
 
 
 def test_our_every_eval_ever_files_are_what_its_own_types_take(tmp_path):

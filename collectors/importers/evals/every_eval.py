@@ -62,7 +62,7 @@ def read(path: Path, asked: Asked) -> Found:
     asked = Asked(told if asked.step is None else asked.step, asked.checkpoint, asked.task)
     checkpoint, step = checkpoint_of(asked, path, *(str(x or "") for x in (
         model.get("id"), model.get("name"), more.get("revision"), more.get("checkpoint"))))  # fmt: skip
-    facts: Row = {"checkpoint": checkpoint, "step": step, "version": "", "source": str(path),
+    facts: Row = {"checkpoint": checkpoint, "step": step, "source": str(path),
                   "harness": f"{library.get('name', '')} {library.get('version', '')}".strip()}  # fmt: skip
     found = Found()
     results = [r for r in data["evaluation_results"] if isinstance(r, dict)]
@@ -91,7 +91,8 @@ def _task(result: Mapping[str, Any], path: Path) -> str:
     """Of a scorer ("match") that many datasets share, the dataset's name, too."""
     name = str(result.get("evaluation_name") or path.stem)
     dataset = str(mapping(result.get("source_data")).get("dataset_name") or "")
-    return name if dataset.casefold() in name.casefold() or name.casefold() in dataset.casefold() else f"{dataset}/{name}"
+    alike = dataset.casefold() in name.casefold() or name.casefold() in dataset.casefold()
+    return name if alike else f"{dataset}/{name}"
 
 
 def _sheet(task: str, metric: str, result: Mapping[str, Any], rows: list[Row], facts: Mapping[str, Any]) -> Sheet:
@@ -106,10 +107,11 @@ def _sheet(task: str, metric: str, result: Mapping[str, Any], rows: list[Row], f
     items = pd.DataFrame(_named(rows))
     return Sheet(
         task=task, metric=metric, higher_is_better=config.get("lower_is_better") is not True,
-        kind="workflow" if tools or any(row["kind"] == "workflow" for row in rows) else "model",
+        kind="workflow" if tools or more.get("kind") == "workflow" or any(row["kind"] == "workflow" for row in rows) else "model",
         family=family_of(task), n_shot=int(shots) if shots.isdecimal() and len(shots) < 6 else None,
-        prompt_hash=item_of(*prompts) if len(prompts) == len(rows) and rows else "",
-        filter=rows[0]["filter"] if rows else "none",
+        prompt_hash=item_of(*prompts) if prompts and len(prompts) == len(rows) else str(more.get("prompt_hash") or ""),
+        filter=str(more.get("filter") or (rows[0]["filter"] if rows else "none")),
+        version=str(more.get("task_version") or ""),
         chance=sum(1 / n for n in options) / len(options) if "acc" in metric.lower() and min(options, default=0) > 1
         else None, items=items.drop(columns=list(NOT_ITEM)) if rows else items,
         aggregate=None if rows else numeric(mapping(result.get("score_details")).get("score")), **facts)  # fmt: skip
@@ -134,7 +136,8 @@ def _samples(path: Path, data: Mapping[str, Any], results: list[Any], notes: lis
         by_name.setdefault(str(result.get("evaluation_name")), []).append(number)
     found: dict[int, list[Row]] = {}
     count = 0
-    for count, (line, row) in enumerate(lines_of(place), 1):
+    for line, row in lines_of(place):
+        count += 1
         if not isinstance(row, dict) or not isinstance(row.get("evaluation"), dict):
             raise UsageError(f"{place}, line {line:,} is no sample of Every Eval Ever.")
         if row.get("evaluation_id") != data.get("evaluation_id"):
