@@ -115,7 +115,8 @@ def _id(sheet: Sheet) -> str:
     return f"{sheet.task}::{sheet.metric}"
 
 
-def _log(sheets: Sequence[Sheet], harness: str, identity: str, model: str, checkpoint: str, time: str) -> dict[str, Any]:
+def _log(sheets: Sequence[Sheet], harness: str, identity: str, model: str, checkpoint: str,
+         time: str) -> dict[str, Any]:
     library, _, version = harness.rpartition(" ") if " " in harness else (harness, "", "")
     step = {} if sheets[0].step is None else {"checkpoint_step": str(sheets[0].step)}
     return {

@@ -7,6 +7,8 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -186,7 +188,8 @@ def eee(folder, results, rows, **details):
            "evaluation_results": results,
            "detailed_evaluation_results": {
                "format": "jsonl", "file_path": f"data/qa/lab/tiny/{stem}_samples.jsonl", "hash_algorithm": "sha256",
-               "checksum": hashlib.sha256(place.read_bytes()).hexdigest(), "total_rows": len(rows)} | details}  # fmt: skip
+               "checksum": hashlib.sha256(place.read_bytes()).hexdigest(),
+               "total_rows": len(rows)} | details}  # fmt: skip
     return dump(folder / f"{stem}.json", log)
 
 
@@ -263,8 +266,8 @@ def test_what_is_exported_is_imported_again(tmp_path):
         left, right = (s.items[keep].sort_values(keep).reset_index(drop=True).astype({"score": float})
                        for s in (before, after))  # fmt: skip
         pd.testing.assert_frame_equal(left, right, check_dtype=False)
-        for fact in ("step", "checkpoint", "kind", "metric", "higher_is_better", "prompt_hash", "filter", "n_shot", "version"):
-            assert getattr(after, fact) == getattr(before, fact), fact
+        told = {k: v for k, v in before.facts.items() if k not in ("source", "harness", "family", "chance")}
+        assert {k: getattr(after, k) for k in told} == told
     assert sorted(sheets["qa"].items["cluster"]) == ["a", "a", "b", "b"]
 
 
@@ -287,8 +290,165 @@ def test_our_every_eval_ever_files_are_what_its_own_types_take(tmp_path):
     assert not types.validate_file(next(tmp_path.glob("*_samples.jsonl"))).errors
 
 
+# -- HELM --------------------------------------------------------------------------------------------------------------
+# As crfm-helm 0.5.16 writes: benchmark/runner.py (run_one), metrics/statistic.py (Stat), metrics/metric.py
+# (PerInstanceStats), adaptation/request_state.py, scenarios/scenario.py (Instance); None fields are left out.
+
+
+def stat(name, mean, split="test", **more):
+    return {"name": {"name": name, "split": split} | more, "count": 1, "sum": mean, "sum_squared": mean * mean,
+            "min": mean, "max": mean, "mean": mean, "variance": 0.0, "stddev": 0.0}  # fmt: skip
+
+
+def asked(number, changed=None, **failed):
+    instance = {"input": {"text": f"Which is {number}?"}, "split": "test", "id": f"id{number}", "references": [
+        {"output": {"text": text}, "tags": tags} for text, tags in (("one", ["correct"]), ("two", []))]}  # fmt: skip
+    if changed:
+        instance["perturbation"] = {"name": changed, "robustness": True, "fairness": False, "computed_on": "perturbed"}
+    result = {"success": True, "embedding": [], "cached": False, "request_time": 0.5,
+              "completions": [{"text": " A", "logprob": -1.0, "tokens": []}]}  # fmt: skip
+    return {"instance": instance, "train_trial_index": 0, "output_mapping": {"A": "one", "B": "two"},
+            "request": {"model": "x/y", "prompt": f"Q: {number}"}, "result": result | failed,
+            "num_train_instances": 5, "prompt_truncated": False}  # fmt: skip
+
+
+def helm(folder, scores, states=None, claimed=None, changed=None):
+    run = folder / "mmlu:subject=anatomy,method=multiple_choice_joint,model=lab_tiny-step300"
+    rows = [{"instance_id": f"id{n}", "train_trial_index": 0, "stats": [
+        stat("exact_match", score), stat("quasi_exact_match", 1.0), stat("num_prompt_tokens", 70.0)]}
+        for n, score in enumerate(scores)]  # fmt: skip
+    if changed:
+        how = {"name": changed, "robustness": True}
+        rows.append({"instance_id": "id0", "train_trial_index": 0, "perturbation": how,
+                     "stats": [stat("exact_match", 0.0, perturbation=how)]})
+    dump(run / "per_instance_stats.json", rows)
+    dump(run / "scenario_state.json", {"adapter_spec": {}, "request_states":
+                                       [asked(n) for n in range(len(scores))] if states is None else states})
+    claimed = sum(scores) / len(scores) if claimed is None else claimed
+    dump(run / "stats.json", [stat("exact_match", claimed), stat("exact_match", 0.1, perturbation={"name": "typos"})])
+    dump(run / "scenario.json", {"name": "mmlu"})
+    return dump(run / "run_spec.json", {
+        "name": run.name, "scenario_spec": {"class_name": "helm.benchmark.scenarios.mmlu_scenario.MMLUScenario"},
+        "adapter_spec": {"method": "multiple_choice_joint", "max_train_instances": 5, "model": "lab/tiny-step300"},
+        "metric_specs": [], "groups": ["mmlu"]})  # fmt: skip
+
+
+def test_a_helm_run_is_read_by_content(tmp_path):
+    name, sheets, notes = the(helm(tmp_path, [1.0, 0.0, 1.0, 1.0], [asked(n) for n in (0, 1, 2, 3)]))
+    task = "mmlu:subject=anatomy,method=multiple_choice_joint"
+    assert name == "HELM" and set(sheets) == {f"{task}:exact_match", f"{task}:quasi_exact_match"} and not notes
+    one = sheets[f"{task}:exact_match"]
+    assert (one.step, one.n_shot, one.chance, one.kind, one.family) == (300, 5, 0.5, "model", "knowledge")
+    assert one.items["score"].sum() == 3 and set(one.items["answer"]) == {"one"} and one.prompt_hash
+    # The same questions under other ids are the same items.
+    again = [asked(n) for n in (3, 2, 1, 0)]
+    for place, state in enumerate(again):
+        state["instance"]["id"] = f"id{place}"
+    _, turned, _ = the(helm(tmp_path, [1.0, 1.0, 0.0, 1.0], again))
+    scores = [s[f"{task}:exact_match"].items.set_index("item")["score"].to_dict() for s in (sheets, turned)]
+    assert scores[0] == scores[1]
+
+
+def test_helm_requests_that_failed_and_perturbed_questions_are_apart(tmp_path):
+    states = [asked(0), asked(1, success=False, error="429"), asked(2), asked(0, "typos")]
+    _, sheets, notes = the(helm(tmp_path, [1.0, 0.0], states, changed="typos"))
+    task = "mmlu:subject=anatomy,method=multiple_choice_joint:exact_match"
+    items = sheets[task].items
+    np.testing.assert_array_equal(items["score"].astype(float), [1, np.nan, np.nan])
+    assert items["error"].fillna("").to_list() == ["", "429", ""] and len(sheets[f"{task}@typos"].items) == 1
+    assert "1 of 4 requests failed" in notes and "1 of 3 answers have no exact_match" in notes
+
+
+def test_broken_helm_runs_name_file_and_remedy(tmp_path):
+    path = helm(tmp_path, [1.0, 0.0], claimed=0.9)
+    assert "stats.json says exact_match 0.9" in the(path)[2]
+    path.with_name("scenario_state.json").unlink()
+    _, sheets, notes = the(path)
+    assert "named by their place" in notes and {"instance id0", "instance id1"} == set(
+        next(iter(sheets.values())).items["item"])  # fmt: skip
+    path.with_name("per_instance_stats.json").write_text("[" + '{"instance_id": "id0", ' * 3)
+    with pytest.raises(UsageError, match="per_instance_stats.json cannot be read as JSON"):
+        the(path)
+    path.with_name("per_instance_stats.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds no list"):
+        the(path)
+    path.with_name("per_instance_stats.json").unlink()
+    with pytest.raises(UsageError, match="holds no score of answers"):
+        the(path)
+
+
+# -- lighteval ---------------------------------------------------------------------------------------------------------
+# As lighteval 0.13.0 writes: logging/evaluation_tracker.py (results, save_results, save_details), tasks/requests.py
+# (Doc), models/model_output.py (ModelResponse); struct columns, `id` left out.
+
+DATE = "2026-09-01T10-00-00.123456"
+
+
+def detail(query, metric, **more):
+    return {"doc": {"query": query, "choices": [" A", " B"], "gold_index": 0, "specific": {"subject": "law"}, "id": "7",
+                    "task_name": "mmlu:law|5"} | more, "metric": metric,
+            "model_response": {"input": "shots " + query, "input_tokens": [1], "text": [], "logprobs": [-2.0, -1.0],
+                               "output_tokens": [[1]], "logits": None}}  # fmt: skip
+
+
+def light(folder, rows, names=("mmlu:law|5",), **config):
+    model = "lab/tiny-step40"
+    place = folder / "details" / model / DATE / f"details_{names[0]}_{DATE}.parquet"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), place)
+    means = {"acc": 0.5, "acc_stderr": 0.1, "corpus_f1": 0.7}
+    return dump(folder / "results" / model / f"results_{DATE}.json", {
+        "config_general": {"lighteval_sha": "x", "max_samples": None, "model_config": {"model_name": model},
+                           "model_name": model},
+        "results": {name: means for name in (*names, "mmlu:_average|5", "all")},
+        "versions": {name: 0 for name in names},
+        "config_tasks": {name: {"name": name.split("|")[0], "num_fewshots": 5, "original_num_docs": len(rows),
+                                "effective_num_docs": len(rows)} | config for name in names},
+        "summary_tasks": {}, "summary_general": {}})  # fmt: skip
+
+
+def test_lighteval_is_read_by_content(tmp_path):
+    rows = [detail("Q1", {"acc": 1, "acc_norm": 0.0}), detail("Q2", {"acc": 0, "acc_norm": 0.0}),
+            detail("Q1", {"acc": 1})]  # fmt: skip
+    path = light(tmp_path, rows, original_num_docs=9, effective_num_docs=4)
+    name, sheets, notes = the(path)
+    assert name == "lighteval" and list(sheets) == ["mmlu:law", "mmlu:law:acc_norm", "mmlu:law:corpus_f1"]
+    one = sheets["mmlu:law"]
+    assert (one.step, one.n_shot, one.chance, one.metric, one.version) == (40, 5, 0.5, "acc", "0")
+    assert one.items["item"].nunique() == 3 and one.items["score"].sum() == 2 and set(one.items["answer"]) == {" B"}
+    assert set(one.items["cluster"]) == {"law"} and one.prompt_hash
+    assert sheets["mmlu:law:acc_norm"].items["score"].isna().sum() == 1
+    assert sheets["mmlu:law:corpus_f1"].aggregate == 0.7 and not len(sheets["mmlu:law:corpus_f1"].items)
+    for said in ("claims 4 items", "3 of the 9 items", "1 items of mmlu:law|5 ask what"):
+        assert said in notes, said
+
+
+def test_broken_lighteval_results_name_file_and_remedy(tmp_path):
+    path = light(tmp_path, [detail("Q1", {"acc": 1})])
+    details = next(tmp_path.rglob("details_*"))
+    pq.write_table(pa.table({"predictions": ["x"]}), details)
+    with pytest.raises(UsageError, match="not doc and metric"):
+        the(path)
+    details.write_bytes(details.read_bytes()[:30])
+    with pytest.raises(UsageError, match="details_.* cannot be read"):
+        the(path)
+    details.unlink()
+    _, sheets, notes = the(path)
+    assert sheets["mmlu:law"].aggregate == 0.5 and "--save-details" in notes
+    # A task's name that leads out of the folder is no file's name.
+    path = light(tmp_path / "b", [detail("Q1", {"acc": 1})], names=("x", "../../../../x"))
+    assert not len(the(path)[1]["../../../../x"].items)
+    path.write_text(path.read_text().replace('"results"', '"other"'))
+    with pytest.raises(UsageError, match="holds no `results`"):
+        the(path)
+
+
 def test_each_format_is_recognised_by_one_reader_only(tmp_path):
-    made = {"NeMo Evaluator": nemo(tmp_path / "nemo", [answer(0, 1.0)]),
+    made = {"lighteval": light(tmp_path / "light", [detail("Q", {"acc": 1})]),
+            "lm-evaluation-harness": dump(tmp_path / "lm" / "results_x.json", {"results": {"qa": {"acc": 1}}}),
+            "Inspect": dump(tmp_path / "inspect.json", {"eval": {"task": "qa"}, "samples": [{"id": 1}]}),
+            "HELM": helm(tmp_path / "helm", [1.0, 0.0]),
+            "NeMo Evaluator": nemo(tmp_path / "nemo", [answer(0, 1.0)]),
             "Every Eval Ever": eee(tmp_path / "eee", [result("qa", "r")], [sample("qa", "r", 1.0, 0)])}  # fmt: skip
     for name, path in made.items():
         assert [f.name for f in FORMATS if f.matches(path)] == [name]

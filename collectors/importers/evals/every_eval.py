@@ -105,9 +105,10 @@ def _sheet(task: str, metric: str, result: Mapping[str, Any], rows: list[Row], f
     prompts = sorted(f"{row['item']}:{row['prompt']}" for row in rows if row["prompt"])
     options = [row["choices"] for row in rows]
     items = pd.DataFrame(_named(rows))
+    agent = tools or more.get("kind") == "workflow" or any(row["kind"] == "workflow" for row in rows)
     return Sheet(
         task=task, metric=metric, higher_is_better=config.get("lower_is_better") is not True,
-        kind="workflow" if tools or more.get("kind") == "workflow" or any(row["kind"] == "workflow" for row in rows) else "model",
+        kind="workflow" if agent else "model",
         family=family_of(task), n_shot=int(shots) if shots.isdecimal() and len(shots) < 6 else None,
         prompt_hash=item_of(*prompts) if prompts and len(prompts) == len(rows) else str(more.get("prompt_hash") or ""),
         filter=str(more.get("filter") or (rows[0]["filter"] if rows else "none")),

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from collectors.importers.evals import lighteval
 from collectors.importers.evals.families import family_of
 from collectors.importers.evals.found import Asked, Found, checkpoint_of, counted, json_of, lines_of, mapping, numeric
 from trainvitals.errors import UsageError
@@ -30,7 +31,8 @@ CHOICE = re.compile(r"^gen_args_\d+$")
 
 def is_results(path: Path) -> bool:
     """Whether a file is a harness' results, by its name or its keys."""
-    if path.suffix != ".json":
+    # lighteval's files have the same names, and most of the keys.
+    if path.suffix != ".json" or lighteval.is_results(path):
         return False
     if path.name.startswith("results_"):
         return True
