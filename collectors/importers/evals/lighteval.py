@@ -104,8 +104,8 @@ def _rows(place: Path) -> list[Row]:
         with pq.ParquetFile(place) as file:
             names = set(file.schema_arrow.names)
             if not {"doc", "metric"} <= names:
-                raise UsageError(f"{place} has the columns {', '.join(sorted(names)[:10])!s:.200}, not doc and metric as "
-                                 "lighteval writes since 0.10. Read it as a table, with --columns.")  # fmt: skip
+                raise UsageError(f"{place} has the columns {', '.join(sorted(names)[:10])!s:.200}, not doc and metric "
+                                 "as lighteval writes since 0.10. Read it as a table, with --columns.")  # fmt: skip
             if file.metadata.num_rows > MOST_LINES:
                 raise UsageError(f"{place} has {file.metadata.num_rows:,} rows; at most {MOST_LINES:,} are read.")
             batches = file.iter_batches(BATCH, columns=list(COLUMNS))
@@ -140,8 +140,10 @@ def _sheets(task: str, values: Mapping[str, Any], rows: list[Row], config: Mappi
     options = [row["choices"] for row in rows]
     for rank, metric in enumerate((*metrics, *bare)):
         own = metric in metrics
-        items = pd.DataFrame([{k: row[k] for k in ("answer", "cluster", "text")} for row in rows]).assign(
-            item=names, score=[numeric(row["metric"].get(metric)) for row in rows]) if own else pd.DataFrame()  # fmt: skip
+        items = pd.DataFrame([
+            {"item": item, "score": numeric(row["metric"].get(metric)), "answer": row["answer"],
+             "cluster": row["cluster"], "text": row["text"]} for item, row in zip(names, rows, strict=True)
+        ] if own else [])  # fmt: skip
         yield Sheet(
             task=task if not rank else f"{task}:{metric}", metric=metric, items=items,
             higher_is_better=_better(metric, config), aggregate=None if own else numeric(values[metric]),
