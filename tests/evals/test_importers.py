@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collectors.importers.evals.door import FORMATS, results_at
 from collectors.importers.evals.found import Asked
@@ -436,11 +438,75 @@ def test_broken_lighteval_results_name_file_and_remedy(tmp_path):
     _, sheets, notes = the(path)
     assert sheets["mmlu:law"].aggregate == 0.5 and "--save-details" in notes
     # A task's name that leads out of the folder is no file's name.
-    path = light(tmp_path / "b", [detail("Q1", {"acc": 1})], names=("x", "../../../../x"))
-    assert not len(the(path)[1]["../../../../x"].items)
+    path = light(tmp_path / "b", [detail("Q1", {"acc": 1})], names=("x", "../../../../x", "y" * 400))
+    assert not len(the(path)[1]["../../../../x"].items) and "y" * 400 in the(path)[1]
     path.write_text(path.read_text().replace('"results"', '"other"'))
     with pytest.raises(UsageError, match="holds no `results`"):
         the(path)
+
+
+def test_a_task_s_name_leads_to_no_other_file(tmp_path):
+    path = dump(tmp_path / "results_2026-09-01T10-00-00.123456.json", {"results": {
+        name: {"acc": 1.0} for name in ("../x", "y" * 400, "a\0b")}})  # fmt: skip
+    assert all(not len(one.items) for one in the(path, step=1)[1].values())
+
+
+WEIRD = (None, True, [], {}, "", "x", -1, 10**30, float("nan"), float("inf"), [None], {"x": [1]}, [["a"]], "\ud800")
+
+
+def places(value, path=()):
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+def changed(value, path, weird):
+    if not path:
+        return weird
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed(value[path[0]], path[1:], weird)
+    return copy
+
+
+MAKERS = {
+    "NeMo Evaluator": lambda at: nemo(at, [answer(0, 1.0, trajectory=trajectory(True)), answer(1, 0.0, scoring_details={
+        "error_category": "system", "judge": {"error": "x"}, "scorer:a": {"reward": 1.0}})]),
+    "Every Eval Ever": lambda at: eee(at, [result("qa", "r", n=1)], [sample("qa", "r", 1.0, 0, metadata={"a": "b"})],
+                                      checksum=None, total_rows=1),
+    "HELM": lambda at: helm(at, [1.0, 0.0], [asked(0), asked(1), asked(0, "typos")], changed="typos"),
+    "lighteval": lambda at: light(at, [detail("Q", {"acc": 1})], metrics=[{"metric_name": ["acc"],
+                                                                           "higher_is_better": {"acc": True}}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", MAKERS)
+@given(pick=st.integers(0, 10**6), weird=st.sampled_from(WEIRD), file=st.integers(0, 10))
+@settings(max_examples=20, deadline=None)
+def test_any_value_anywhere_is_read_or_one_sentence(tmp_path_factory, format_, pick, weird, file):
+    folder = tmp_path_factory.mktemp("weird")
+    MAKERS[format_](folder)
+    files = sorted(p for p in folder.rglob("*.json*"))
+    path = files[file % len(files)]
+    if path.suffix == ".jsonl":
+        value = [json.loads(line) for line in path.read_text().splitlines()]
+        spots = list(places(value))[1:]
+        lines(path, changed(value, spots[pick % len(spots)], weird))
+    else:
+        value = json.loads(path.read_text())
+        spots = list(places(value))
+        dump(path, changed(value, spots[pick % len(spots)], weird))
+    try:
+        told = [found for _, _, found in results_at(folder, Asked(step=1))]
+    except UsageError as error:
+        told = [error]
+    for found in told:
+        if isinstance(found, UsageError):
+            assert len(str(found).splitlines()) == 1
+        elif found.sheets:
+            try:
+                write_sheets(folder / "run", found.sheets)
+            except UsageError as error:
+                assert len(str(error).splitlines()) == 1
 
 
 def test_each_format_is_recognised_by_one_reader_only(tmp_path):

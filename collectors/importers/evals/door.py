@@ -65,5 +65,6 @@ def _below(folder: Path) -> Iterator[Path]:
     for number, file in enumerate(folder.rglob("*")):
         if number > MOST_FILES:
             raise UsageError(f"{folder} holds more than {MOST_FILES:,} files. Name a folder below it.")
-        if file.is_file() and not file.name.startswith((".", "samples_")):
+        part = file.name in helm.BESIDE and file.with_name("run_spec.json").exists()
+        if file.is_file() and not part and not file.name.startswith((".", "samples_")):
             yield file

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from collectors.importers.evals.found import (
     Found,
     checkpoint_of,
     cluster_of,
+    file_in,
     item_of,
     json_of,
     lines_of,
@@ -72,8 +74,9 @@ def read(path: Path, asked: Asked) -> Found:
         rows = by_result.pop(number, [])
         name, config = _task(result, path), mapping(result.get("metric_config"))
         metric = str(config.get("metric_name") or config.get("metric_id") or "score")
-        task = next(t for t in (name, f"{name}:{metric}", f"{name}:{result.get('evaluation_result_id')}",
-                                f"{name}:{metric}#{number}") if t not in taken)  # fmt: skip
+        options = chain((name, f"{name}:{metric}", f"{name}:{result.get('evaluation_result_id')}"),
+                        (f"{name}:{metric}#{n}" for n in count(number)))  # fmt: skip
+        task = next(option for option in options if option not in taken)
         taken.add(task)
         found.sheets.append(_sheet(asked.task if asked.task and not number else task, metric, result, rows, facts))
         found.notes += _claims(path.name, task, result, rows)
@@ -123,8 +126,7 @@ def _samples(path: Path, data: Mapping[str, Any], results: list[Any], notes: lis
     details = mapping(data.get("detailed_evaluation_results"))
     # The path is the one in its authors' repository: only its last part says something here.
     named = str(details.get("file_path") or "").replace("\\", "/").rsplit("/", 1)[-1]
-    places = [path.with_name(name) for name in (f"{path.stem}_samples.jsonl", named) if name.endswith(".jsonl")]
-    place = next((p for p in places if p.is_file()), None)
+    place = file_in(path.parent, f"{path.stem}_samples.jsonl") or file_in(path.parent, named)
     if place is None:
         if details:
             notes.append(f"{path.name} names samples in {named or 'a file'!r:.80}, which is not beside it.")
@@ -136,9 +138,9 @@ def _samples(path: Path, data: Mapping[str, Any], results: list[Any], notes: lis
     for number, result in enumerate(results):
         by_name.setdefault(str(result.get("evaluation_name")), []).append(number)
     found: dict[int, list[Row]] = {}
-    count = 0
+    total = 0
     for line, row in lines_of(place):
-        count += 1
+        total += 1
         if not isinstance(row, dict) or not isinstance(row.get("evaluation"), dict):
             raise UsageError(f"{place}, line {line:,} is no sample of Every Eval Ever.")
         if row.get("evaluation_id") != data.get("evaluation_id"):
@@ -147,8 +149,8 @@ def _samples(path: Path, data: Mapping[str, Any], results: list[Any], notes: lis
         alike = by_name.get(str(row.get("evaluation_name")), [])
         joined = by_id.get(str(row.get("evaluation_result_id")), alike[0] if len(alike) == 1 else -1)
         found.setdefault(joined, []).append(_row(row))
-    if isinstance(details.get("total_rows"), int) and details["total_rows"] != count:
-        notes.append(f"{path.name} claims {details['total_rows']:,} rows, and {place.name} holds {count:,}.")
+    if isinstance(details.get("total_rows"), int) and details["total_rows"] != total:
+        notes.append(f"{path.name} claims {details['total_rows']:,} rows, and {place.name} holds {total:,}.")
     return found
 
 

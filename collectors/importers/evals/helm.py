@@ -31,6 +31,7 @@ from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet
 
 INSTANCES, STATE, STATS = "per_instance_stats.json", "scenario_state.json", "stats.json"
+BESIDE = (INSTANCES, STATE, STATS, "scenario.json")
 NO_ANSWER = re.compile(r"^(num_|training_|inference_|finish_reason|batch_size|prompt_truncated|predicted_index|"
                        r"max_prob|logprob$)")  # fmt: skip
 """Metrics of cost and length (helm.benchmark.metrics, efficiency_metrics and basic_metrics)."""

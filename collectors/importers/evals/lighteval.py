@@ -23,6 +23,7 @@ from collectors.importers.evals.found import (
     checkpoint_of,
     cluster_of,
     counted,
+    file_in,
     item_of,
     json_of,
     mapping,
@@ -94,9 +95,8 @@ def _details(path: Path, full: str) -> Path | None:
     for root in path.parents:
         if root.name == "results":
             folders.append(root.parent / "details" / path.parent.relative_to(root) / date)
-    # The task's name is the file's own word: as a part of a path it must stay one part.
-    name = f"details_{full}_{date}.parquet"
-    return next((f / name for f in folders if "/" not in name and "\\" not in name and (f / name).is_file()), None)
+    places = (file_in(folder, f"details_{full}_{date}.parquet") for folder in folders)
+    return next((place for place in places if place is not None), None)
 
 
 def _rows(place: Path) -> list[Row]:
