@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,20 +41,25 @@ def export_(run: Path, format_: str, out: Path) -> None:
     """
     del format_
     evals = read_evals(run)
-    for problem in evals.problems:
-        click.echo(problem, err=True)
     if not evals.tasks:
         raise UsageError(f"{run} holds no results of evaluations. Import some with trainvitals evals import.")
     name = _part(run.resolve().name)
     for checkpoint in evals.checkpoints:
         for path, results, rows, left in write_logs(evals, checkpoint, name, out):
-            click.echo(f"{path}: {results} results of {checkpoint}, {rows:,} rows")
+            if results:
+                click.echo(f"{path}: {results} results of {checkpoint}, {rows:,} rows")
             for task in left:
                 click.echo(f"  {task} has no score at all: the format cannot hold it, and it is left out.")
+    for problem in evals.problems:
+        click.echo(problem, err=True)
+    if evals.problems:
+        sys.exit(1)
 
 
 def write_logs(evals: Evals, checkpoint: str, run: str, out: Path) -> Iterator[tuple[Path, int, int, list[str]]]:
     """A log for each harness that measured a checkpoint: its path, results, rows, and tasks that are left out.
+
+    Where all of a harness' tasks are left out there is no log: the path is that of the folder, and nothing is counted.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -66,7 +72,9 @@ def write_logs(evals: Evals, checkpoint: str, run: str, out: Path) -> Iterator[t
             by_harness.setdefault(sheet.harness, []).append(sheet)
     for harness, sheets in sorted(by_harness.items()):
         kept = [sheet for sheet in sheets if np.isfinite(_mean(sheet))]
+        left = [sheet.task for sheet in sheets if not np.isfinite(_mean(sheet))]
         if not kept:
+            yield out, 0, 0, left
             continue
         seen = hashlib.sha256("".join(sheet.digest() for sheet in kept).encode()).digest()
         name = str(uuid.UUID(bytes=seen[:16], version=4))
@@ -88,7 +96,6 @@ def write_logs(evals: Evals, checkpoint: str, run: str, out: Path) -> Iterator[t
             _write(out / folder / f"{name}.json", json.dumps(log, indent=2, allow_nan=False).encode())
         except OSError as error:
             raise UsageError(f"{out} cannot be written: {error.strerror or error}.") from error
-        left = [sheet.task for sheet in sheets if sheet not in kept]
         yield out / folder / f"{name}.json", len(kept), len(rows), left
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +24,8 @@ from tests.review.staged import sheet
 from trainvitals.cli import cli
 from trainvitals.errors import UsageError
 from trainvitals.evals import write_sheets
+
+TINY = Path(__file__).parents[3] / "shared" / "data" / "evals" / "lm_eval_tiny"
 
 
 def the(path, **asked):
@@ -257,7 +263,7 @@ def test_what_is_exported_is_imported_again(tmp_path):
     scores.items["cluster"] = ["a", "a", "b", "b"]
     twice = sheet("code", 100, [0.5, 0.25], kind="workflow", metric="loss", higher_is_better=False)
     twice.items["item"], twice.items["sample"] = "same", [0, 1]
-    write_sheets(tmp_path / "run", [scores, twice, sheet("none", 100, [np.nan])])
+    write_sheets(tmp_path / "run", [scores, twice, sheet("none", 100, [np.nan], harness="other 1")])
     done = exported(tmp_path)
     assert done.exit_code == 0 and "none has no score at all" in done.output
     _, sheets, notes = the(tmp_path / "out")
@@ -271,6 +277,17 @@ def test_what_is_exported_is_imported_again(tmp_path):
         told = {k: v for k, v in before.facts.items() if k not in ("source", "harness", "family", "chance")}
         assert {k: getattr(after, k) for k in told} == told
     assert sorted(sheets["qa"].items["cluster"]) == ["a", "a", "b", "b"]
+
+
+def test_what_cannot_be_exported_is_told(tmp_path):
+    (path,) = write_sheets(tmp_path / "run", [sheet("qa", 100, [1, 0]), sheet("code", 100, [1])])
+    assert isinstance(CliRunner().invoke(cli, ["evals", "export", str(tmp_path), "--format", "every-eval-ever", "--out",
+                                               str(tmp_path / "x")]).exception, UsageError | SystemExit)  # fmt: skip
+    data = bytearray((tmp_path / "run" / path).read_bytes())
+    data[4:40] = b"\0" * 36
+    (tmp_path / "run" / path).write_bytes(bytes(data))
+    done = exported(tmp_path)
+    assert done.exit_code == 1 and "cannot be read" in done.output
 
 
 def test_what_is_exported_passes_the_format_s_own_validator(tmp_path):
@@ -290,6 +307,28 @@ def test_our_every_eval_ever_files_are_what_its_own_types_take(tmp_path):
     path = eee(tmp_path, [result("qa", "r")], [sample("qa", "r", 1.0, 0)])
     assert not types.validate_file(path).errors
     assert not types.validate_file(next(tmp_path.glob("*_samples.jsonl"))).errors
+
+
+@pytest.mark.skipif(not TINY.is_dir(), reason=f"the result files are not at {TINY}")
+def test_files_that_its_converter_made_have_the_items_of_the_files_themselves(tmp_path):
+    pytest.importorskip("every_eval_ever.converters.lm_eval")
+    # The older of two runs, alone: the converter takes the samples of whichever date comes first.
+    found = min((TINY / "ckpt__tiny-llama-step110").glob("results_*.json"))
+    (tmp_path / "in").mkdir()
+    for file in found.parent.glob(f"*{found.stem.removeprefix('results')}.*"):
+        shutil.copy(file, tmp_path / "in")
+    source = tmp_path / "in" / found.name
+    subprocess.run([sys.executable, "-m", "every_eval_ever.converters.lm_eval", "--log_path", str(source),
+                    "--output_dir", str(tmp_path / "out"), "--source_organization_name", "x", "--include_samples",
+                    "--evaluator_relationship", "first_party"], check=True, capture_output=True)  # fmt: skip
+    ((_, _, direct),) = results_at(source, Asked())
+    made = {s.task: s for _, _, found in results_at(tmp_path / "out", Asked()) for s in found.sheets}
+    for task in ("tiny_mc_color", "tiny_mc_place"):
+        own = next(s for s in direct.sheets if s.task == task)
+        one = made[task]
+        assert (one.step, one.metric, one.chance) == (own.step, own.metric, own.chance)
+        left, right = (s.items.set_index("item")["score"].astype(float).to_dict() for s in (own, one))
+        assert left == right
 
 
 # -- HELM --------------------------------------------------------------------------------------------------------------
@@ -423,6 +462,13 @@ def test_lighteval_is_read_by_content(tmp_path):
     assert sheets["mmlu:law:corpus_f1"].aggregate == 0.7 and not len(sheets["mmlu:law:corpus_f1"].items)
     for said in ("claims 4 items", "3 of the 9 items", "1 items of mmlu:law|5 ask what"):
         assert said in notes, said
+
+
+@pytest.mark.parametrize(("full", "name", "shots"), [("gsm8k|5", "gsm8k", 5), ("lighteval|gsm8k|5|0", "gsm8k", 5),
+                                                     ("harness|arc:challenge|25", "arc:challenge", 25), ("x", "x", None)])
+def test_lighteval_names_of_every_age(tmp_path, full, name, shots):
+    one = the(light(tmp_path, [detail("Q1", {"acc": 1})], names=(full,)))[1][name]
+    assert one.n_shot == shots and len(one.items) == 1
 
 
 def test_broken_lighteval_results_name_file_and_remedy(tmp_path):

@@ -82,9 +82,9 @@ def read(path: Path, asked: Asked) -> Found:
 
 
 def _parts(full: str) -> tuple[str, int | None]:
-    """Task and number of examples shown: `gsm8k|5`, and `lighteval|gsm8k|5|0` before 0.12."""
+    """Task and number of examples shown: `gsm8k|5`; in older files `lighteval|gsm8k|5|0` and `harness|arc|25`."""
     parts = full.split("|")
-    name, shots = (parts[1], parts[2]) if len(parts) == 4 else (parts[0], parts[-1])
+    name, shots = (parts[1], parts[2]) if len(parts) in (3, 4) else (parts[0], parts[-1])
     return name or full, int(shots) if len(parts) > 1 and shots.isdecimal() and len(shots) < 6 else None
 
 
