@@ -465,7 +465,7 @@ def test_lighteval_is_read_by_content(tmp_path):
 
 
 @pytest.mark.parametrize(("full", "name", "shots"), [("gsm8k|5", "gsm8k", 5), ("lighteval|gsm8k|5|0", "gsm8k", 5),
-                                                     ("harness|arc:challenge|25", "arc:challenge", 25), ("x", "x", None)])
+                                                     ("harness|arc:c|25", "arc:c", 25), ("x", "x", None)])
 def test_lighteval_names_of_every_age(tmp_path, full, name, shots):
     one = the(light(tmp_path, [detail("Q1", {"acc": 1})], names=(full,)))[1][name]
     assert one.n_shot == shots and len(one.items) == 1
