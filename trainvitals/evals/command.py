@@ -9,6 +9,7 @@ import click
 ROOMS = {
     "clusters": "checks.evals.clusters_command:clusters",
     "compare": "checks.evals.command:compare_",
+    "export": "collectors.exporters.every_eval:export_",
     "import": "collectors.importers.evals.command:import_",
     "trend": "checks.evals.trend_command:trend",
 }

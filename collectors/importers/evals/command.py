@@ -26,8 +26,9 @@ def import_(paths: tuple[Path, ...], run: Path, step: int | None, checkpoint: st
             lower_is_better: bool) -> None:
     """Read results of evaluations into a run's folder, item by item.
 
-    A path is a file or folder of lm-evaluation-harness, Inspect (.eval, .json), OpenAI evals (JSONL), or a table (CSV,
-    Parquet, JSONL) with a row for each item. The checkpoint's step is read from the file or its path, or given.
+    A path is a file or folder of lm-evaluation-harness, Inspect (.eval, .json), NeMo Evaluator, Every Eval Ever, HELM,
+    lighteval, OpenAI evals (JSONL), or a table (CSV, Parquet, JSONL) with a row for each item. The checkpoint's step is
+    read from the file or its path, or given.
 
     Example: trainvitals evals import out/ckpt-step1000 --run runs/demo
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.importers.evals import inspect_log, lm_eval, rows
+from collectors.importers.evals import every_eval, helm, inspect_log, lighteval, lm_eval, nemo, rows
 from collectors.importers.evals.found import Asked, Found
 from trainvitals.errors import UsageError
 
@@ -25,6 +25,10 @@ class Format:
 
 
 FORMATS = (
+    Format("NeMo Evaluator", nemo.is_bundle, nemo.read),
+    Format("Every Eval Ever", every_eval.is_log, every_eval.read),
+    Format("lighteval", lighteval.is_results, lighteval.read),
+    Format("HELM", helm.is_run, helm.read),
     Format("lm-evaluation-harness", lm_eval.is_results, lm_eval.read),
     Format("Inspect", inspect_log.is_log, inspect_log.read),
     Format("OpenAI evals", rows.is_events, rows.read_events),
@@ -61,5 +65,6 @@ def _below(folder: Path) -> Iterator[Path]:
     for number, file in enumerate(folder.rglob("*")):
         if number > MOST_FILES:
             raise UsageError(f"{folder} holds more than {MOST_FILES:,} files. Name a folder below it.")
-        if file.is_file() and not file.name.startswith((".", "samples_")):
+        part = file.name in helm.BESIDE and file.with_name("run_spec.json").exists()
+        if file.is_file() and not part and not file.name.startswith((".", "samples_")):
             yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from trainvitals.evals import Sheet
 from trainvitals.untrusted import parse_json
 
 MOST_JSON, MOST_LINE, MOST_LINES = 1 << 30, 64 << 20, 5_000_000
+CLUSTERS = ("subject", "passage_id", "category", "topic", "attack_family", "attack", "cluster")
+"""Fields of an item's metadata that items share, the first that there is: their errors are not independent."""
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""Half a character, escaped or as it is: no file or column takes one alone."""
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|iter|global_step)[-_=]?0*(\d{1,12})(?!\d)", re.IGNORECASE)
 
 
@@ -63,12 +68,38 @@ def checkpoint_of(asked: Asked, path: Path, *names: str) -> tuple[str, int | Non
     return name, step
 
 
+def file_in(folder: Path, name: str) -> Path | None:
+    """A file of a folder whose name comes out of another file; None where there is none, or the name leads away."""
+    if not name or "/" in name or "\\" in name:
+        return None
+    try:
+        return folder / name if (folder / name).is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def parsed(data: bytes, most: int) -> Any:
+    """The value of a JSON text, NaN and infinities as they are, half characters replaced. Raises ValueError."""
+    value = parse_json(data, most, finite=False)
+    return _encodable(value) if _HALF.search(data) else value
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(k): _encodable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_encodable(v) for v in value]
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
 def json_of(path: Path) -> Any:
     """A JSON file; NaN and infinities as they are. Raises UsageError."""
     try:
         if path.stat().st_size > MOST_JSON:
             raise UsageError(f"{path} has {path.stat().st_size:,} bytes; at most {MOST_JSON:,} are read.")
-        return parse_json(path.read_bytes(), MOST_JSON, finite=False)
+        return parsed(path.read_bytes(), MOST_JSON)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}.") from error
 
@@ -85,7 +116,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, Any]]:
                     raise UsageError(f"{path} has more than {MOST_LINES:,} lines.")
                 if line.strip():
                     try:
-                        yield number, parse_json(line, MOST_LINE, finite=False)
+                        yield number, parsed(line, MOST_LINE)
                     except ValueError as error:
                         torn = number, str(error)
     except OSError as error:
@@ -110,3 +141,13 @@ def counted(keys: Iterable[str]) -> list[str]:
         n = seen[key] = seen.get(key, -1) + 1
         made.append(key if n == 0 else f"{key}#{n}")
     return made
+
+
+def item_of(*content: str) -> str:
+    """Name of an item by what it asks: equal wherever the same is asked, whatever its place in the files."""
+    return hashlib.sha256("\x00".join(content).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def cluster_of(metadata: Mapping[str, Any]) -> str | None:
+    """What the item shares with others by its metadata; None where that says nothing."""
+    return next((str(metadata[c]) for c in CLUSTERS if isinstance(metadata.get(c), str | int)), None)

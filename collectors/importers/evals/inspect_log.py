@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 
 from collectors.importers.evals.families import family_of
-from collectors.importers.evals.found import Asked, Found, checkpoint_of, json_of, mapping, numeric
+from collectors.importers.evals.found import Asked, Found, checkpoint_of, json_of, mapping, numeric, parsed
 from collectors.importers.evals.zipped import member, members
 from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet
-from trainvitals.untrusted import parse_json
 
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """Correct, partial, incorrect, no answer, as Inspect's `value_to_float` counts them."""
@@ -87,7 +86,7 @@ def _zip(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
 
 def _object(path: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
-        found = parse_json(data, len(data) + 1, finite=False)
+        found = parsed(data, len(data) + 1)
     except ValueError as error:
         raise UsageError(f"{name} of {path} is no JSON: {error}.") from error
     if not isinstance(found, dict):

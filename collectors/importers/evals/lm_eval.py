@@ -15,8 +15,19 @@ from typing import Any
 
 import pandas as pd
 
+from collectors.importers.evals import lighteval
 from collectors.importers.evals.families import family_of
-from collectors.importers.evals.found import Asked, Found, checkpoint_of, counted, json_of, lines_of, mapping, numeric
+from collectors.importers.evals.found import (
+    Asked,
+    Found,
+    checkpoint_of,
+    counted,
+    file_in,
+    json_of,
+    lines_of,
+    mapping,
+    numeric,
+)
 from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet
 
@@ -30,7 +41,8 @@ CHOICE = re.compile(r"^gen_args_\d+$")
 
 def is_results(path: Path) -> bool:
     """Whether a file is a harness' results, by its name or its keys."""
-    if path.suffix != ".json":
+    # lighteval's files have the same names, and most of the keys.
+    if path.suffix != ".json" or lighteval.is_results(path):
         return False
     if path.name.startswith("results_"):
         return True
@@ -94,8 +106,7 @@ def _samples(path: Path, task: str) -> Path | None:
     dated = _DATED.search(path.stem)
     if dated is None:
         return None
-    place = path.with_name(f"samples_{task}_{dated[1]}.jsonl")
-    return place if place.is_file() else None
+    return file_in(path.parent, f"samples_{task}_{dated[1]}.jsonl")
 
 
 def _aggregates(task: str, values: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Sheet]:
