@@ -215,7 +215,7 @@ def test_the_noise_of_checkpoints_is_found_again():
     for _ in range(300):
         means = 0.7 + 0.1 * np.linspace(0, 1, 12) ** 0.5 + 0.01 * rng.standard_normal(12)
         summaries = [SimpleNamespace(task="t", step=i, mean=m, checkpoint=str(i)) for i, m in enumerate(means)]
-        found.append(noise_of(SimpleNamespace(summaries=summaries), "t", "11").sd)
+        found.append(noise_of(SimpleNamespace(of_task=lambda _, s=summaries: s, steps={"11": 11}), "t", "11").sd)
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.01, rel=0.15)
 
 
