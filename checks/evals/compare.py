@@ -88,8 +88,8 @@ def compare(evals: Evals, before: str, after: str, margin: float = MARGIN) -> li
 def _difference(one: Sheet, other: Sheet, noise: Noise | None) -> tuple[Difference, Aligned, bool]:
     if not len(one.items) or not len(other.items):
         raise NotComparable("scores of the task are known and of its items not", "Run the harness with item logs.")
-    scores = np.concatenate([s.items["score"].dropna().to_numpy(float) for s in (one, other)])
-    shares = not len(scores) or bool(scores.min() >= 0 and scores.max() <= 1)
+    scores = np.concatenate([s.items["score"].to_numpy(float, na_value=np.nan) for s in (one, other)])
+    shares = bool(np.fmin.reduce(scores) >= 0 and np.fmax.reduce(scores) <= 1) or bool(np.isnan(scores).all())
     aligned = align(one, other, QUOTA, None, None, shares)
     return paired_difference(aligned.before, aligned.after, aligned.clusters, noise), aligned, shares
 

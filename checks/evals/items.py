@@ -93,7 +93,7 @@ def side(sheet: Sheet, who: str, shares: bool = True) -> Side:
         )
     if not sheet.higher_is_better:
         scores = 1 - scores if shares else -scores
-    if not all(type(name) is str for name in names):
+    if pd.api.types.infer_dtype(names, skipna=False) != "string":
         names = names.astype(str).astype(object)
     if once:
         order = np.argsort(names, kind="stable")
