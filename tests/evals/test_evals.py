@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import statsmodels.api as sm
 from click.testing import CliRunner
@@ -26,7 +27,7 @@ from tests.review.staged import sheet, with_items
 from trainvitals.cli import cli
 from trainvitals.errors import UsageError
 from trainvitals.evals import COLUMNS, read_evals, write_sheets
-from trainvitals.evals.files import matrix
+from trainvitals.evals.files import KEY, matrix
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "evals"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the result files are not at {DATA}")
@@ -80,6 +81,36 @@ def test_a_damaged_file_is_a_problem_by_name(tmp_path_factory, cut, flip):
         evals.sheet(task, evals.checkpoints[0])
     if cut:
         assert not evals.tasks and path in evals.problems[0]
+
+
+def test_a_damaged_result_is_not_told_as_one_that_was_not_asked(tmp_path):
+    paths = [write_sheets(tmp_path, [sheet(task, step, np.arange(600) % 2)])[0]
+             for task, step in (("qa", 1), ("qa", 2), ("code", 1), ("code", 2), ("math", 1))]  # fmt: skip
+    body = bytearray((tmp_path / paths[1]).read_bytes())
+    body[4:2_000] = bytes(1_996)
+    (tmp_path / paths[1]).write_bytes(body)
+    evals = read_evals(tmp_path)
+    told = {c.task: c.reason for c in compare(evals, "step-1", "step-2")}
+    assert told["qa"] == f"step-2 has a result that cannot be read ({paths[1]})." and evals.problems
+    assert told["math"] == "step-2 was not asked."
+    (tmp_path / paths[1]).write_bytes(b"PAR1")
+    told = {c.task: c.reason for c in compare(read_evals(tmp_path), "step-1", "step-2")}
+    assert told["math"] == f"step-2 may have been asked: {paths[1]} cannot be read."
+
+
+@pytest.mark.parametrize(("part", "wrong"), [
+    ("facts", {"step": "9"}), ("facts", {"n_shot": True}), ("facts", {"chance": float("nan")}), ("facts", {"task": 3}),
+    ("facts", {"family": "\ud800"}), ("facts", {"items": 1}), ("facts", {"kind": "x"}), ("facts", {"step": 10**30}),
+    ("summary", {"rows": -1}), ("summary", {"items": 9}), ("summary", {"rows": 10**9}), ("summary", {"time": "x"}),
+    ("summary", {"mean": float("inf")})])  # fmt: skip
+def test_a_file_with_a_wrong_fact_or_count_is_a_problem_by_name(tmp_path, part, wrong):
+    (path,) = write_sheets(tmp_path, [sheet("qa", 1, [1, 0, 1])])
+    table = pq.read_table(tmp_path / path)
+    head = json.loads(table.schema.metadata[KEY])
+    head["sheets"][0][part] |= wrong
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(head).encode()}), tmp_path / path)
+    evals = read_evals(tmp_path)
+    assert not evals.tasks and evals.problems[0].startswith(f"{path} cannot be read")
 
 
 # -- importers ---------------------------------------------------------------------------------------------------------
@@ -277,4 +308,11 @@ def test_too_few_items_to_show_two_points_are_unknown(tmp_path):
     values = (np.random.default_rng(4).random((2, 60)) < 0.7).astype(float)
     write_sheets(tmp_path, [sheet("qa", 1, values[0]), sheet("qa", 2, values[1])])
     (one,) = compare(read_evals(tmp_path), "step-1", "step-2")
-    assert one.level == "unknown" and "could not have shown" in one.reason
+    assert one.level == "unknown" and "could not have shown" in one.reason and one.shares
+
+
+def test_scores_that_are_no_shares_say_so(tmp_path):
+    losses = np.random.default_rng(1).random((2, 60)) + [[2], [2.5]]
+    write_sheets(tmp_path, [sheet("qa", i, v, higher_is_better=False) for i, v in enumerate(losses)])
+    (one,) = compare(read_evals(tmp_path), "step-0", "step-1")
+    assert not one.shares and "points" not in one.reason and one.to_json()["shares"] is False

@@ -76,7 +76,8 @@ class _Place:
 class Evals:
     """The results of a run; items are read when they are asked for."""
 
-    def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str]) -> None:
+    def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str],
+                 unread: Sequence[str] = ()) -> None:
         self._folder, self._places = folder, places
         self._by_task: dict[str, list[Summary]] = {}
         for place in places.values():
@@ -85,6 +86,8 @@ class Evals:
         """Path -> file, and whether its columns are `SCHEMA`, which takes as long to ask as a task to read."""
         self.problems = list(problems)
         """What could not be read, a sentence each."""
+        self.unread = tuple(unread)
+        """Files of which not even the facts could be read."""
         self.tasks: list[str] = sorted(self._by_task)
         steps: dict[str, int | None] = {}
         for (_, checkpoint), place in places.items():
@@ -127,6 +130,16 @@ class Evals:
         except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
             self.problems.append(f"{place.path} cannot be read: {error}.")
             return None
+
+    def lacking(self, task: str, checkpoint: str) -> str:
+        """Why there is no sheet of them: it was not asked, or what holds it, or may hold it, cannot be read."""
+        place = self._places.get((task, checkpoint))
+        if place is not None:
+            return f"{checkpoint} has a result that cannot be read ({place.path})"
+        for path in self.unread:
+            if path.startswith(f"{FOLDER}/{_slug(checkpoint)}-"):
+                return f"{checkpoint} may have been asked: {path} cannot be read"
+        return f"{checkpoint} was not asked"
 
 
 def _filled(group: pq.RowGroupMetaData) -> list[str]:
@@ -186,6 +199,7 @@ def read_evals(run: str | os.PathLike[str]) -> Evals:
     folder = open_folder(os.fspath(run))
     found: dict[tuple[str, str], _Place] = {}
     problems: list[str] = []
+    unread: list[str] = []
     sizes = {path: size for path, size in folder.sizes(FOLDER).items() if path.endswith(".parquet")}
     for path in sorted(sizes)[:MOST_FILES]:
         try:
@@ -198,7 +212,8 @@ def read_evals(run: str | os.PathLike[str]) -> Evals:
         except (OSError, pa.ArrowException, UsageError, ValueError, TypeError, KeyError, AttributeError,
                 RecursionError) as error:
             problems.append(f"{path} cannot be read: {error}.")
-    return Evals(folder, found, problems)
+            unread.append(path)
+    return Evals(folder, found, problems, unread)
 
 
 def _order(place: _Place) -> tuple[int, float]:
@@ -232,7 +247,7 @@ def _places(folder: Folder, path: str) -> Iterator[_Place]:
     head = (metadata or {}).get(KEY)
     if head is None or len(head) > MOST_HEAD:
         raise UsageError("it is no file of results")
-    # Every value that is used is looked at below, in a third of the time that `parse_json` takes to look at all of them.
+    # Every value that is used is looked at below: `parse_json` would look at all of them, in three times the time.
     sheets = json.loads(head)["sheets"]
     if len(sheets) > MOST_SHEETS:
         raise UsageError(f"it names {len(sheets):,} tasks, more than {MOST_SHEETS:,}")
