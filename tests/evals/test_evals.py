@@ -271,6 +271,34 @@ def test_simulated_nulls_with_clusters_stay_at_their_level():
     assert wrong / 600 <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
 
 
+def test_few_flips_in_clusters_have_a_bound_of_their_size():
+    d = np.zeros(600)
+    d[[0, 60, 120]], d[200] = -1, 1
+    families = np.repeat(np.arange(24), 25)
+    found = paired_difference(np.zeros(600), d, families)
+    assert found.kind == "exact" and found.clusters == 24 and -0.06 < found.low < -0.015 and found.high < 0.06
+    # Clusters of one item each are items, and several flips in one cluster widen the bound.
+    alone = paired_difference(np.zeros(600), d)
+    assert paired_difference(np.zeros(600), d, np.arange(600)).low == pytest.approx(alone.low, rel=0.01)
+    spread, heap = np.zeros((2, 600))
+    spread[np.arange(8) * 60], heap[:8] = -1, -1
+    assert paired_difference(0 * heap, heap, families).low < paired_difference(0 * heap, spread, families).low
+    assert paired_difference(np.zeros(600), d, np.zeros(600, int)).low < found.low
+
+
+@pytest.mark.parametrize(("groups", "size"), [(24, 25), (10, 60), (60, 10), (6, 100), (24, 8)])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.04])
+def test_the_bound_of_few_flips_in_clusters_covers(groups, size, share):
+    rng = np.random.default_rng(0)
+    families, icc, draws = np.repeat(np.arange(groups), size), 0.3, 200
+    missed = 0
+    for rate in rng.beta(share * (1 - icc) / icc, (1 - share) * (1 - icc) / icc, (draws, groups)):
+        d = -(rng.random(len(families)) < rate[families]).astype(float)
+        found = paired_difference(np.zeros(len(d)), d, families)
+        missed += found.kind == "exact" and found.low > -share
+    assert missed / draws <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / draws)
+
+
 def test_a_planted_loss_fails_and_names_its_task(tmp_path):
     rng = np.random.default_rng(5)
     before = {t: (rng.random(2_000) < 0.6).astype(float) for t in ("qa", "code", "math")}
