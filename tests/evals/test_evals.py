@@ -131,6 +131,30 @@ def test_lm_eval_as_it_really_writes(tmp_path):
     assert sums.filter == "maj@3" and len(sums.items) == 12 and sums.n_shot == 2
     bits = evals.sheet("tiny_text:bits_per_byte", "step-110")
     assert not bits.higher_is_better and len(bits.items) == 6
+    told = json.loads(next((DATA / "lm_eval_tiny").glob("*step110/results_*39.875876.json")).read_text())["results"]
+    assert bits.items["score"].mean() == pytest.approx(told["tiny_text"]["bits_per_byte,none"])
+    words = evals.sheet("tiny_text", "step-110")
+    assert words.metric == "log_word_perplexity" and not words.higher_is_better
+    assert np.exp(words.items["score"].mean()) == pytest.approx(told["tiny_text"]["word_perplexity,none"])
+    found = {c.task: c for c in compare(evals, "step-80", "step-110")}
+    assert found["tiny_text"].level == "unknown"  # six items
+
+
+def test_lm_eval_pairs_are_no_quotients_and_likelihoods_are_losses(tmp_path):
+    """Pairs of labels have no score of an item; a log-likelihood under the name of a perplexity is turned round."""
+    (tmp_path / "step7").mkdir()
+    rows = [{"doc_id": i, "doc": {}, "filter": "none", "doc_hash": str(i), "metrics": ["mcc", "perplexity"],
+             "mcc": [i % 2, 1], "perplexity": -0.5 - i} for i in range(4)]  # fmt: skip
+    stamp = "2026-01-01T00-00-00.000000"
+    (tmp_path / "step7" / f"samples_cola_{stamp}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    results = {"mcc,none": 0.3, "perplexity,none": float(np.exp(2)), "alias": "cola"}
+    better = {"mcc": True, "perplexity": False}
+    (tmp_path / "step7" / f"results_{stamp}.json").write_text(json.dumps(
+        {"results": {"cola": results}, "higher_is_better": {"cola": better}, "config": {}}))  # fmt: skip
+    evals = imported(tmp_path / "step7", tmp_path / "run")
+    assert not len(evals.sheet("cola", "step-7").items) and evals.sheet("cola", "step-7").aggregate == 0.3
+    loss = evals.sheet("cola:log_perplexity", "step-7")
+    assert loss.items["score"].mean() == pytest.approx(2.0) and not loss.higher_is_better
 
 
 @needs_data
