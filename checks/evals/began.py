@@ -39,7 +39,7 @@ def began(evals: Evals, task: str, before: str, after: str) -> Began | None:
         before: the baseline.
         after: the candidate.
     """
-    steps = {s.checkpoint: s.step for s in evals.summaries if s.task == task and s.step is not None}
+    steps = {s.checkpoint: s.step for s in evals.of_task(task) if s.step is not None}
     first = evals.sheet(task, before)
     if first is None or before not in steps or after not in steps:
         return None

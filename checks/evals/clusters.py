@@ -101,7 +101,11 @@ def error_clusters(evals: Evals, before: str, after: str) -> Found:
     tables, notes = [], []
     for task in evals.tasks:
         one, other = evals.sheet(task, before), evals.sheet(task, after)
-        if one is None or other is None or not len(one.items) or not len(other.items):
+        if one is None or other is None:
+            lacks = [evals.lacking(task, c) for c, sheet in ((before, one), (after, other)) if sheet is None]
+            notes.append(f"{task}: {'; '.join(lacks)}")
+            continue
+        if not len(one.items) or not len(other.items):
             notes.append(f"{task}: there are no items of both checkpoints")
             continue
         try:

@@ -51,6 +51,8 @@ class Compared:
     """One-sided, of no loss, after Holm over all tasks."""
     mcnemar: float | None = None
     """Mid-p of McNemar's test, of scores 0 and 1 without clusters."""
+    shares: bool = False
+    """Scores lie between 0 and 1, so that a difference is in percentage points; False where nothing was compared."""
 
     def to_json(self) -> dict[str, Any]:
         """As `trainvitals evals compare --json` prints it."""
@@ -70,10 +72,10 @@ def compare(evals: Evals, before: str, after: str, margin: float = MARGIN) -> li
     judged: list[tuple[str, Difference, Aligned, bool]] = []
     for task in evals.tasks:
         one, other = evals.sheet(task, before), evals.sheet(task, after)
-        if one is None and other is None:
-            continue
         if one is None or other is None:
-            found.append(Compared(task, "unknown", f"{before if one is None else after} was not asked."))
+            lacks = [evals.lacking(task, c) for c, sheet in ((before, one), (after, other)) if sheet is None]
+            if lacks != [f"{c} was not asked" for c in (before, after)]:
+                found.append(Compared(task, "unknown", f"{'; '.join(lacks)}."))
             continue
         try:
             judged.append((task, *_difference(one, other, noise_between(evals, task, before, after))))
@@ -88,8 +90,8 @@ def compare(evals: Evals, before: str, after: str, margin: float = MARGIN) -> li
 def _difference(one: Sheet, other: Sheet, noise: Noise | None) -> tuple[Difference, Aligned, bool]:
     if not len(one.items) or not len(other.items):
         raise NotComparable("scores of the task are known and of its items not", "Run the harness with item logs.")
-    scores = np.concatenate([s.items["score"].dropna().to_numpy(float) for s in (one, other)])
-    shares = not len(scores) or bool(scores.min() >= 0 and scores.max() <= 1)
+    scores = np.concatenate([s.items["score"].to_numpy(float, na_value=np.nan) for s in (one, other)])
+    shares = bool(np.fmin.reduce(scores) >= 0 and np.fmax.reduce(scores) <= 1) or bool(np.isnan(scores).all())
     aligned = align(one, other, QUOTA, None, None, shares)
     return paired_difference(aligned.before, aligned.after, aligned.clusters, noise), aligned, shares
 
@@ -114,7 +116,7 @@ def _told(task: str, d: Difference, a: Aligned, shares: bool, p: float, margin: 
     spread = np.sqrt(a.before.var(ddof=1) / d.n + a.after.var(ddof=1) / d.n)
     mid = mid_p(lost, won) if binary and a.clusters is None and lost is not None and won is not None else None
     return Compared(task, level, reason, d.value, interval, d.n, None if a.clusters is None else d.clusters, d.se,
-                    d.kind, float(spread), detectable, lost, won, p, mid)  # fmt: skip
+                    d.kind, float(spread), detectable, lost, won, p, mid, shares)  # fmt: skip
 
 
 def mid_p(lost: int, won: int) -> float:

@@ -68,40 +68,60 @@ class Aligned:
 def columns(sheet: Sheet, name: str) -> pd.Series | None:
     """A column, or None where the results have none or it is empty."""
     found = sheet.items.get(name)
-    return None if found is None or found.isna().all() else found
+    return None if found is None or bool(pd.isna(found.to_numpy()).all()) else found
 
 
 def side(sheet: Sheet, who: str, shares: bool = True) -> Side:
     """One result per item; with `shares` only scores from 0 to 1. Raises NotComparable."""
     items = sheet.items
-    keys = ["item"] + (["sample"] if columns(sheet, "sample") is not None else [])
-    if items["item"].isna().any():
+    names = items["item"].to_numpy(object)
+    if nameless := int(pd.isna(names).sum()):
+        raise NotComparable(f"{nameless} rows of the {who} name no item", "Import it with item ids.")
+    once = pd.Index(names, dtype=object).is_unique
+    if not once:
+        _refuse_copies(sheet, who)
+    scores = pd.to_numeric(items["score"], errors="coerce").to_numpy(float, na_value=np.nan, copy=True)
+    scores[~np.isfinite(scores)] = np.nan
+    failed = columns(sheet, "error")
+    if failed is not None:
+        scores[failed.fillna("").astype(str).to_numpy(object) != ""] = np.nan
+    least, most = np.fmin.reduce(scores, initial=np.inf), np.fmax.reduce(scores, initial=-np.inf)
+    if shares and (least < 0 or most > 1):
         raise NotComparable(
-            f"{int(items['item'].isna().sum())} rows of the {who} name no item", "Import it with item ids."
+            f"scores of the {who} reach from {least:.3g} to {most:.3g}, and a margin is a share of a score from 0 to 1",
+            "Choose a metric between 0 and 1, as accuracy.",
         )
-    twice = items.duplicated(keys)
+    if not sheet.higher_is_better:
+        scores = 1 - scores if shares else -scores
+    if pd.api.types.infer_dtype(names, skipna=False) != "string":
+        names = names.astype(str).astype(object)
+    if once:
+        order = np.argsort(names, kind="stable")
+        return _one_each(pd.Index(names[order], dtype=object, name="item"), scores[order])
+    return _averaged(pd.Series(scores), pd.Series(names, dtype=object, name="item"))
+
+
+def _refuse_copies(sheet: Sheet, who: str) -> None:
+    items = sheet.items
+    twice = items.duplicated(["item"] + (["sample"] if columns(sheet, "sample") is not None else []))
     if twice.any():
         example = str(items.loc[twice, "item"].iloc[0])[:60]
         raise NotComparable(
             f"{int(twice.sum())} items are in the {who}'s results more than once ({example!r} is one)",
             "Import the results without the copies.",
         )
-    scores = pd.to_numeric(items["score"], errors="coerce").astype(float)
-    failed = items["error"].fillna("").astype(str) != "" if "error" in items else pd.Series(False, items.index)
-    scores = scores.where(~failed & np.isfinite(scores))
-    known = scores.dropna()
-    if shares and len(known) and (known.min() < 0 or known.max() > 1):
-        raise NotComparable(
-            f"scores of the {who} reach from {known.min():.3g} to {known.max():.3g}, and a margin is a "
-            "share of a score from 0 to 1",
-            "Choose a metric between 0 and 1, as accuracy.",
-        )
-    if not sheet.higher_is_better:
-        scores = 1 - scores if shares else -scores
-    name = items["item"].astype(str)
-    if not name.duplicated().any():
-        by_item = pd.Series(scores.to_numpy(), pd.Index(name, name="item")).sort_index()
-        return Side(by_item.dropna(), int(by_item.isna().sum()), by_item.fillna(0.0))
+
+
+def _one_each(index: pd.Index, scores: Floats) -> Side:
+    there = ~np.isnan(scores)
+    if there.all():
+        whole = pd.Series(scores, index)
+        return Side(whole, 0, whole)
+    wrong = np.where(there, scores, 0.0)
+    return Side(pd.Series(scores[there], index[there]), int((~there).sum()), pd.Series(wrong, index))
+
+
+def _averaged(scores: pd.Series, name: pd.Series) -> Side:
     whole = scores.groupby(name).agg(["mean", "count", "size"])
     there = whole["count"] == whole["size"]
     return Side(whole.loc[there, "mean"], int((~there).sum()), scores.fillna(0.0).groupby(name).mean())
@@ -133,7 +153,9 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         )
     one_answer(after)
     b, a = side(before, "baseline", shares), side(after, "candidate", shares)
-    every = b.wrong.index.union(a.wrong.index)
+    if b.wrong.index.equals(a.wrong.index):
+        a = _under(a, b.wrong.index)
+    every = b.wrong.index if b.wrong.index is a.wrong.index else b.wrong.index.union(a.wrong.index)
     if clean is not None:
         every = every[every.isin(list(clean))]
         if not len(every):
@@ -157,7 +179,7 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
     either = every.intersection(b.wrong.index).intersection(a.wrong.index)
     if len(both) < LEAST_ITEMS:
         raise NotComparable(f"{len(both)} items are too few to say anything", f"Use {LEAST_ITEMS} at the least.")
-    x, y = b.scores[both].to_numpy(), a.scores[both].to_numpy()
+    x, y = b.scores.reindex(both).to_numpy(), a.scores.reindex(both).to_numpy()
     if shares:
         _informative(
             x,
@@ -180,10 +202,16 @@ def align(before: Sheet, after: Sheet, quota: float, chance: float | None, clean
         y,
         clusters,
         first_values(after, "group", both),
-        b.wrong[either].to_numpy(),
-        a.wrong[either].to_numpy(),
+        b.wrong.reindex(either).to_numpy(),
+        a.wrong.reindex(either).to_numpy(),
         tuple(notes),
     )
+
+
+def _under(one: Side, index: pd.Index) -> Side:
+    """The same under an index that equals its own: pandas sees that it is one, and looks at no name again."""
+    wrong = one.wrong.set_axis(index)
+    return Side(wrong if one.scores is one.wrong else one.scores, one.missing, wrong)
 
 
 def _alike(one: Sheet, other: Sheet) -> bool:

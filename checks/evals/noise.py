@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -35,9 +36,9 @@ def noise_between(evals: Evals, task: str, before: str, after: str) -> Noise | N
 
 def noise_of(evals: Evals, task: str, upto: str) -> Noise | None:
     """Noise of the last checkpoints of a task up to one; None where fewer than six with a step are known."""
-    here = next((s.step for s in evals.summaries if s.checkpoint == upto and s.step is not None), None)
-    known = sorted((s.step, s.mean) for s in evals.summaries if s.task == task and s.step is not None
-                   and np.isfinite(s.mean) and (here is None or s.step <= here))  # fmt: skip
+    here = evals.steps.get(upto)
+    known = sorted((s.step, s.mean) for s in evals.of_task(task) if s.step is not None and isfinite(s.mean)
+                   and (here is None or s.step <= here))  # fmt: skip
     steps, means = [step for step, _ in known], [mean for _, mean in known]
     return course_noise(steps[-MOST_CHECKPOINTS:], means[-MOST_CHECKPOINTS:])
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from checks.evals.design import assumed_effect, observed_effect
 from checks.evals.noise import NO_NOISE, Noise
 
 ALPHA = 0.05
@@ -26,6 +27,9 @@ FEW_CLUSTERS = 10
 """Below, t with G - 1 degrees of freedom rejects 8 % of true nulls at 5 % with unequal sizes (simulated)."""
 FEW_DISCORDANT = 10
 """Below, the normal approximation of a share of discordant items does not hold; convention, as for proportions."""
+FLIP_ICC = 0.2
+"""Correlation of flips inside a cluster that is assumed where fewer than `FEW_DISCORDANT` cannot show it; convention.
+Bounds with it miss in at most 5 % where the true one is up to 0.3 (simulated, 6 to 100 clusters of 6 to 100 items)."""
 MOST_FLIPS = 12
 """Clusters up to which all sign patterns are listed."""
 
@@ -113,34 +117,46 @@ def _with_noise(variance: float, df: float, items: float, noise: Noise) -> tuple
 
 
 def _exact(value: float, d: Floats, lost: int, won: int, clusters: NDArray[np.int64] | None) -> Difference:
-    """Clopper-Pearson bounds on the lost and the won share, each at half the level; clusters count as units."""
-    units = len(d) if clusters is None else len(np.unique(clusters))
-    if clusters is not None:
-        lost, won = len(np.unique(clusters[d < 0])), len(np.unique(clusters[d > 0]))
-    level = 1 - ALPHA if not lost or not won else 1 - ALPHA / 2
+    """Clopper-Pearson bounds on the lost and the won share, each at half the level.
+
+    Items of clusters count for as many as their design effect leaves, the assumed or the observed one, whichever is
+    more. Bounds over whole clusters would take every item of a cluster with one lost item for lost.
+    """
+    n, level = len(d), 1 - ALPHA if not lost or not won else 1 - ALPHA / 2
+    units, place = (n, None) if clusters is None else _numbered(clusters)
+    worth_lost, worth_won = (_worth(flips, place, level) for flips in (d < 0, d > 0))
     size = max(1.0, float(np.abs(d).max(initial=0.0)))
-    low = size * (_low(won, units, level) - _high(lost, units, level))
-    high = size * (_high(won, units, level) - _low(lost, units, level))
+    low = size * (_low(won * worth_won / n, worth_won, level) - _high(lost * worth_lost / n, worth_lost, level))
+    high = size * (_high(won * worth_won / n, worth_won, level) - _low(lost * worth_lost / n, worth_lost, level))
+    share = max(lost + won, 1) / n
+    if place is not None:
+        lost, won = len(np.unique(place[d < 0])), len(np.unique(place[d > 0]))
     p = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
-    share = max(lost + won, 1) / units
-    return Difference(
-        value,
-        size * float(np.sqrt(share / units)),
-        units - 1.0,
-        min(low, value),
-        max(high, value),
-        len(d),
-        units,
-        "exact",
-        p,
-    )
+    se = size * float(np.sqrt(share / min(worth_lost, worth_won)))
+    return Difference(value, se, max(units - 1.0, 1.0), min(low, value), max(high, value), n, units, "exact", p)
 
 
-def _high(k: int, n: int, level: float) -> float:
+def _numbered(clusters: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+    names, place = np.unique(clusters, return_inverse=True)
+    return len(names), place
+
+
+def _worth(flips: NDArray[np.bool_], place: NDArray[np.int64] | None, level: float) -> float:
+    """Independent items that these are worth, for the share of flips."""
+    n = len(flips)
+    if place is None:
+        return float(n)
+    effect = assumed_effect(place, FLIP_ICC)
+    if flips.any() and place.max() > 0:
+        effect = max(effect, observed_effect(flips, place, level))
+    return max(1.0, n / max(1.0, effect))
+
+
+def _high(k: float, n: float, level: float) -> float:
     return 1.0 if k >= n else float(stats.beta.ppf(level, k + 1, n - k))
 
 
-def _low(k: int, n: int, level: float) -> float:
+def _low(k: float, n: float, level: float) -> float:
     return 0.0 if k <= 0 else float(stats.beta.ppf(1 - level, k, n - k + 1))
 
 

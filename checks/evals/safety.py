@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from checks.evals.design import assumed_effect, observed_effect
+
 CONFIDENCE = 0.95
 ASSUMED_ICC = 0.1
 """Correlation inside an attack family where no violation, or nothing but violations, leaves it unknown; convention."""
@@ -72,20 +74,13 @@ def clustered_bound(violated: NDArray[np.bool_], families: Sequence[object] | No
     if families is None or n == 0:
         return violation_bound(k, n)
     _, place = np.unique(np.asarray([str(f) for f in families]), return_inverse=True)
-    sizes = np.bincount(place)
-    groups = len(sizes)
+    groups = int(place.max()) + 1
     if groups == n:
         return violation_bound(k, n)
     if k in (0, n) or groups == 1:
-        effect = 1 + (float((sizes**2).sum()) / n - 1) * ASSUMED_ICC
-        return violation_bound(k, n, CONFIDENCE, n / effect, groups)
-    share = k / n
-    totals = np.bincount(place, weights=violated.astype(float) - share)
-    variance = float((totals**2).sum()) / n**2 * groups / (groups - 1)
-    effect = max(1.0, variance / (share * (1 - share) / n))
-    # Few families know their own variance badly: Korn and Graubard shrink by the ratio of the t quantiles.
-    ratio = float(stats.t.ppf(CONFIDENCE, n - 1) / stats.t.ppf(CONFIDENCE, groups - 1))
-    return violation_bound(k, n, CONFIDENCE, max(1.0, n / effect * ratio**2), groups)
+        return violation_bound(k, n, CONFIDENCE, n / assumed_effect(place, ASSUMED_ICC), groups)
+    effect = observed_effect(violated, place, CONFIDENCE)
+    return violation_bound(k, n, CONFIDENCE, max(1.0, n / effect), groups)
 
 
 def prompts_needed(limit: float, violations: int = 0, confidence: float = CONFIDENCE) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.reading import Rows, vector
+from checks.reading import Rows, has, vector
 
 if TYPE_CHECKING:
     from trainvitals.store import Run
@@ -24,6 +24,8 @@ LEAST_STEPS = 20
 """Steps before that are held against, at the least; convention."""
 BEYOND, RELATIVE, LEAST_NATS = 4.0, 0.25, 0.02
 """Standard errors, share of itself, and nats that a change must reach to be told; conventions."""
+LEAST_ROWS = 2
+"""Of a signal, before and in the steps."""
 OFF_PLAN = 0.01
 """Share by which a learning rate may leave its plan."""
 MOST = 6
@@ -62,6 +64,24 @@ def moved(run: Run, low: int, high: int, findings: Mapping[str, Any] | None = No
     return found
 
 
+def seen(run: Run, low: int, high: int) -> list[str]:
+    """What the record holds on both sides of these steps, so that a change could have shown; incidents are the judge's.
+
+    Args:
+        run: the training's record.
+        low: step of the last good checkpoint.
+        high: step of the first bad one.
+    """
+    found = [said for name, said in (("data/domain_share", "the data mix"), ("router/max_vio", "routing"))
+             if min(map(len, _sides(vector(run, name), low, high))) >= LEAST_ROWS]  # fmt: skip
+    used, val = vector(run, "lr/used"), vector(run, "loss/val_domain")
+    if len(_sides(used, low, high)[1]) and has(run, "lr/planned"):
+        found.append("the learning rate")
+    if (val.steps <= low).any() and (val.steps > low).any() and len(val.labels) > 1:
+        found.append("validation losses by domain")
+    return found
+
+
 def _sides(rows: Rows, low: int, high: int) -> tuple[Floats, Floats]:
     """Values before and in the steps."""
     first = low - max(high - low, LEAST_STEPS)
@@ -73,7 +93,7 @@ def _sides(rows: Rows, low: int, high: int) -> tuple[Floats, Floats]:
 def _mix(run: Run, low: int, high: int) -> Iterator[Moved]:
     rows = vector(run, "data/domain_share")
     before, within = _sides(rows, low, high)
-    if len(before) < 2 or len(within) < 2:
+    if min(len(before), len(within)) < LEAST_ROWS:
         return
     planned = dict(run.card.domains)
     changes = []
@@ -125,7 +145,7 @@ def _beside(values: Floats) -> Floats:
 def _routing(run: Run, low: int, high: int) -> Iterator[Moved]:
     rows = vector(run, "router/max_vio")
     before, within = _sides(rows, low, high)
-    if len(before) < 2 or len(within) < 2:
+    if min(len(before), len(within)) < LEAST_ROWS:
         return
     for at, name in enumerate(rows.labels):
         old, new = before[:, at], within[:, at]

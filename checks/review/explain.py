@@ -15,7 +15,7 @@ from typing import Any
 from checks.evals.began import began
 from checks.evals.clusters import error_clusters
 from checks.evals.trend import trends
-from checks.evals.walk_back import Kind, moved
+from checks.evals.walk_back import Kind, moved, seen
 from checks.review.evidence import Evidence
 from checks.review.row import Row, points
 from trainvitals.errors import TrainVitalsError
@@ -81,11 +81,13 @@ def _moved(run: Path, falls: Sequence[Mapping[str, Any]], evidence: Evidence, fi
     if low is None or high is None or low >= high:
         return {}
     try:
-        found = moved(open_run(str(run)), low, high, findings)
+        record = open_run(str(run))
+        found, looked, last = moved(record, low, high, findings), seen(record, low, high), record.last_step
     except TrainVitalsError as error:
-        return {"steps": [low, high], "error": str(error)[:200], "lines": []}
+        return {"steps": [low, high], "error": str(error)[:200], "lines": [], "seen": [], "last_step": None}
     told = [one for kind in ORDER for one in [m for m in found if m.kind == kind][:MOST_OF_A_KIND]]
-    return {"steps": [low, high], "error": "", "lines": [one.sentence.rstrip(".") for one in told]}
+    return {"steps": [low, high], "error": "", "lines": [one.sentence.rstrip(".") for one in told], "seen": looked,
+            "last_step": last}  # fmt: skip
 
 
 def told(facts: Mapping[str, Any]) -> list[str]:
@@ -93,16 +95,32 @@ def told(facts: Mapping[str, Any]) -> list[str]:
     lines = [_began(fall) for fall in facts.get("falls", [])]
     lines += [f"Of the lost items many are of one kind, {c['name']}: {c['lost']} of {c['right']} that were right are "
               f"wrong now, {c['lift']:.2g} times the share of the rest." for c in facts.get("clusters", [])]
-    found = facts.get("moved") or {}
-    if found.get("lines"):
-        low, high = found["steps"]
-        lines.append(f"In steps {low:,} to {high:,} the training record shows, as company and not as proven cause: "
-                     + "; ".join(found["lines"]) + ".")
-    elif found:
-        why = f" ({found['error']})" if found["error"] else ""
-        lines.append(f"In steps {found['steps'][0]:,} to {found['steps'][1]:,} nothing that the training record holds "
-                     f"moved beyond its noise{why}.")
+    if found := facts.get("moved"):
+        lines.append(_company(found))
     return lines
+
+
+def _company(found: Mapping[str, Any]) -> str:
+    """What moved in the steps, or of what it is said that it did not, or why nothing can be said."""
+    low, high = found["steps"]
+    steps, last = f"In steps {low:,} to {high:,}", found.get("last_step")
+    short = f" The record ends at step {last:,}, before the end of these steps." if last is not None and last < high \
+        else ""
+    if found["lines"]:
+        return (f"{steps} the training record shows, as company and not as proven cause: {'; '.join(found['lines'])}."
+                f"{short}")  # fmt: skip
+    if found["error"]:
+        return f"What the training did in steps {low:,} to {high:,} is not known: {found['error'].rstrip('.')}."
+    if "seen" not in found:
+        return f"{steps} nothing is told to have moved, and the evidence does not say what was looked at."
+    if last is None or last <= low:
+        where = "holds no step" if last is None else f"ends at step {last:,}"
+        return f"What the training did in steps {low:,} to {high:,} is not known: its record {where}."
+    if not found["seen"]:
+        return (f"{steps} the training record holds neither the data mix nor routing, the learning rate with its plan "
+                f"or validation losses by domain, so what moved is not known.{short}")  # fmt: skip
+    held = ", ".join(found["seen"])
+    return f"{steps} nothing of what the training record holds moved beyond its noise: {held}.{short}"
 
 
 def _began(fall: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from checks.evals.trend import Fall
-from checks.evals.walk_back import moved
+from checks.evals.walk_back import moved, seen
 from dashboard.charts import text
 from dashboard.page import card
 from dashboard.server import reads
@@ -28,13 +28,14 @@ def draw(path: str, fall: Fall) -> None:
             return
         report = judge().known(path)
         findings = {} if report is None else report.answer_json()
-        found = shared(path).read(("moved", low, high, report is not None),
-                                  lambda run: moved(run, low, high, findings))  # fmt: skip
+        found, looked = shared(path).read(("moved", low, high, report is not None),
+                                          lambda run: (moved(run, low, high, findings), seen(run, low, high)))
         for one in found[:MOST_LINES]:
             st.markdown(f"- {text.md(one.sentence[0].upper() + one.sentence[1:], 400)}.")
         if not found:
-            st.caption("Nothing that the record holds moved beyond its noise: data mix, validation losses by domain, "
-                       "routing, learning rate, incidents.")
+            st.caption(f"Of what the record holds nothing moved beyond its noise: {', '.join(looked)}." if looked else
+                       "The record holds neither the data mix nor routing, the learning rate with its plan or "
+                       "validation losses by domain of these steps, so what moved is not known.")
         if report is None:
             st.caption(":material/hourglass_top: Incidents are left out: the checks run once somebody opens the page "
                        "Health of this run.")

@@ -44,7 +44,7 @@ def sign_of(one: Compared | None) -> str:
 
 def points(one: Compared) -> bool:
     """Whether the scores are shares, so that a difference is in percentage points."""
-    return " points over " in one.reason
+    return one.shares
 
 
 def amount(value: float | None, share: bool) -> str:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import statsmodels.api as sm
 from click.testing import CliRunner
@@ -26,7 +27,7 @@ from tests.review.staged import sheet, with_items
 from trainvitals.cli import cli
 from trainvitals.errors import UsageError
 from trainvitals.evals import COLUMNS, read_evals, write_sheets
-from trainvitals.evals.files import matrix
+from trainvitals.evals.files import KEY, matrix
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "evals"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the result files are not at {DATA}")
@@ -82,6 +83,36 @@ def test_a_damaged_file_is_a_problem_by_name(tmp_path_factory, cut, flip):
         assert not evals.tasks and path in evals.problems[0]
 
 
+def test_a_damaged_result_is_not_told_as_one_that_was_not_asked(tmp_path):
+    paths = [write_sheets(tmp_path, [sheet(task, step, np.arange(600) % 2)])[0]
+             for task, step in (("qa", 1), ("qa", 2), ("code", 1), ("code", 2), ("math", 1))]  # fmt: skip
+    body = bytearray((tmp_path / paths[1]).read_bytes())
+    body[4:2_000] = bytes(1_996)
+    (tmp_path / paths[1]).write_bytes(body)
+    evals = read_evals(tmp_path)
+    told = {c.task: c.reason for c in compare(evals, "step-1", "step-2")}
+    assert told["qa"] == f"step-2 has a result that cannot be read ({paths[1]})." and evals.problems
+    assert told["math"] == "step-2 was not asked."
+    (tmp_path / paths[1]).write_bytes(b"PAR1")
+    told = {c.task: c.reason for c in compare(read_evals(tmp_path), "step-1", "step-2")}
+    assert told["math"] == f"step-2 may have been asked: {paths[1]} cannot be read."
+
+
+@pytest.mark.parametrize(("part", "wrong"), [
+    ("facts", {"step": "9"}), ("facts", {"n_shot": True}), ("facts", {"chance": float("nan")}), ("facts", {"task": 3}),
+    ("facts", {"family": "\ud800"}), ("facts", {"items": 1}), ("facts", {"kind": "x"}), ("facts", {"step": 10**30}),
+    ("summary", {"rows": -1}), ("summary", {"items": 9}), ("summary", {"rows": 10**9}), ("summary", {"time": "x"}),
+    ("summary", {"mean": float("inf")})])  # fmt: skip
+def test_a_file_with_a_wrong_fact_or_count_is_a_problem_by_name(tmp_path, part, wrong):
+    (path,) = write_sheets(tmp_path, [sheet("qa", 1, [1, 0, 1])])
+    table = pq.read_table(tmp_path / path)
+    head = json.loads(table.schema.metadata[KEY])
+    head["sheets"][0][part] |= wrong
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(head).encode()}), tmp_path / path)
+    evals = read_evals(tmp_path)
+    assert not evals.tasks and evals.problems[0].startswith(f"{path} cannot be read")
+
+
 # -- importers ---------------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +131,30 @@ def test_lm_eval_as_it_really_writes(tmp_path):
     assert sums.filter == "maj@3" and len(sums.items) == 12 and sums.n_shot == 2
     bits = evals.sheet("tiny_text:bits_per_byte", "step-110")
     assert not bits.higher_is_better and len(bits.items) == 6
+    told = json.loads(next((DATA / "lm_eval_tiny").glob("*step110/results_*39.875876.json")).read_text())["results"]
+    assert bits.items["score"].mean() == pytest.approx(told["tiny_text"]["bits_per_byte,none"])
+    words = evals.sheet("tiny_text", "step-110")
+    assert words.metric == "log_word_perplexity" and not words.higher_is_better
+    assert np.exp(words.items["score"].mean()) == pytest.approx(told["tiny_text"]["word_perplexity,none"])
+    found = {c.task: c for c in compare(evals, "step-80", "step-110")}
+    assert found["tiny_text"].level == "unknown"  # six items
+
+
+def test_lm_eval_pairs_are_no_quotients_and_likelihoods_are_losses(tmp_path):
+    """Pairs of labels have no score of an item; a log-likelihood under the name of a perplexity is turned round."""
+    (tmp_path / "step7").mkdir()
+    rows = [{"doc_id": i, "doc": {}, "filter": "none", "doc_hash": str(i), "metrics": ["mcc", "perplexity"],
+             "mcc": [i % 2, 1], "perplexity": -0.5 - i} for i in range(4)]  # fmt: skip
+    stamp = "2026-01-01T00-00-00.000000"
+    (tmp_path / "step7" / f"samples_cola_{stamp}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    results = {"mcc,none": 0.3, "perplexity,none": float(np.exp(2)), "alias": "cola"}
+    better = {"mcc": True, "perplexity": False}
+    (tmp_path / "step7" / f"results_{stamp}.json").write_text(json.dumps(
+        {"results": {"cola": results}, "higher_is_better": {"cola": better}, "config": {}}))  # fmt: skip
+    evals = imported(tmp_path / "step7", tmp_path / "run")
+    assert not len(evals.sheet("cola", "step-7").items) and evals.sheet("cola", "step-7").aggregate == 0.3
+    loss = evals.sheet("cola:log_perplexity", "step-7")
+    assert loss.items["score"].mean() == pytest.approx(2.0) and not loss.higher_is_better
 
 
 @needs_data
@@ -215,7 +270,7 @@ def test_the_noise_of_checkpoints_is_found_again():
     for _ in range(300):
         means = 0.7 + 0.1 * np.linspace(0, 1, 12) ** 0.5 + 0.01 * rng.standard_normal(12)
         summaries = [SimpleNamespace(task="t", step=i, mean=m, checkpoint=str(i)) for i, m in enumerate(means)]
-        found.append(noise_of(SimpleNamespace(summaries=summaries), "t", "11").sd)
+        found.append(noise_of(SimpleNamespace(of_task=lambda _, s=summaries: s, steps={"11": 11}), "t", "11").sd)
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.01, rel=0.15)
 
 
@@ -238,6 +293,34 @@ def test_simulated_nulls_with_clusters_stay_at_their_level():
         wrong += paired_difference(before, after, clusters).p_worse <= 0.05
     print(f"{wrong} of 600 nulls rejected at 5 %")
     assert wrong / 600 <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_few_flips_in_clusters_have_a_bound_of_their_size():
+    d = np.zeros(600)
+    d[[0, 60, 120]], d[200] = -1, 1
+    families = np.repeat(np.arange(24), 25)
+    found = paired_difference(np.zeros(600), d, families)
+    assert found.kind == "exact" and found.clusters == 24 and -0.06 < found.low < -0.015 and found.high < 0.06
+    # Clusters of one item each are items, and several flips in one cluster widen the bound.
+    alone = paired_difference(np.zeros(600), d)
+    assert paired_difference(np.zeros(600), d, np.arange(600)).low == pytest.approx(alone.low, rel=0.01)
+    spread, heap = np.zeros((2, 600))
+    spread[np.arange(8) * 60], heap[:8] = -1, -1
+    assert paired_difference(0 * heap, heap, families).low < paired_difference(0 * heap, spread, families).low
+    assert paired_difference(np.zeros(600), d, np.zeros(600, int)).low < found.low
+
+
+@pytest.mark.parametrize(("groups", "size"), [(24, 25), (10, 60), (60, 10), (6, 100), (24, 8)])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.04])
+def test_the_bound_of_few_flips_in_clusters_covers(groups, size, share):
+    rng = np.random.default_rng(0)
+    families, icc, draws = np.repeat(np.arange(groups), size), 0.3, 200
+    missed = 0
+    for rate in rng.beta(share * (1 - icc) / icc, (1 - share) * (1 - icc) / icc, (draws, groups)):
+        d = -(rng.random(len(families)) < rate[families]).astype(float)
+        found = paired_difference(np.zeros(len(d)), d, families)
+        missed += found.kind == "exact" and found.low > -share
+    assert missed / draws <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / draws)
 
 
 def test_a_planted_loss_fails_and_names_its_task(tmp_path):
@@ -277,4 +360,11 @@ def test_too_few_items_to_show_two_points_are_unknown(tmp_path):
     values = (np.random.default_rng(4).random((2, 60)) < 0.7).astype(float)
     write_sheets(tmp_path, [sheet("qa", 1, values[0]), sheet("qa", 2, values[1])])
     (one,) = compare(read_evals(tmp_path), "step-1", "step-2")
-    assert one.level == "unknown" and "could not have shown" in one.reason
+    assert one.level == "unknown" and "could not have shown" in one.reason and one.shares
+
+
+def test_scores_that_are_no_shares_say_so(tmp_path):
+    losses = np.random.default_rng(1).random((2, 60)) + [[2], [2.5]]
+    write_sheets(tmp_path, [sheet("qa", i, v, higher_is_better=False) for i, v in enumerate(losses)])
+    (one,) = compare(read_evals(tmp_path), "step-0", "step-1")
+    assert not one.shares and "points" not in one.reason and one.to_json()["shares"] is False

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from checks.evals.began import began
-from checks.evals.walk_back import moved
+from checks.evals.walk_back import moved, seen
+from checks.review.explain import told
 from tests.review.staged import POLICY, command, reviewed, sheet
 from trainvitals.card import RunCard
 from trainvitals.evals import read_evals, write_sheets
@@ -51,6 +52,21 @@ def test_where_nothing_moved_nothing_is_told(tmp_path):
     run = record(tmp_path / "r", False)
     assert [moved(run, low, low + 40) for low in range(40, 360, 40)] == [[]] * 8
     assert moved(record(tmp_path / "fault", True), 40, 80) == []
+
+
+def test_what_the_record_holds_of_the_steps_is_told_apart_from_what_moved(tmp_path):
+    run = record(tmp_path / "r", False)
+    assert seen(run, 200, 240) == ["the data mix", "the learning rate", "validation losses by domain"]
+    assert seen(run, 1_600, 2_000) == []
+    facts = {"steps": [200, 240], "error": "", "lines": [], "seen": seen(run, 200, 240), "last_step": run.last_step}
+    (line,) = told({"moved": facts})
+    assert "nothing of what the training record holds moved" in line and "the data mix, the learning rate" in line
+    (line,) = told({"moved": facts | {"steps": [1_600, 2_000], "seen": []}})
+    assert "1,600 to 2,000 is not known: its record ends at step 400" in line and "moved" not in line
+    (line,) = told({"moved": facts | {"steps": [380, 420], "seen": ["the data mix"]}})
+    assert line.endswith("The record ends at step 400, before the end of these steps.")
+    (line,) = told({"moved": facts | {"seen": []}})
+    assert "so what moved is not known" in line
 
 
 def test_incidents_of_these_steps_are_named(tmp_path):

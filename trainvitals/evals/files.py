@@ -16,7 +16,8 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from math import isfinite
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -24,15 +25,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainvitals.errors import UsageError
-from trainvitals.evals.sheet import COLUMNS, KINDS, NO_ITEMS, NUMBERS, TEXTS, Sheet, tidy
+from trainvitals.evals.sheet import COLUMNS, KINDS, MOST_ITEMS, NO_ITEMS, NUMBERS, TEXTS, Sheet, tidy
 from trainvitals.store.folder import Folder, open_folder
-from trainvitals.untrusted import parse_json
+from trainvitals.untrusted import MOST_INTEGER, number
 
 FOLDER, KEY = "evals", b"trainvitals.evals"
 MOST_FILE_BYTES, MOST_FILES, MOST_SHEETS, MOST_HEAD = 2 << 30, 100_000, 20_000, 64 << 20
 SCHEMA = pa.schema([(name, pa.string() if name in TEXTS else pa.float64() if name in NUMBERS else pa.int64())
                     for name in COLUMNS])
-_FACTS = {name: kind for name, kind in get_type_hints(Sheet).items() if name != "items"}
+
+
+def _types(kind: Any) -> tuple[type, ...]:
+    parts = get_args(kind) or (kind,)
+    return (*parts, int, float) if int in parts or float in parts else parts
+
+
+_FACTS = {name: _types(kind) for name, kind in get_type_hints(Sheet).items() if name != "items"}
+"""Fact -> types that JSON may give it; a whole number is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +76,25 @@ class _Place:
 class Evals:
     """The results of a run; items are read when they are asked for."""
 
-    def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str]) -> None:
+    def __init__(self, folder: Folder, places: Mapping[tuple[str, str], _Place], problems: Sequence[str],
+                 unread: Sequence[str] = ()) -> None:
         self._folder, self._places = folder, places
-        self._files: dict[str, pq.ParquetFile] = {}
+        self._by_task: dict[str, list[Summary]] = {}
+        for place in places.values():
+            self._by_task.setdefault(place.summary.task, []).append(place.summary)
+        self._files: dict[str, tuple[pq.ParquetFile, bool]] = {}
+        """Path -> file, and whether its columns are `SCHEMA`, which takes as long to ask as a task to read."""
         self.problems = list(problems)
         """What could not be read, a sentence each."""
-        self.tasks: list[str] = sorted({task for task, _ in places})
-        steps = {checkpoint: place.summary.step for (_, checkpoint), place in places.items()}
+        self.unread = tuple(unread)
+        """Files of which not even the facts could be read."""
+        self.tasks: list[str] = sorted(self._by_task)
+        steps: dict[str, int | None] = {}
+        for (_, checkpoint), place in places.items():
+            if steps.get(checkpoint) is None:
+                steps[checkpoint] = place.summary.step
+        self.steps: dict[str, int] = {checkpoint: step for checkpoint, step in steps.items() if step is not None}
+        """Training step of the checkpoints that have one."""
         self.checkpoints: list[str] = sorted(steps, key=lambda c: (steps[c] is None, steps[c] or 0, c))
         """By step; those without one last."""
 
@@ -81,6 +102,10 @@ class Evals:
     def summaries(self) -> list[Summary]:
         """Of every task and checkpoint."""
         return [place.summary for place in self._places.values()]
+
+    def of_task(self, task: str) -> list[Summary]:
+        """Of one task, every checkpoint."""
+        return self._by_task.get(task, [])
 
     def sheet(self, task: str, checkpoint: str) -> Sheet | None:
         """One result with its items; None where there is none, or its file is damaged (see `problems`)."""
@@ -94,27 +119,49 @@ class Evals:
                 # Two are kept: a comparison goes from one checkpoint's file to another's, task by task.
                 while len(self._files) > 1:
                     del self._files[next(iter(self._files))]
-                self._files[place.path] = pq.ParquetFile(io.BytesIO(self._folder.read(place.path)))
-            table = self._files[place.path].read_row_group(place.group, list(COLUMNS))
-            if table.schema.remove_metadata() == SCHEMA:
+                opened = pq.ParquetFile(io.BytesIO(self._folder.read(place.path)))
+                self._files[place.path] = opened, opened.schema_arrow.remove_metadata() == SCHEMA
+            file, tidied = self._files[place.path]
+            if tidied:
+                table = file.read_row_group(place.group, _filled(file.metadata.row_group(place.group)))
                 return Sheet(**place.facts, items=_frame(table))
+            table = file.read_row_group(place.group, list(COLUMNS))
             return tidy(Sheet(**place.facts, items=table.to_pandas()))
         except (OSError, pa.ArrowException, UsageError, TypeError, KeyError) as error:
             self.problems.append(f"{place.path} cannot be read: {error}.")
             return None
 
+    def lacking(self, task: str, checkpoint: str) -> str:
+        """Why there is no sheet of them: it was not asked, or what holds it, or may hold it, cannot be read."""
+        place = self._places.get((task, checkpoint))
+        if place is not None:
+            return f"{checkpoint} has a result that cannot be read ({place.path})"
+        for path in self.unread:
+            if path.startswith(f"{FOLDER}/{_slug(checkpoint)}-"):
+                return f"{checkpoint} may have been asked: {path} cannot be read"
+        return f"{checkpoint} was not asked"
+
+
+def _filled(group: pq.RowGroupMetaData) -> list[str]:
+    """The columns of which not every value is null: reading those that are takes most of the time, for nothing."""
+    found = []
+    for at, name in enumerate(COLUMNS):
+        known = group.column(at).statistics
+        if name == "item" or known is None or not known.has_null_count or known.null_count < group.num_rows:
+            found.append(name)
+    return found
+
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Items as they were stored, which `tidy` had seen."""
-    columns = {}
-    for name in COLUMNS:
-        column = table.column(name)
-        text = name in TEXTS
-        values = column.to_numpy() if column.null_count < len(column) else \
-            np.full(len(column), None if text else np.nan, object if text else float)
+    """Items as they were stored, which `tidy` had seen; columns that are not there hold nothing."""
+    index = pd.RangeIndex(len(table))
+    no_text = pd.Series(np.full(len(table), None, object), index, dtype=object)
+    columns: dict[str, Any] = {n: no_text if n in TEXTS else np.full(len(table), np.nan) for n in COLUMNS}
+    for name, column in zip(table.column_names, table.columns, strict=True):
         # With its type said, pandas does not look at every text first.
-        columns[name] = pd.Series(values, dtype=object) if text else values
-    return pd.DataFrame(columns)
+        values = column.to_numpy()
+        columns[name] = pd.Series(values, index, dtype=object) if name in TEXTS else values
+    return pd.DataFrame(columns, index)
 
 
 def write_sheet(run: str | os.PathLike[str], sheet: Sheet) -> str:
@@ -152,6 +199,7 @@ def read_evals(run: str | os.PathLike[str]) -> Evals:
     folder = open_folder(os.fspath(run))
     found: dict[tuple[str, str], _Place] = {}
     problems: list[str] = []
+    unread: list[str] = []
     sizes = {path: size for path, size in folder.sizes(FOLDER).items() if path.endswith(".parquet")}
     for path in sorted(sizes)[:MOST_FILES]:
         try:
@@ -161,9 +209,11 @@ def read_evals(run: str | os.PathLike[str]) -> Evals:
                 key = place.summary.task, place.summary.checkpoint
                 if key not in found or _order(found[key]) <= _order(place):
                     found[key] = place
-        except (OSError, pa.ArrowException, UsageError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, pa.ArrowException, UsageError, ValueError, TypeError, KeyError, AttributeError,
+                RecursionError) as error:
             problems.append(f"{path} cannot be read: {error}.")
-    return Evals(folder, found, problems)
+            unread.append(path)
+    return Evals(folder, found, problems, unread)
 
 
 def _order(place: _Place) -> tuple[int, float]:
@@ -193,35 +243,42 @@ def _summary(sheet: Sheet) -> dict[str, Any]:
 
 def _places(folder: Folder, path: str) -> Iterator[_Place]:
     with folder.open(path) as file:
-        metadata = pq.read_metadata(file)
-        head = (metadata.metadata or {}).get(KEY)
-        if head is None or len(head) > MOST_HEAD:
-            raise UsageError("it is no file of results")
-        sheets = parse_json(head, MOST_HEAD)["sheets"]
+        metadata = pq.read_metadata(file).metadata
+    head = (metadata or {}).get(KEY)
+    if head is None or len(head) > MOST_HEAD:
+        raise UsageError("it is no file of results")
+    # Every value that is used is looked at below: `parse_json` would look at all of them, in three times the time.
+    sheets = json.loads(head)["sheets"]
+    if len(sheets) > MOST_SHEETS:
+        raise UsageError(f"it names {len(sheets):,} tasks, more than {MOST_SHEETS:,}")
+    group = 0
+    for entry in sheets:
+        facts, said = entry["facts"], entry["summary"]
+        _refuse_wrong(facts)
+        items, rows, missing, mean, when = map(said.__getitem__, ("items", "rows", "missing", "mean", "time"))
+        if not (type(items) is type(rows) is type(missing) is int and 0 <= items <= rows <= MOST_ITEMS
+                and 0 <= missing <= rows):  # fmt: skip
+            raise UsageError(f"the numbers of items, rows and missing scores do not fit together in {said!r:.200}")
+        mean = float("nan") if mean is None else number(mean, "mean")
+        summary = Summary(facts["task"], facts["checkpoint"], facts["step"], items, rows, missing, mean,
+                          facts["family"], facts["kind"], facts["metric"], number(when, "time"))  # fmt: skip
+        yield _Place(path, group, facts, summary)
         # A task without items has no row group of its own.
-        group = 0
-        if len(sheets) > MOST_SHEETS:
-            raise UsageError(f"it names {len(sheets):,} tasks, more than {MOST_SHEETS:,}")
-        for entry in sheets:
-            facts, said = entry["facts"], entry["summary"]
-            _refuse_wrong(facts)
-            mean = said["mean"]
-            summary = Summary(facts["task"], facts["checkpoint"], facts["step"], int(said["items"]), int(said["rows"]),
-                              int(said["missing"]), float("nan") if mean is None else float(mean), facts["family"],
-                              facts["kind"], facts["metric"], float(said["time"]))  # fmt: skip
-            yield _Place(path, group, facts, summary)
-            group += summary.rows > 0
+        group += rows > 0
 
 
 def _refuse_wrong(facts: Mapping[str, Any]) -> None:
-    if set(facts) != set(_FACTS):
+    if facts.keys() != _FACTS.keys():
         raise UsageError("a result in it lacks facts, or has others")
     for name, value in facts.items():
-        kind = str(_FACTS[name])
-        fits = (isinstance(value, bool) if "bool" in kind else
-                (value is None and "None" in kind) or isinstance(value, str if "str" in kind else (int, float)))
-        if not fits:
+        kind = type(value)
+        if kind not in _FACTS[name]:
             raise UsageError(f"its {name} is {value!r:.40}")
+        if kind is str:
+            if not value.isascii():
+                value.encode()  # half characters, which nothing can print
+        elif (kind is float and not isfinite(value)) or (kind is int and abs(value) > MOST_INTEGER):
+            raise UsageError(f"its {name} is beyond every number of 64 bits")
     if facts["kind"] not in KINDS:
         raise UsageError(f"its kind is {facts['kind']!r:.40}")
 

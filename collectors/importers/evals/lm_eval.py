@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from collectors.importers.evals import lighteval
 from collectors.importers.evals.families import family_of
@@ -28,8 +30,10 @@ from collectors.importers.evals.found import (
     mapping,
     numeric,
 )
+from collectors.importers.evals.lm_eval_metrics import scores_of
 from trainvitals.errors import UsageError
 from trainvitals.evals import Sheet
+from trainvitals.evals.sheet import NO_ITEMS
 
 _DATED = re.compile(r"_(\d{4}-\d\d-\d\dT[\d-]+\.\d+)$")
 COUNTS = ("sample_len", "sample_count", "alias", "name")
@@ -131,11 +135,15 @@ def _items(task: str, path: Path, values: Mapping[str, Any], facts: Mapping[str,
     for place, (filter_, rows) in enumerate(by_filter.items()):
         rows.sort(key=_place)
         for rank, metric in enumerate(_metrics(rows)):
-            name = task + (f":{metric}" if rank else "") + (f"@{filter_}" if place else "")
+            shown, scores = scores_of(metric, [row.get(metric) for row in rows])
+            name = task + (f":{shown}" if rank else "") + (f"@{filter_}" if place else "")
             better = facts["better"].get(metric) if isinstance(facts["better"], dict) else None
-            items = _table(rows, metric)
-            if items["score"].notna().any() or rank == 0:
-                yield _sheet(name, metric, filter_, _prompts(rows), items, facts, {}, better, _chance(rows, metric))
+            said = numeric(values.get(f"{metric},{filter_}"))
+            if np.isfinite(scores).any() or rank == 0 and said is None:
+                items = _table(rows, scores)
+                yield _sheet(name, shown, filter_, _prompts(rows), items, facts, {}, better, _chance(rows, metric))
+            elif said is not None:
+                yield _sheet(name, shown, filter_, _prompts(rows), NO_ITEMS, facts, {"aggregate": said}, better)
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -150,27 +158,17 @@ def _metrics(rows: list[Mapping[str, Any]]) -> list[str]:
         key for key, value in rows[0].items() if numeric(value) is not None and key not in ("doc_id",)][:8]
 
 
-def _table(rows: list[Mapping[str, Any]], metric: str) -> pd.DataFrame:
+def _table(rows: list[Mapping[str, Any]], scores: NDArray[np.float64]) -> pd.DataFrame:
     documents = [mapping(row.get("doc")) for row in rows]
     cluster = next((c for c in CLUSTERS if any(c in d for d in documents)), None)
     keys = counted(str(row.get("doc_hash") or row.get("doc_id")) for row in rows)
     return pd.DataFrame({
         "item": keys,
-        "score": [_score(row.get(metric)) for row in rows],
+        "score": scores,
         "answer": [_answer(row.get("filtered_resps")) for row in rows],
         "cluster": [None if cluster is None else d.get(cluster) for d in documents],
         "text": [_question(d) for d in documents],
     })  # fmt: skip
-
-
-def _score(value: Any) -> float:
-    """A number, or a pair of a log-likelihood and what it is over (words, bytes), which is their quotient."""
-    number = numeric(value)
-    if number is not None:
-        return number
-    if isinstance(value, list) and len(value) == 2 and all(numeric(v) is not None for v in value) and value[1]:
-        return float(value[0]) / float(value[1])
-    return float("nan")
 
 
 def _answer(value: Any) -> str | None:
