@@ -39,14 +39,19 @@ def test_a_baseline_adds_its_difference_and_empty_columns_go():
     assert "to baseline" not in frame(ROWS, ordered(ROWS))
 
 
-def test_a_row_says_what_the_run_says(runs):
-    path = runs / "clean"
+def test_a_row_says_what_the_run_says(runs, tmp_path):
+    path = shutil.copytree(runs / "clean", tmp_path / "clean", ignore=shutil.ignore_patterns("findings"))
     run, row = open_run(path), read_row(str(path))
     values = run.array("loss/train").values
     assert row.error == "" and row.step == run.last_step and row.status == run.status
     assert row.loss == pytest.approx(values[-len(values) // 30 :].mean(), rel=0.02)
     assert row.tokens == pytest.approx(np.nansum(run.array("throughput/tokens").values), rel=0.02)
     assert row.level == "unknown" and row.judged_step is None
+    findings = [{"level": "pass", "check": "loss.divergence"}, {"level": "warn", "summary": "look", "check": "x"}]
+    run.save_findings(findings)
+    assert (read_row(str(path)).level, read_row(str(path)).headline) == ("warn", "look")
+    run.save_findings(findings[:1])
+    assert (read_row(str(path)).level, read_row(str(path)).judged_step) == ("pass", run.last_step)
 
 
 def test_damage_is_a_row_of_its_own(tmp_path):
