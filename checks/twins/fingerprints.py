@@ -62,7 +62,8 @@ def _matched(a: LossRows, b: LossRows, steps_a: NDArray[np.int64], hashes_a: NDA
     pieces = _runs(mine, offsets)
     offset = Counter(offsets.tolist()).most_common(1)[0][0]
     shared = (hashes_a.size, hashes_b.size)
-    words = f"{numbers(len(mine), 'batch')} of {shared[0]:,} and {shared[1]:,} are the same by their fingerprints"
+    batches = f"{len(mine):,} batch{'es' if len(mine) > 1 else ''}"
+    words = f"{batches} of {shared[0]:,} and {shared[1]:,} are the same by their fingerprints"
     if ka != kb:
         words += f"; {max(ka, kb)} steps of {'a' if ka > kb else 'b'} are one of the other"
     share = len(mine) / max(min(shared), 1)
