@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.twins import delay_words, first_after, said_alone, said_with_twin
-from checks.twins.backtest import RISES_NAT, backtest
+from benchmarks.twins import delay_words, first_after
+from checks.twins.backtest import RISES_NAT, backtest, said_alone, said_with
 from checks.twins.recognise import recognise
 from checks.twins.rows import LossRows, from_arrays
 from collectors.demo.batches import Batch
@@ -139,8 +139,8 @@ def score(out: Path) -> None:
         for seed in SEEDS:
             mine, losses = rows[f"{name}-{seed}"], runs[f"{name}-{seed}"]["losses"]
             moved = float(np.mean(losses[ONSET:] - runs[f"none-{seed}"]["losses"][ONSET:]))
-            with_proxies = [said_with_twin(mine, rows[f"proxy-{part}-{seed}"]) for part in PARTS]
-            said = [said_alone((steps, losses)), *with_proxies]
+            proxies = [rows[f"proxy-{part}-{seed}"] for part in PARTS]
+            said = [said_alone(steps, losses), *(said_with(mine, [(p, recognise(mine, p))]) for p in proxies)]
             print(f"| {name} | {seed} | {moved:+.3f} | " + " | ".join(_words(s) for s in said) + " |")
     for part in PARTS:
         pairs = [recognise(rows[f"none-{seed}"], rows[f"proxy-{part}-{seed}"]) for seed in SEEDS]

@@ -13,12 +13,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.stream.layout import LOSS
-from checks.stream.series import Series
+from checks.twins.backtest import said_alone, said_with
 from checks.twins.culprits import culprits
-from checks.twins.judge import controls, partings, told_at
+from checks.twins.judge import controls, partings
 from checks.twins.recognise import recognise
-from checks.twins.rows import LossRows
 from tests.twins.logs import CURVES, Log, published, rows_of
 
 PLACES = 50
@@ -62,7 +60,7 @@ def healthy(logs: dict[str, Log]) -> None:
         pairs = [(rows_of(log, y), recognise(mine, rows_of(log, y))) for y, log in others.items()]
         twins = [(t, p) for t, p in pairs if p.usable]
         said = [p for p in partings(controls(mine, twins)) if p.moved is not False]
-        print(f"| {x} | {len(twins)} | {len(logs[x][0]):,} | {len(said)} | {len(said_alone(logs[x]))} |")
+        print(f"| {x} | {len(twins)} | {len(logs[x][0]):,} | {len(said)} | {len(said_alone(*logs[x]))} |")
 
 
 def planted(logs: dict[str, Log]) -> None:
@@ -76,9 +74,10 @@ def planted(logs: dict[str, Log]) -> None:
             for place in np.linspace(0.35 * n, 0.85 * n, PLACES // len(PAIRS) + 1).astype(int):
                 steps, losses = logs[x][0], logs[x][1].copy()
                 losses[place:] += fault(np.arange(len(losses) - place, dtype=float))
-                said = said_with_twin(rows_of((steps, losses), x), rows_of(logs[y], y))
+                run, twin = rows_of((steps, losses), x), rows_of(logs[y], y)
+                said = said_with(run, [(twin, recognise(run, twin))])
                 soon.append(first_after(said, int(steps[place])))
-                late.append(first_after(said_alone((steps, losses)), int(steps[place])))
+                late.append(first_after(said_alone(steps, losses), int(steps[place])))
         print(f"| {name} | {_share(soon)} | {_share(late)} | {delay_words(soon)} | {delay_words(late)} |")
 
 
@@ -103,19 +102,6 @@ def spikes(logs: dict[str, Log]) -> None:
         total += 10
     print(f"\nSpikes in all runs, told as data: {right['data']} of {total};", end=" ")
     print(f"in one run, told as its own: {right['own']} of {total}.")
-
-
-def said_with_twin(mine: LossRows, other: LossRows) -> list[int]:
-    """Steps at which a twin let it be said that the run's loss rose, and the run's own doing was not ruled out."""
-    found = partings(controls(mine, [(other, recognise(mine, other))]))
-    return [told_at(p.episode) for p in found if p.moved is not False]
-
-
-def said_alone(run: Log) -> list[int]:
-    """Steps at which the loss by itself was said to have risen."""
-    series = Series(LOSS)
-    series.feed(*run)
-    return [e.noticed for e in series.episodes() if e.side > 0 and not e.lone]
 
 
 def first_after(said: list[int], onset: int) -> float:

@@ -62,17 +62,19 @@ def _rows(run: LossRows, steps: Any, logs: Any, twins: list[tuple[LossRows, Pair
         planted = np.exp(logs)
         planted[place:] += rise
         faulty = LossRows(run.name, steps, np.log(planted), run.hash_steps, run.hashes)
-        soon.append(_first(_with(faulty, twins), steps, int(place)))
-        late.append(_first(_alone(steps, planted), steps, int(place)))
+        soon.append(_first(said_with(faulty, twins), steps, int(place)))
+        late.append(_first(said_alone(steps, planted), steps, int(place)))
     return Backtest(rise, len(places), int(np.isfinite(soon).sum()), int(np.isfinite(late).sum()), _median(soon),
                     _median(late))  # fmt: skip
 
 
-def _with(run: LossRows, twins: list[tuple[LossRows, Pair]]) -> list[int]:
+def said_with(run: LossRows, twins: Sequence[tuple[LossRows, Pair]]) -> list[int]:
+    """Steps at which the twins let it be said that the run's loss rose, and the run's own doing was not ruled out."""
     return [told_at(p.episode) for p in partings(controls(run, twins)) if p.moved is not False]
 
 
-def _alone(steps: Any, losses: Any) -> list[int]:
+def said_alone(steps: Any, losses: Any) -> list[int]:
+    """Steps at which the loss by itself was said to have risen. steps, losses: [n]."""
     series = Series(LOSS)
     series.feed(steps, losses)
     return [e.noticed for e in series.episodes() if e.side > 0 and not e.lone]
