@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.twins import delay_words, first_after
 from checks.twins.backtest import RISES_NAT, backtest, said_alone, said_with
+from checks.twins.judge import controls, partings
 from checks.twins.recognise import recognise
 from checks.twins.rows import LossRows, from_arrays
 from collectors.demo.batches import Batch
@@ -140,7 +141,7 @@ def score(out: Path) -> None:
             mine, losses = rows[f"{name}-{seed}"], runs[f"{name}-{seed}"]["losses"]
             moved = float(np.mean(losses[ONSET:] - runs[f"none-{seed}"]["losses"][ONSET:]))
             proxies = [rows[f"proxy-{part}-{seed}"] for part in PARTS]
-            said = [said_alone(steps, losses), *(said_with(mine, [(p, recognise(mine, p))]) for p in proxies)]
+            said = [said_alone(steps, losses), *(_live(mine, p) for p in proxies)]
             print(f"| {name} | {seed} | {moved:+.3f} | " + " | ".join(_words(s) for s in said) + " |")
     for part in PARTS:
         pairs = [recognise(rows[f"none-{seed}"], rows[f"proxy-{part}-{seed}"]) for seed in SEEDS]
@@ -149,6 +150,21 @@ def score(out: Path) -> None:
         blind = [recognise(a, b) for a, b in unmarked]
         print(f"1/{part}: noise falls {', '.join(f'{p.noise_ratio:.1f}' for p in pairs)} times; without fingerprints "
               f"twins: {', '.join(str(p.twin) for p in blind)}")
+
+
+def _live(run: LossRows, proxy: LossRows) -> list[int]:
+    """As `said_with`, with what was said of the fault at the step at which a judge of the live run says it first."""
+    said = said_with(run, [(proxy, recognise(run, proxy))])
+    latest = min((step for step in said if step >= ONSET), default=None)
+    if latest is None:
+        return said
+    for last in range(ONSET, latest):
+        mine, other = (from_arrays(r.name, r.steps[:last], np.exp(r.values[:last]), r.steps[:last], r.hashes[:last])
+                       for r in (run, proxy))  # fmt: skip
+        found = partings(controls(mine, [(other, recognise(mine, other))]))
+        if any(p.moved is not False and p.episode.noticed >= ONSET for p in found):
+            return [*(step for step in said if step < ONSET), last]
+    return said
 
 
 def rises(out: Path) -> None:
