@@ -65,15 +65,22 @@ class Shelf:
 
     def look(self, runs: Mapping[str, str], budget: float = BUDGET_SECONDS) -> dict[str, Row]:
         """What is known of the runs by name; those never looked at are not there yet."""
-        with self._lock:
-            until = time.monotonic() + budget
-            for path in self._due(list(runs.values())):
-                self._rows[path] = (time.monotonic(), read_row(path))
-                if time.monotonic() >= until:
-                    break
-            while len(self._rows) > MOST_ROWS:
-                self._rows.popitem(last=False)
-            return {name: self._rows[path][1] for name, path in runs.items() if path in self._rows}
+        # While one viewer waits for a slow store, the others see what is known.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._read(self._due(list(runs.values())), time.monotonic() + budget)
+            finally:
+                self._lock.release()
+        known = dict(self._rows)
+        return {name: known[path][1] for name, path in runs.items() if path in known}
+
+    def _read(self, due: list[str], until: float) -> None:
+        for path in due:
+            self._rows[path] = (time.monotonic(), read_row(path))
+            if time.monotonic() >= until:
+                break
+        while len(self._rows) > MOST_ROWS:
+            self._rows.popitem(last=False)
 
     def _due(self, paths: list[str]) -> list[str]:
         """The new ones first, then those whose look is oldest."""

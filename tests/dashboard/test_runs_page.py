@@ -70,6 +70,14 @@ def test_new_runs_are_read_first_and_within_the_budget(runs, tmp_path):
     assert sizes == [1, 2, 3, 4, 4]
 
 
+def test_a_viewer_does_not_wait_for_another_s_look(runs):
+    kept = Shelf()
+    kept._lock.acquire()
+    assert kept.look({"clean": str(runs / "clean")}) == {}
+    kept._lock.release()
+    assert list(kept.look({"clean": str(runs / "clean")})) == ["clean"]
+
+
 def test_the_page(board):
     app = board(page="runs")
     assert not app.exception
