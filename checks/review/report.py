@@ -14,7 +14,7 @@ from typing import Any
 
 from checks.contamination.report.text import Html, join, plural, prose, table, tag, text
 from checks.review.policy import Policy
-from checks.review.row import Row, percent, points
+from checks.review.row import Row, figure
 
 STYLES = (Path(__file__).parents[1] / "report" / "templates" / "report.css", Path(__file__).parent / "review.css")
 LEVEL = {"GO": "pass", "NO-GO": "fail", "UNDECIDED": "unknown"}
@@ -171,17 +171,6 @@ def _first(record: Mapping[str, Any], rows: Sequence[Row]) -> Html:
     )
 
 
-def _number(row: Row, value: float | None) -> str:
-    if value is None:
-        return "–"
-    if row.statistic == "difference":
-        return points(value)
-    if row.statistic in ("share", "p95 change"):
-        return percent(value)
-    unit = " s" if row.kind == "latency" else ""
-    return f"{value:.3g}{unit}"
-
-
 def _rows(rows: Sequence[Row]) -> Html:
     cells = [
         (
@@ -195,9 +184,9 @@ def _rows(rows: Sequence[Row]) -> Html:
                 ),
             ),
             tag("td", tag("b", text(r.name, 100)), tag("div", text(r.sentence, 900), class_="quiet"), _small(r)),
-            tag("td", _number(r, r.value), class_="num"),
+            tag("td", figure(r, r.value), class_="num"),
             tag("td", _interval(r), class_="num"),
-            tag("td", _number(r, r.threshold), class_="num"),
+            tag("td", figure(r, r.threshold), class_="num"),
             tag("td", f"{r.n:,}" if r.n else "–", class_="num"),
         )
         for r in sorted(rows, key=lambda r: ORDER.index(r.verdict))
@@ -218,7 +207,7 @@ def _small(r: Row) -> Html | None:
 
 
 def _interval(r: Row) -> str:
-    return "–" if r.low is None and r.high is None else f"{_number(r, r.low)} to {_number(r, r.high)}"
+    return "–" if r.low is None and r.high is None else f"{figure(r, r.low)} to {figure(r, r.high)}"
 
 
 def _waivers(policy: Policy) -> Html:

@@ -74,3 +74,15 @@ def points(share: float) -> str:
 def percent(share: float) -> str:
     """A share in per cent."""
     return f"{100 * share:.3g} %"
+
+
+def figure(row: Row, value: float | None) -> str:
+    """A number of a row with its unit."""
+    if value is None:
+        return "–"
+    if row.statistic == "difference":
+        return points(value)
+    if row.statistic in ("share", "p95 change"):
+        return percent(value)
+    unit = " s" if row.kind == "latency" else f" {row.statistic.split()[0]}" if row.kind == "cost" else ""
+    return f"{value:.4g}{unit}"

@@ -8,7 +8,7 @@ import streamlit as st
 
 from checks.contamination.report.text import Html, join, table, tag, text
 from checks.review.report import GROUPS, ORDER, WORDS
-from checks.review.row import Row, percent, points
+from checks.review.row import Row, figure
 from dashboard.charts.levels import LEVELS
 
 MOST_SHOWN = 60
@@ -54,18 +54,6 @@ def draw(rows: Sequence[Row]) -> None:
     st.html(join([STYLE, tag("div", whole, class_="tv-rows")]))
     if len(rows) > MOST_SHOWN:
         st.caption(f"The worst {MOST_SHOWN} of {len(rows):,}; the report has them all.")
-
-
-def figure(row: Row, value: float | None) -> str:
-    """A number of a row with its unit."""
-    if value is None:
-        return "–"
-    if row.statistic == "difference":
-        return points(value)
-    if row.statistic in ("share", "p95 change"):
-        return percent(value)
-    unit = " s" if row.kind == "latency" else f" {row.statistic.split()[0]}" if row.kind == "cost" else ""
-    return f"{value:.4g}{unit}"
 
 
 def _bounds(row: Row) -> str:
