@@ -52,6 +52,7 @@ from trainvitals.store.problems import (
     printable,
     silent_ranks,
 )
+from trainvitals.store.remarks import Remark, RemarkFiles
 from trainvitals.store.rows import Rows, common_labels, gather
 from trainvitals.store.samples import Sample, SampleFiles
 from trainvitals.store.series import Extent, Logged, Series
@@ -74,6 +75,7 @@ class Run:
         self._contents = Contents(folder)
         self._watch = Watch()
         self._samples = SampleFiles(folder)
+        self._remarks = RemarkFiles(folder)
         self._frames: dict[str, dict[str, list[Part]]] = {}
         self._homes: dict[str, tuple[str, Field]] = {}
         """Field -> its frame, and what the newest rows say of it."""
@@ -402,6 +404,10 @@ class Run:
 
         return [sample for sample in self._samples.all(self._contents.sizes) if wanted(sample)]
 
+    def remarks(self) -> list[Remark]:
+        """What people said of this run, oldest first: of this moment, as remarks change no version. Raises OSError."""
+        return self._remarks.all()
+
     def branches(self) -> pd.DataFrame:
         """Attempts that were left for an earlier step: branch, from_step, to_step, kept_until, started (unix s)."""
         import pandas as pd
@@ -466,7 +472,8 @@ class Run:
     def damage(self) -> list[str]:
         """Files that cannot be read whole, as far as they were read, one sentence each."""
         live = self.status == "live"
-        return [printable(sentence) for sentence in damage(self._contents, live) + self._samples.problems(live)]
+        found = damage(self._contents, live) + self._samples.problems(live) + self._remarks.problems()
+        return [printable(sentence) for sentence in found]
 
     def silent_ranks(self) -> list[str]:
         """Ranks that belong to the last attempt and have written nothing, in one sentence; none where all have."""
