@@ -57,8 +57,7 @@ class Side:
         model = copy.deepcopy(job.training.model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=job.plan.peak, betas=(0.9, 0.95), weight_decay=0.1)
         scheduler = LambdaLR(optimizer, lambda done: float(job.plan.at(done + 1)) / job.plan.peak)
-        parameters = list(model.parameters())
-        return cls(model, optimizer, scheduler, clip=lambda: torch_clip(parameters, 1.0))
+        return cls(model, optimizer, scheduler, clip=lambda: torch_clip(model.parameters(), 1.0))
 
     def train(self, batch: Mapping[str, torch.Tensor]) -> None:
         """One step."""

@@ -4,7 +4,8 @@ All values of one step are joined into one float64 tensor (exact for counts up t
 pinned memory, and written once the copy has completed.
 
 On the CPU there is nothing to wait for, and much to gain by waiting: right after a step the caches hold the model, and
-an operation on a few numbers takes fifty microseconds in place of five. So rows wait for company, at most a second.
+an operation on a few numbers takes fifty microseconds in place of five. So rows wait for company, at most two seconds,
+as long as the writer waits for its next flush.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DRAIN_SECONDS = 5.0
 
 FIRST_STEPS = 32
 """Steps of which the rows do not wait for company: whoever starts a run looks at it."""
-PATIENCE_SECONDS, MOST_ROWS = 1.0, 512
+PATIENCE_SECONDS, MOST_ROWS = 2.0, 512
 """How long rows wait on the host, from the first of them, and how many of them."""
 
 Deliver = Callable[[dict[str, Any]], None]

@@ -43,6 +43,8 @@ class Stamp:
     """How often each had been written to, [n]."""
     samples: tuple[float | None, ...] | Tensor
     """One element each of some of them: on the host as numbers (None for NaN), else [m] where the gradients are."""
+    sampled: list[int]
+    """Which of them, as positions in the lists above."""
 
     @property
     def there(self) -> set[int]:
@@ -70,20 +72,25 @@ def stamp(parameters: Sequence[nn.Parameter], members: Sequence[int], like: Stam
     """
     # By functions of C over whole lists: this runs four times a step, over every parameter.
     gradients = list(map(_GRADIENT, [parameters[i] for i in members]))
-    found = [g for g in gradients if g is not None]
-    whole = len(found) == len(gradients)
-    identities = list(map(id, found)) if whole else [0 if g is None else id(g) for g in gradients]
-    if (like is None or like.identities != identities) and (
-            set(map(type, found)) - {Tensor} or set(map(_LAYOUT, found)) - {torch.strided}):
+    whole = type(None) not in set(map(type, gradients))
+    identities = list(map(id, gradients)) if whole else [0 if g is None else id(g) for g in gradients]
+    sampled = like.sampled if like is not None and like.identities == identities else _sampled(gradients)
+    if not sampled:
         return None
-    chosen = [g for g in found[:: max(1, len(found) // SAMPLES)] if g.numel()]
-    if not chosen or any(g.device != chosen[0].device or g.dtype != chosen[0].dtype for g in chosen):
-        return None
-    versions = list(map(_VERSION, found)) if whole else [0 if g is None else g._version for g in gradients]
-    return Stamp(members, identities, versions, _samples(chosen))
+    versions = list(map(_VERSION, gradients)) if whole else [0 if g is None else g._version for g in gradients]
+    return Stamp(members, identities, versions, _samples([gradients[n] for n in sampled]), sampled)
 
 
-_GRADIENT, _LAYOUT, _VERSION = map(operator.attrgetter, ("grad", "layout", "_version"))
+def _sampled(gradients: list[Tensor | None]) -> list[int]:
+    """Positions of the gradients of which an element is looked at; [] where the gradients are not of a kind for it."""
+    found = [(n, g) for n, g in enumerate(gradients) if g is not None]
+    if {type(g) for _, g in found} - {Tensor} or {g.layout for _, g in found} - {torch.strided}:
+        return []
+    chosen = [(n, g) for n, g in found[:: max(1, len(found) // SAMPLES)] if g.numel()]
+    return [n for n, _ in chosen] if len({(g.device, g.dtype) for _, g in chosen}) == 1 else []
+
+
+_GRADIENT, _VERSION = map(operator.attrgetter, ("grad", "_version"))
 
 
 def _samples(chosen: list[Tensor]) -> tuple[float | None, ...] | Tensor:

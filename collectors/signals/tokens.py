@@ -77,8 +77,8 @@ class RowSums:
     def __init__(self, domains: int) -> None:
         self.cells = Tally(domains + 2)
         self.sequences = 0
-        self._documents: int | Tensor = 0
-        self._lanes: Any = 0
+        self._documents: int | Tensor | None = None
+        self._lanes: Any = None
         self._waiting: list[Batch] = []
         self._held = 0
 
@@ -96,7 +96,9 @@ class RowSums:
     def _settle(self) -> None:
         waiting, self._waiting, self._held = self._waiting, [], 0
         for batch in waiting:
-            self._documents, self._lanes = self._documents + batch.documents, self._lanes + batch_lanes(batch)
+            documents, lanes = batch.documents, batch_lanes(batch)
+            self._documents = documents if self._documents is None else self._documents + documents
+            self._lanes = lanes if self._lanes is None else self._lanes + lanes
 
     def taken(self) -> dict[str, Any]:
         """Counts by domain, documents and the lanes of the fingerprint."""
