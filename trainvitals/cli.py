@@ -58,6 +58,7 @@ ROOMS = {
     "scaling": "checks.scaling.command:scaling",
     "twin": "checks.twins.twin_command:twin",
     "twins": "checks.twins.command:twins",
+    "watch": "checks.watch.command:watch",
 }
 """Commands that live beside what they run, and are imported when they are asked for."""
 

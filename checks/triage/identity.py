@@ -1,7 +1,8 @@
 """Which incident is which, while a run grows and is judged again: what people and watchers remember it by.
 
-A later look may find an earlier first mover, move an onset by some steps, or add members. The incident stays the same
-as long as it shares a member with what is remembered of it.
+A later look may find an earlier first mover, move an onset by some steps, add members, or name the same steps by
+another check (a spike becomes a divergence). The incident stays the same as long as it shares a member with what is
+remembered of it, or the steps at which a member of the same cause began.
 
     known = match(known, report.incidents, report.findings)   # one for each incident, in their order
 """
@@ -61,10 +62,10 @@ def match(known: Sequence[Known], incidents: Sequence[Incident], findings: Seque
     more is left out: the caller decides whether it is over.
     """
     looks = [_members(incident, findings) for incident in incidents]
-    pairs = sorted((-len(shared), k, i) for k, old in enumerate(known) for i, (cause, members) in enumerate(looks)
-                   if old.cause == cause and (shared := _shared(old.members, members)))  # fmt: skip
+    pairs = [(k, -_shared(old.members, members), i) for k, old in enumerate(known)
+             for i, (cause, members) in enumerate(looks) if old.cause == cause and _meet(old.members, members)]
     heir: dict[int, int] = {}
-    for _, k, i in sorted(pairs, key=lambda p: (p[1], p[0])):
+    for k, _, i in sorted(pairs):
         if i not in heir and k not in heir.values():
             heir[i] = k
     taken = {old.id for old in known}
@@ -87,10 +88,16 @@ def _as_member(finding: Finding) -> Member:
     return Member(finding.check, min(first, at), max(last, at))
 
 
-def _shared(old: Sequence[Member], new: Sequence[Member]) -> list[Member]:
-    return [m for m in new if any(
-        o.check == m.check and o.first <= m.last + ONSET_ERROR_STEPS and m.first <= o.last + ONSET_ERROR_STEPS
-        for o in old)]  # fmt: skip
+def _shared(old: Sequence[Member], new: Sequence[Member]) -> int:
+    return sum(any(o.check == m.check and _at_once(o, m) for o in old) for m in new)
+
+
+def _meet(old: Sequence[Member], new: Sequence[Member]) -> bool:
+    return any(_at_once(o, m) for o in old for m in new)
+
+
+def _at_once(one: Member, other: Member) -> bool:
+    return one.first <= other.last + ONSET_ERROR_STEPS and other.first <= one.last + ONSET_ERROR_STEPS
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -30,6 +30,11 @@ def test_an_id_outlives_an_earlier_first_mover_and_a_moved_onset() -> None:
     assert [m.check for m in later[0].members] == ["data.mix", "loss.spike"]
 
 
+def test_a_spike_that_becomes_a_divergence_is_one_incident() -> None:
+    first = told([], finding("loss.spike", "loss", (161, 165), (160, 162)))
+    assert [k.id for k in told(first, finding("loss.divergence", "loss", (161, 400), (159, 161)))] == ["learning-161"]
+
+
 def test_another_fault_gets_another_id_and_a_cause_never_takes_that_of_another() -> None:
     first = told([], finding("loss.spike", "loss", (100, 110)))
     both = told(first, finding("loss.spike", "loss", (100, 110)), finding("loss.spike", "loss", (500, 510)),

@@ -128,7 +128,8 @@ class Disk:
             self._asked += 1
             mine = self._asked
             self._wake.set()
-            done = self._room.wait_for(lambda: self._answered >= mine, timeout=CLOSE_SECONDS)
+            # Whoever has ended answers nobody.
+            done = self._ended.is_set() or self._room.wait_for(lambda: self._answered >= mine, timeout=CLOSE_SECONDS)
         return done and not (self._queue or self.events or self._card_due or self.samples)
 
     def takes(self) -> bool:
