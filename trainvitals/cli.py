@@ -52,6 +52,7 @@ ROOMS = {
     "evals": "trainvitals.evals.command:evals",
     "export": "collectors.exporters.command:export",
     "import": "collectors.importers.command:import_",
+    "incident": "checks.triage.command:incident",
     "report": "checks.report.command:report",
     "review": "checks.review.command:review",
     "run": "collectors.launch.command:run",

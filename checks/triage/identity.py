@@ -77,6 +77,14 @@ def match(known: Sequence[Known], incidents: Sequence[Incident], findings: Seque
     return told
 
 
+def named(incident: Known, id: str) -> bool:
+    """Whether an id means this incident: its own, or another look's, of a step at which a member began."""
+    cause, _, rest = id.partition("-")
+    step = rest.partition("-")[0]
+    return id == incident.id or (cause == incident.cause and step.isdecimal() and len(step) < MOST_NAME and any(
+        _at_once(m, Member(m.check, int(step), int(step))) for m in incident.members))
+
+
 def _members(incident: Incident, findings: Sequence[Finding]) -> tuple[str, tuple[Member, ...]]:
     group = [findings[i] for i in incident.findings]
     return CAUSES[group[0].area], tuple(_as_member(f) for f in group[:MOST_MEMBERS])

@@ -47,7 +47,7 @@ NAME = "trainvitals-watch"
 @click.option("--metrics", metavar="[HOST:]PORT", help="Answer Prometheus there; on this machine only without a host.")
 @click.option("--policy", type=click.Path(), envvar="TRAINVITALS_POLICY", metavar="FILE",
               help="TOML file with thresholds in place of the shipped ones, as `calibrate` writes.")
-@click.option("--once", is_flag=True, help="Look once, print what would be told, send and store nothing.")
+@click.option("--once", is_flag=True, help="Look once, print what would be told; send nothing, keep no state.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print JSON.")
 def watch(paths: tuple[str, ...], state: Path | None, alerts: str | None, program: str | None, board: str,
           quiet: str | None, with_digest: bool, metrics: str | None, policy: str | None, once: bool,

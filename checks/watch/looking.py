@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from checks.judge import Report, run_checks
-from checks.triage.identity import Known, match
+from checks.triage.identity import Known, match, named
 from checks.watch.alarms import Alarm
+from trainvitals.store.remarks import standing
 
 if TYPE_CHECKING:
     from checks.finding import Finding, Incident
@@ -42,20 +44,18 @@ def _alarm(known: Known, incident: Incident, findings: Sequence[Finding]) -> Ala
                  incident.ongoing, incident.areas)  # fmt: skip
 
 
-def muted(run: Run, incident: str, now: float) -> tuple[bool, bool]:
+def muted(run: Run, incident: str, known: Sequence[Known], now: float) -> tuple[bool, bool]:
     """Whether people muted an incident (or the run), and whether they acknowledged it.
 
-    A run without remarks, or a store that does not answer, mutes nothing.
+    `known` holds what is remembered of the judge's incidents: people may have another look's id of the same one. A
+    store that does not answer mutes nothing.
     """
-    asked = getattr(run, "remarks", None)
-    if asked is None:
-        return False, False
     try:
-        remarks = sorted((r for r in asked() if r.incident in ("", incident)), key=lambda r: r.time)
+        remarks = run.remarks()
     except (OSError, ValueError):
         return False, False
-    mute: dict[str, bool] = {}
-    for r in remarks:
-        if r.kind in ("mute", "unmute"):
-            mute[r.incident] = r.kind == "mute" and (r.until is None or r.until > now)
-    return any(mute.values()), any(r.kind == "ack" and r.incident == incident for r in remarks)
+    this = next((k for k in known if k.id == incident), None)
+    if this is not None:
+        remarks = [replace(r, incident=incident) if r.incident and named(this, r.incident) else r for r in remarks]
+    now_holds = standing(remarks, incident, now)
+    return now_holds.mute is not None, now_holds.ack is not None

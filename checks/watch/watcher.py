@@ -118,7 +118,7 @@ class Watcher:
                 self._say(words)
             known.unread = words
             return []
-        return self._messages(opened.run, news, now)
+        return self._messages(opened.run, news, known, now)
 
     def _progress(self, run: Run, known: Watched, now: float) -> list[News]:
         before, known.seen = known.seen, progress.look(known.seen, run, now)
@@ -155,10 +155,10 @@ class Watcher:
         known.judged = version
         return news
 
-    def _messages(self, run: Run, news: Sequence[News], now: float) -> list[Message]:
+    def _messages(self, run: Run, news: Sequence[News], known: Watched, now: float) -> list[Message]:
         found = []
         for one in news:
-            silenced, acknowledged = muted(run, one.alarm.id, now)
+            silenced, acknowledged = muted(run, one.alarm.id, known.known, now)
             # Whoever took an incident on is woken again only by a failure, and told when it is over.
             if silenced or (acknowledged and one.kind == "worse" and one.alarm.level != "fail"):
                 continue
