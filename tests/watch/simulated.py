@@ -19,6 +19,8 @@ class Simulated:
         self.now = time.time() if now is None else now
         self.factor = 1.0
         """Of the loss; a fault raises it."""
+        self.gradient = 1.0
+        """Factor of the gradient norm."""
         self._random = np.random.default_rng(seed)
         self.writer = RunWriter(path, when_full="wait", flush_seconds=1000, start_step=start_step)
         self._loss = self.writer.frame("loss", ["loss/sum", "loss/tokens"])
@@ -33,7 +35,8 @@ class Simulated:
             self.now += took
             usual = (1.8 + 6 * (self.step + 20) ** -0.4) * np.exp(self._random.normal(0, 0.01))
             self._loss.append(self.step, {"loss/sum": self.factor * usual * 1000, "loss/tokens": 1000}, self.now)
-            self._grad.append(self.step, {"grad/sumsq": float(np.exp(self._random.normal(0, 0.1)))}, self.now)
+            squares = self.gradient**2 * float(np.exp(self._random.normal(0, 0.1)))
+            self._grad.append(self.step, {"grad/sumsq": squares}, self.now)
             self._rate.append(self.step, {"throughput/step_time": took, "throughput/tokens": 1000}, self.now)
             if every and self.step % every == 0:
                 self.now += pause
