@@ -56,7 +56,7 @@ class Batch:
         self.device: torch.device | None = None
         if isinstance(like, Tensor) and like.dim() >= 2:
             self.shape, self.device = (like.shape[0], like.shape[1]), like.device
-        # No more than one value per position: a batch may be kept for a second.
+        # No more than one value per position: a batch may be kept for two seconds.
         self._attention_mask = self._shaped(inputs.get("attention_mask"))
         self._position_ids = self._shaped(inputs.get("position_ids"))
         self._labels = inputs.get("labels", inputs.get("targets"))
