@@ -209,14 +209,19 @@ def _findings(view: View, judged: Judged) -> None:
     for i in alone:
         _row(view, keys[i], report.findings[i], opened)
     if not grouped and not alone:
-        st.markdown(
-            f":green[{LEVELS['pass'].icon}] **Nothing stands out.** :gray[Every check that could answer passed.]"
-        )
+        st.markdown(quiet_words(sum(f.level == "pass" for f in report.findings)))
     for level, words in (("unknown", "could not answer"), ("pass", "passed")):
         members = [i for i, f in enumerate(report.findings) if f.level == level]
         shown = level_of(level)
         label = f":{shown.color}[{shown.icon}] {text.plural(len(members), 'check')} {words}"
         _folded(view, report, keys, members, label, f"quiet-{level}", opened)
+
+
+def quiet_words(passed: int) -> str:
+    """What Health says where nothing is wrong. passed: answers that passed; without one nothing is known."""
+    if not passed:
+        return f":gray[{LEVELS['unknown'].icon}] **Nothing is known.** :gray[No check could answer.]"
+    return f":green[{LEVELS['pass'].icon}] **Nothing stands out.** :gray[Every check that could answer passed.]"
 
 
 def _incident(view: View, report: Report, incident: Incident, keys: list[str], opened: str, wanted: int) -> None:

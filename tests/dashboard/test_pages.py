@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from checks import Verdict
-from dashboard.app_pages.health import verdict_words
+from dashboard.app_pages.health import quiet_words, verdict_words
 from dashboard.server.runs import runs_below
 from tests.dashboard.make_run import Maker, make_run
 
@@ -270,3 +270,8 @@ def test_a_link_to_a_run_that_has_just_begun_shows_it(board, tmp_path):
     assert board(tmp_path).selectbox(key="run").value == "old"
     make_run(tmp_path / "new", steps=60, fault="none")
     assert board(tmp_path, run="new").selectbox(key="run").value == "new"
+
+
+def test_a_quiet_run_is_called_healthy_only_by_what_passed() -> None:
+    assert "Nothing is known" in quiet_words(0) and "passed" not in quiet_words(0)
+    assert "Nothing stands out" in quiet_words(1)
