@@ -49,6 +49,7 @@ def test_a_release_on_a_screen_and_on_a_phone(watched):
     wide.open("evals", run="run")
     page.get_by_text("lost beyond chance").first.wait_for(timeout=60_000)
     assert received[0] < MOST_BYTES
+    page.wait_for_function(DONE, timeout=60_000)  # a table that still moves is missed by the click
     box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(box["x"] + 160 + 40, box["y"] + 36 + 28 * 1 + 10)
     page.wait_for_function("location.search.includes('task=')", timeout=20_000)
