@@ -71,8 +71,9 @@ class Shelf:
                 self._read(self._due(list(runs.values())), time.monotonic() + budget)
             finally:
                 self._lock.release()
-        known = dict(self._rows)
-        return {name: known[path][1] for name, path in runs.items() if path in known}
+        # One by one: going over all of them would fail where the one who looks adds to them.
+        known = {name: self._rows.get(path) for name, path in runs.items()}
+        return {name: entry[1] for name, entry in known.items() if entry is not None}
 
     def _read(self, due: list[str], until: float) -> None:
         for path in due:
